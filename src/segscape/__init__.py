@@ -1,0 +1,1 @@
+"""Semantic segmentation of high-resolution images."""

@@ -1,0 +1,1 @@
+"""Weights: converting the authors' checkpoints, and files that describe themselves."""

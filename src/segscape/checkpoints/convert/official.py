@@ -1,0 +1,118 @@
+"""The machinery shared by all origins: a strict, named, two-way map between official entries and ours."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
+
+
+def unwrap(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
+    """The flat state dict inside a checkpoint, without its wrapper and without `module.` prefixes.
+
+    Args:
+        checkpoint: A state dict, or a dict that holds one beside other things.
+
+    Raises:
+        ValueError: No state dict can be found.
+    """
+    state: object = checkpoint
+    for _ in range(3):
+        assert isinstance(state, Mapping)
+        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
+        if inner is None:
+            break
+        state = inner
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError("The checkpoint holds no tensors; is it a network's state dict?")
+    while all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+@dataclass(frozen=True)
+class OfficialFormat:
+    """How one network's authors spell its entries.
+
+    Attributes:
+        official_name: The official name of one of our entries. It must be one-to-one.
+        classifier: The official entry whose first dimension is the number of classes.
+        canonical: The one name under which an entry is read that the authors store under several.
+        unused: A pattern for the (canonical) entries that official files hold but their networks never use.
+        absolute_scale: Whether one of our normalisation scales is |weight| + 1e-5 of the official one.
+    """
+
+    official_name: Callable[[str], str]
+    classifier: str
+    canonical: Callable[[str], str]
+    unused: re.Pattern[str]
+    absolute_scale: Callable[[str], bool]
+
+    def convert(self, build: Callable[..., nn.Module], checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
+        """Our state dict for the network that `build` makes; see `convert_checkpoint`."""
+        official = self._without_aliases(unwrap(checkpoint))
+        if self.classifier not in official:
+            raise ValueError(
+                f"The checkpoint has no entry {self.classifier}, so it is not of this network; "
+                f"it begins with {', '.join(list(official)[:3])}."
+            )
+        with torch.device("meta"):
+            expected = build(num_classes=official[self.classifier].shape[0]).state_dict()
+        names = {ours: self.official_name(ours) for ours in expected}
+        self._check(names, expected, official)
+        converted = {}
+        for ours, name in names.items():
+            if name in official:
+                converted[ours] = self._value(ours, official[name])
+            else:
+                # The authors' normalisation layers do not count their batches.
+                converted[ours] = torch.zeros((), dtype=torch.int64)
+        return converted
+
+    def _without_aliases(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        canonical = {key: value for key, value in state.items() if self.canonical(key) == key}
+        differing = []
+        for key, value in state.items():
+            kept = canonical.setdefault(self.canonical(key), value)
+            if kept is not value and (kept.shape != value.shape or not torch.equal(kept, value)):
+                differing.append(key)
+        if differing:
+            _log.warning(
+                "%d entries differ from the entry they repeat, such as %s; the latter is read.",
+                len(differing),
+                f"{differing[0]} from {self.canonical(differing[0])}",
+            )
+        return canonical
+
+    def _check(self, names: dict[str, str], expected: dict[str, Tensor], official: dict[str, Tensor]) -> None:
+        known = set(names.values())
+        counters = {name for name in known if name.endswith("num_batches_tracked")}
+        problems = {
+            "missing": sorted(known - counters - official.keys()),
+            "unexpected": sorted(
+                key
+                for key in official.keys() - known
+                if not self.unused.fullmatch(key) and not key.endswith("num_batches_tracked")
+            ),
+            "of another shape": sorted(
+                f"{name} {tuple(official[name].shape)}, expected {tuple(expected[ours].shape)}"
+                for ours, name in names.items()
+                if name in official and official[name].shape != expected[ours].shape
+            ),
+        }
+        lines = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
+        if lines:
+            raise ValueError("The checkpoint does not fit the network; entries " + "; ".join(lines) + ".")
+
+    def _value(self, ours: str, value: Tensor) -> Tensor:
+        value = value.detach().clone()
+        return value.abs() + 1e-5 if self.absolute_scale(ours) else value

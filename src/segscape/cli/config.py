@@ -1,0 +1,59 @@
+"""Configs: small YAML files that name what they build on."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BASE_KEY = "base"
+
+
+def find_config(name: str) -> Path:
+    """The file of a config given as a path, or as the name of one that ships with the package.
+
+    Args:
+        name: A path, or a name such as `stdc1_seg/camvid`.
+
+    Raises:
+        FileNotFoundError: There is neither; the message lists the names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = Path(str(files("segscape"))) / "configs"
+    inside = shipped / f"{name.removesuffix('.yaml')}.yaml"
+    if inside.is_file():
+        return inside
+    names = sorted(
+        str(file.relative_to(shipped).with_suffix("")) for file in shipped.rglob("*.yaml") if file.parent.name != BASE_KEY
+    )
+    raise FileNotFoundError(f"There is no config {name}; give a path or one of {', '.join(names)}.")
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """A config merged over those under its key `base` (paths beside it), in their order; mappings merge, the rest replaces.
+
+    Raises:
+        ValueError: The file is not a YAML mapping.
+    """
+    try:
+        own = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(own, dict):
+        raise ValueError(f"{path} holds no settings; a config is a YAML mapping.")
+    merged: dict[str, Any] = {}
+    for name in own.pop(BASE_KEY, []):
+        merged = _merge(merged, load_config(path.parent / name))
+    return _merge(merged, own)
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,81 @@
+"""The endless stream of training samples, a pure function of a seed and a position.
+
+Whoever knows the number of steps taken knows the next sample, its crop and its colours: a resumed run goes on with
+exactly what an uninterrupted one would have seen, with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms import v2
+
+from segscape.data.datasets.base import Sample
+
+
+class SampleStream(Dataset[Sample]):
+    """Augmented samples by position: each run of `len(dataset)` positions is one shuffled epoch.
+
+    Args:
+        dataset: The samples.
+        transform: The random augmentation of a sample.
+        seed: Fixes the shuffling and the augmentation.
+    """
+
+    def __init__(self, dataset: Dataset[Sample], transform: v2.Transform, *, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+        self.epoch_length = len(dataset)  # type: ignore[arg-type]
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.epoch_length, generator=generator).tolist()
+
+    def __getitem__(self, position: int) -> Sample:
+        epoch, rank = divmod(position, self.epoch_length)
+        sample = self.dataset[self._order(epoch)[rank]]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + position)
+            return self.transform(sample)
+
+
+class StreamSampler(Sampler[int]):
+    """The positions of one epoch of a `SampleStream` that one of several processes takes.
+
+    The last, incomplete joint batch of an epoch is dropped.
+
+    Args:
+        epoch_length: Samples in an epoch.
+        batch_size: Samples a step and process.
+        rank: This process's number.
+        world_size: The number of processes.
+    """
+
+    def __init__(self, epoch_length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.epoch_length = epoch_length
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.steps = epoch_length // (batch_size * world_size)
+        self.epoch = 0
+        self.first_step = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Samples of a whole epoch, also when the next one begins in the middle."""
+        return self.steps * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        start = self.epoch * self.epoch_length
+        for step in range(self.first_step, self.steps):
+            first = start + (step * self.world_size + self.rank) * self.batch_size
+            yield from range(first, first + self.batch_size)
+        self.first_step = 0

@@ -1,0 +1,129 @@
+"""Augmentation of an image with its labels, on torchvision's v2 transforms.
+
+The order and the constants are those of STDC-Seg's recipe: colour, flip, scale, crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+# Scales of the official recipe: 0.125 to 1.5 in steps of 0.125.
+_SCALES = tuple(step / 8 for step in range(1, 13))
+
+
+def _uniform(low: float, high: float) -> float:
+    return float(torch.empty(()).uniform_(low, high))
+
+
+def resize_sample(value: Any, size: tuple[int, int]) -> Any:
+    """An image resized bilinearly with antialiasing, or a mask by its nearest pixel, both as Pillow does it.
+
+    Args:
+        value: An image (3, H, W) or a mask (H, W); anything else is returned as it is.
+        size: (height, width).
+    """
+    if isinstance(value, tv_tensors.Mask):
+        # The default nearest mode reads half a pixel beside the place that the bilinear one reads.
+        plain = F.resize_image(
+            value.as_subclass(torch.Tensor).unsqueeze(0), list(size), interpolation=v2.InterpolationMode.NEAREST_EXACT
+        )
+        return tv_tensors.wrap(plain.squeeze(0), like=value)
+    if isinstance(value, tv_tensors.Image):
+        return F.resize(value, list(size), antialias=True)
+    return value
+
+
+class ColourJitter(v2.Transform):
+    """Brightness, contrast and saturation, in this order, each by a factor from [1 - strength, 1 + strength]."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the three factors."""
+        names = ("brightness", "contrast", "saturation")
+        return {name: _uniform(1 - self.strength, 1 + self.strength) for name in names}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Change an image (3, H, W) uint8; leave anything else."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        image = F.adjust_brightness(inpt, params["brightness"])
+        image = F.adjust_contrast(image, params["contrast"])
+        return F.adjust_saturation(image, params["saturation"])
+
+
+class RandomScale(v2.Transform):
+    """Scale by a factor drawn from a list; sizes are rounded down."""
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the scale and work out the size."""
+        height, width = v2.query_size(flat_inputs)
+        scale = self.scales[int(torch.randint(len(self.scales), ()))]
+        return {"size": (max(int(height * scale), 1), max(int(width * scale), 1))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize an image or a mask."""
+        return resize_sample(inpt, params["size"])
+
+
+class RandomCrop(v2.Transform):
+    """A crop at a random place; what is smaller than the crop is enlarged first, not padded."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the place."""
+        height, width = v2.query_size(flat_inputs)
+        enlarged = None
+        if height < self.size[0] or width < self.size[1]:
+            factor = max(self.size[0] / height, self.size[1] / width)
+            enlarged = height, width = int(factor * height + 1), int(factor * width + 1)
+        top = int(_uniform(0, 1) * (height - self.size[0]))
+        left = int(_uniform(0, 1) * (width - self.size[1]))
+        return {"enlarged": enlarged, "box": (top, left, *self.size)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut an image or a mask."""
+        if not isinstance(inpt, tv_tensors.TVTensor):
+            return inpt
+        if params["enlarged"]:
+            inpt = resize_sample(inpt, params["enlarged"])
+        return F.crop(inpt, *params["box"])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A recipe's augmentation.
+
+    Attributes:
+        crop: (height, width) of the crop, in pixels after scaling.
+        scales: The factors of which one is drawn.
+        colour: The strength of the colour jitter; see `ColourJitter`.
+        flip: The probability of a horizontal flip.
+    """
+
+    crop: tuple[int, int]
+    scales: tuple[float, ...] = _SCALES
+    colour: float = 0.5
+    flip: float = 0.5
+
+    def build(self) -> v2.Transform:
+        """The transform from a sample to its augmented crop."""
+        return v2.Compose(
+            [ColourJitter(self.colour), v2.RandomHorizontalFlip(self.flip), RandomScale(self.scales), RandomCrop(self.crop)]
+        )

@@ -1,0 +1,77 @@
+"""Cross entropy of every pixel, and of the hard ones only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segscape.labels import IGNORE_INDEX
+
+
+class CrossEntropy(nn.Module):
+    """The mean cross entropy over the pixels that have a label.
+
+    Args:
+        class_weights: A factor for each of the K classes; the mean is weighted by them too.
+        ignore_index: The label of pixels that do not count.
+    """
+
+    def __init__(self, class_weights: Sequence[float] | None = None, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (N, K, H, W) and labels (N, H, W) int64 -> a scalar; 0 where every pixel is ignored."""
+        loss = F.cross_entropy(
+            logits, labels, weight=self.class_weights, ignore_index=self.ignore_index, reduction="sum"
+        )
+        counted = labels != self.ignore_index
+        if self.class_weights is None:
+            return loss / counted.sum().clamp(min=1)
+        total = self.class_weights[labels[counted]].sum()
+        return loss / torch.where(total > 0, total, 1.0)
+
+
+class OhemCrossEntropy(nn.Module):
+    """Online hard example mining: the mean over the pixels that the network is unsure of, and always over some.
+
+    The losses of all pixels of the batch are sorted. If the one at the 0-based index `min_kept` exceeds
+    -ln(threshold), the mean is over all that do; otherwise it is over the first `min_kept`. An ignored pixel stays
+    in the list with loss 0, as in the official code of STDC-Seg.
+
+    Args:
+        min_kept: Number of pixels of a batch that always count; the official recipe uses
+            (images a process) x 1024 x 512 / 16.
+        threshold: Probability of the right class below which a pixel counts as hard.
+        ignore_index: The label of pixels with loss 0.
+    """
+
+    def __init__(self, min_kept: int, threshold: float = 0.7, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        self.min_kept = min_kept
+        self.hard_loss = -math.log(threshold)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (N, K, H, W) and labels (N, H, W) int64 -> a scalar.
+
+        Raises:
+            ValueError: The batch has not more than `min_kept` pixels.
+        """
+        losses = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none").flatten()
+        if losses.numel() <= self.min_kept:
+            raise ValueError(
+                f"A batch of {losses.numel()} pixels is too small for min_kept={self.min_kept}; "
+                "lower min_kept, or enlarge the batch or the crop."
+            )
+        # The sorted order matters only through its first min_kept entries, so the full sort is not needed.
+        hard = losses > losses.new_tensor(self.hard_loss, dtype=torch.float32)
+        if hard.sum() > self.min_kept:
+            return losses[hard].mean()
+        return losses.topk(self.min_kept, sorted=False).values.mean()

@@ -1,0 +1,77 @@
+"""The confusion matrix of a whole data set, and the scores read from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from segscape.labels import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores between 0 and 1; NaN where a class is neither in the labels nor in the predictions.
+
+    Attributes:
+        miou: The mean of the classes' intersection over union, over the classes that are present.
+        pixel_accuracy: The share of labelled pixels that are right.
+        class_accuracy: The mean over the classes of the share of their pixels that are right.
+        iou: Intersection over union of each class.
+        accuracy: The share of each class's pixels that are right.
+    """
+
+    miou: float
+    pixel_accuracy: float
+    class_accuracy: float
+    iou: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+
+def scores(confusion: Tensor) -> Scores:
+    """The scores of a confusion matrix.
+
+    Args:
+        confusion: (K, K) int64, pixels by true class (row) and predicted class (column).
+    """
+    counts = confusion.double()
+    right, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    iou = right / (truth + predicted - right)
+    accuracy = right / truth
+    return Scores(
+        miou=float(iou.nanmean()),
+        pixel_accuracy=float(right.sum() / truth.sum()),
+        class_accuracy=float(accuracy.nanmean()),
+        iou=tuple(iou.tolist()),
+        accuracy=tuple(accuracy.tolist()),
+    )
+
+
+class ConfusionMatrix(Metric):
+    """Counts of pixels by true and predicted class, added up over images and processes.
+
+    Args:
+        num_classes: K.
+        ignore_index: The label of pixels that do not count.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.add_state("counts", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Count a batch of predicted classes and labels, both (N, H, W) of an integer type."""
+        counted = labels != self.ignore_index
+        cells = labels[counted].long() * self.num_classes + predicted[counted].long()
+        self.counts += torch.bincount(cells, minlength=self.num_classes**2).reshape(self.counts.shape)
+
+    def compute(self) -> Tensor:
+        """(K, K) int64: rows are true classes, columns predicted ones."""
+        return self.counts

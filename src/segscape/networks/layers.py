@@ -1,0 +1,102 @@
+"""Building blocks that more than one network uses.
+
+Tensors are (N, C, H, W) throughout.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, then batch normalisation."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        return self.bn(self.conv(x))
+
+
+class ConvNormAct(ConvNorm):
+    """A convolution without bias, then batch normalisation and ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)), not negative."""
+        return torch.relu(super().forward(x))
+
+
+class GlobalMean(nn.Module):
+    """The mean of each channel over the whole image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 1, 1)."""
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+class AttentionRefinement(nn.Module):
+    """BiSeNet's attention refinement module: features weighted by a gate that sees the whole image.
+
+    Source: BiSeNet (arXiv:1808.00897), figure 2b, as STDC-Seg (arXiv:2104.13188) uses it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(in_channels, out_channels, 3)
+        self.mean = GlobalMean()
+        self.gate = ConvNorm(out_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H, W)."""
+        features = self.conv(x)
+        return features * torch.sigmoid(self.gate(self.mean(features)))
+
+
+class FeatureFusion(nn.Module):
+    """BiSeNet's feature fusion module: two maps of one size joined, and their sum gated by their mean.
+
+    Source: BiSeNet (arXiv:1808.00897), figure 2c, as STDC-Seg (arXiv:2104.13188) uses it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(in_channels, out_channels, 1)
+        self.mean = GlobalMean()
+        self.squeeze = nn.Conv2d(out_channels, out_channels // 4, 1, bias=False)
+        self.excite = nn.Conv2d(out_channels // 4, out_channels, 1, bias=False)
+
+    def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
+        """(N, a, H, W) and (N, in - a, H, W) -> (N, out, H, W)."""
+        features = self.conv(torch.cat([spatial, context], dim=1))
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(self.mean(features)))))
+        return features * gate + features
+
+
+class SegmentationHead(nn.Module):
+    """A 3x3 convolution and a 1x1 classifier: features to logits, or to a detail map of one channel."""
+
+    def __init__(self, in_channels: int, mid_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(in_channels, mid_channels, 3)
+        self.classifier = nn.Conv2d(mid_channels, num_classes, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> logits (N, K, H, W)."""
+        return self.classifier(self.conv(x))
+
+
+def init_kaiming(module: nn.Module, *, mode: str, nonlinearity: str) -> None:
+    """Draw every convolution below `module` from He's normal distribution (arXiv:1502.01852).
+
+    Args:
+        module: Changed in place.
+        mode: `"fan_in"` or `"fan_out"`.
+        nonlinearity: `"relu"`, or `"linear"` for a gain of 1.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity=nonlinearity)

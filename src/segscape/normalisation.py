@@ -1,0 +1,26 @@
+"""From 8-bit images to what the networks take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# ImageNet's, which every one of the five systems uses.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel (red, green, blue) of an image scaled to [0, 1]."""
+
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) uint8 -> (N, 3, H, W) float32, of mean about 0 and deviation about 1."""
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).reshape(1, -1, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
+        return torch.addcmul(shift.reshape(1, -1, 1, 1), images, scale)

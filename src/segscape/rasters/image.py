@@ -1,0 +1,105 @@
+"""Images and label maps in the formats that Pillow reads: PNG, JPEG, WebP, TIFF and others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from segscape.files import atomic_path
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Suffixes of the files that a folder is searched for, in lower case."""
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # A file that the user named may be as large as it likes.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+            image.load()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that can be read; PNG, JPEG, WebP and TIFF can.") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large to be read whole: {error}.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
+    return image
+
+
+def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """An image of any Pillow mode as (H, W, 3) uint8, upright.
+
+    16-bit values keep their upper 8 bits, transparency is dropped, and a camera's orientation tag is applied.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        eight_bit = (grey.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(eight_bit[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read an image.
+
+    Args:
+        path: The file.
+
+    Returns:
+        (H, W, 3) uint8, red, green, blue; see `to_rgb`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no image, or damaged; the message names it.
+    """
+    return to_rgb(_open(Path(path)))
+
+
+def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read a label file: the palette indices or grey values as they stand.
+
+    Args:
+        path: A file of one 8-bit channel.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no image, is damaged, or has several channels or more than 8 bits.
+    """
+    image = _open(Path(path))
+    if image.mode not in ("P", "L"):
+        raise ValueError(f"{path} has mode {image.mode}; a label file has one 8-bit channel, grey or with a palette.")
+    return np.asarray(image)
+
+
+def write_image(path: str | Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 in the format of the file's suffix; the file appears whole or not at all."""
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, compress_level=1)
+
+
+def write_labels(
+    path: str | Path, labels: npt.NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]
+) -> None:
+    """Write a label map as an 8-bit PNG with a palette; the file appears whole or not at all.
+
+    Args:
+        path: The file, with the suffix `.png`.
+        labels: (H, W) uint8, class indices.
+        palette: A colour (red, green, blue) for each class.
+    """
+    image = Image.fromarray(labels, mode="L")
+    image.putpalette([channel for colour in palette for channel in colour])
+    with atomic_path(Path(path)) as temporary:
+        image.save(temporary, format="PNG", compress_level=1)

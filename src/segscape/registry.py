@@ -1,0 +1,75 @@
+"""The one register of networks: a registered function's name is the network's name."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Task = Literal["segmentation", "classification"]
+Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the register knows of a network.
+
+    Attributes:
+        name: The network's name, equal to the name of its function.
+        build: `build(num_classes=K)` returns the network with fresh weights.
+        task: What the network computes from images (N, 3, H, W).
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    task: Task
+
+
+_ENTRIES: dict[str, ModelEntry] = {}
+
+
+def register_model(*, task: Task = "segmentation") -> Callable[[Builder], Builder]:
+    """Register the decorated function under its own name.
+
+    Args:
+        task: What the network computes.
+
+    Returns:
+        A decorator that leaves the function as it is.
+    """
+
+    def register(build: Builder) -> Builder:
+        name = build.__name__
+        assert name not in _ENTRIES, f"{name} is registered twice"
+        _ENTRIES[name] = ModelEntry(name, build, task)
+        return build
+
+    return register
+
+
+def list_models(pattern: str = "*", *, task: Task = "segmentation") -> list[str]:
+    """Names of the registered networks, sorted.
+
+    Args:
+        pattern: A shell pattern such as `"stdc*"`.
+        task: Only networks of this task; the ImageNet forms of the backbones are `"classification"`.
+    """
+    return sorted(name for name, entry in _ENTRIES.items() if entry.task == task and fnmatch.fnmatchcase(name, pattern))
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The register's entry for `name`.
+
+    Raises:
+        ValueError: No network has this name; the message gives the nearest names.
+    """
+    if name in _ENTRIES:
+        return _ENTRIES[name]
+    near = difflib.get_close_matches(name, _ENTRIES, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the names are {', '.join(sorted(_ENTRIES))}."
+    raise ValueError(f"There is no network named {name!r}; {hint}")

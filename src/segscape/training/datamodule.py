@@ -1,0 +1,130 @@
+"""A data set by name as Lightning's loaders."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader, Dataset
+
+from segscape.data.datasets import DATASETS, InMemory, Sample
+from segscape.data.stream import SampleStream, StreamSampler
+from segscape.data.transforms import Augmentation
+
+
+class SegmentationDataModule(L.LightningDataModule):
+    """Training crops and whole evaluation images of one data set.
+
+    A batch holds `image` (N, 3, H, W) uint8, `mask` (N, H, W) uint8 and `name`.
+
+    Args:
+        dataset: A data set's name.
+        root: Its folder.
+        augmentation: The recipe's augmentation.
+        batch_size: Crops a step and process.
+        eval_batch_size: Whole images a step; more than one needs images of one size.
+        train_split: The split to train on.
+        val_split: The split that `validate` and the checks during training measure.
+        test_split: The split that `test` measures.
+        num_workers: Loader processes.
+        in_memory: Decode the training split once and keep it.
+        seed: Fixes order, crops and colours.
+
+    Attributes:
+        label_spec: The data set's classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Literal["camvid", "cityscapes"],
+        root: str,
+        augmentation: Augmentation,
+        batch_size: int,
+        eval_batch_size: int = 1,
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "test",
+        num_workers: int = 2,
+        in_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dataset = DATASETS[dataset]
+        self.label_spec = self.dataset.label_spec
+        self.root = root
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.train_split = train_split
+        self.val_split = val_split
+        self.test_split = test_split
+        self.num_workers = num_workers
+        self.in_memory = in_memory
+        self.seed = seed
+        self._resume_step = 0
+
+    def setup(self, stage: str) -> None:
+        """Find the files of the splits that `stage` needs."""
+        if stage == TrainerFn.FITTING:
+            train = self.dataset(self.root, self.train_split)
+            self._train: Dataset[Sample] = InMemory(train) if self.in_memory else train
+        if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            self._val = self.dataset(self.root, self.val_split)
+        if stage == TrainerFn.TESTING:
+            self._test = self.dataset(self.root, self.test_split)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Augmented crops, beginning where a resumed run stopped.
+
+        Raises:
+            ValueError: The split has too few images for one joint batch, or a joint batch is a single image.
+        """
+        trainer = self.trainer
+        assert trainer is not None
+        stream = SampleStream(self._train, self.augmentation.build(), seed=self.seed)
+        sampler = StreamSampler(
+            stream.epoch_length, self.batch_size, rank=trainer.global_rank, world_size=trainer.world_size
+        )
+        if sampler.steps == 0 or self.batch_size * trainer.world_size < 2:
+            raise ValueError(
+                f"A joint batch of {self.batch_size} x {trainer.world_size} images does not do for a split of "
+                f"{stream.epoch_length}: it needs at least 2, for the normalisation of pooled features, and at most "
+                "the whole split; change batch_size."
+            )
+        # The loop's counter is not zero only when a run that stopped within an epoch is resumed.
+        sampler.first_step = self._resume_step
+        self._resume_step = 0
+        return self._loader(stream, self.batch_size, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of the validation split, in order."""
+        return self._loader(self._val, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of the test split, in order."""
+        return self._loader(self._test, self.eval_batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of batches of the current epoch that have been trained on."""
+        assert self.trainer is not None
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        ended = progress.current.completed >= (self.trainer.num_training_batches or 0)
+        return {"step_in_epoch": 0 if ended else progress.current.completed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on within the epoch where `state_dict` was taken."""
+        self._resume_step = state_dict["step_in_epoch"]
+
+    def _loader(
+        self, dataset: Dataset[Sample], batch_size: int, sampler: StreamSampler | None = None
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0 and sampler is not None,
+            pin_memory=True,
+        )
