@@ -1,1 +1,45 @@
-"""Semantic segmentation of high-resolution images."""
+"""Semantic segmentation of high-resolution images: street video in real time, scenes of any size.
+
+The names below are all that most programs need; each is imported when it is first used, so `import segscape` is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segscape.checkpoints.convert import convert_checkpoint
+    from segscape.checkpoints.store import create_model, list_weights
+    from segscape.inference.segmenter import Segmentation, Segmenter
+    from segscape.networks import list_models
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Segmentation",
+    "Segmenter",
+    "convert_checkpoint",
+    "create_model",
+    "list_models",
+    "list_weights",
+]
+
+_HOMES = {
+    "Segmentation": "segscape.inference.segmenter",
+    "Segmenter": "segscape.inference.segmenter",
+    "convert_checkpoint": "segscape.checkpoints.convert",
+    "create_model": "segscape.checkpoints.store",
+    "list_models": "segscape.networks",
+    "list_weights": "segscape.checkpoints.store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segscape' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

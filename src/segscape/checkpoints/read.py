@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,16 @@ def read_state_dict(path: str | Path) -> Mapping[str, Any]:
 
 
 def _read_pickle(path: Path) -> Any:
-    placeholders: list[tuple[Any, str]] = []
+    placeholders: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
+    names: set[str] = set()
     while True:
         try:
             with torch.serialization.safe_globals(placeholders):
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             blocked = _BLOCKED.search(str(error))
-            if blocked is None or any(name == blocked[1] for _, name in placeholders):
+            # A name that is refused although it has its placeholder would be refused for ever.
+            if blocked is None or blocked[1] in names:
                 raise
+            names.add(blocked[1])
             placeholders.append((type("Inert", (_Inert,), {}), blocked[1]))

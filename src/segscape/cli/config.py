@@ -28,13 +28,17 @@ def find_config(name: str) -> Path:
     if inside.is_file():
         return inside
     names = sorted(
-        str(file.relative_to(shipped).with_suffix("")) for file in shipped.rglob("*.yaml") if file.parent.name != BASE_KEY
+        str(file.relative_to(shipped).with_suffix(""))
+        for file in shipped.rglob("*.yaml")
+        if file.parent.name != BASE_KEY
     )
     raise FileNotFoundError(f"There is no config {name}; give a path or one of {', '.join(names)}.")
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """A config merged over those under its key `base` (paths beside it), in their order; mappings merge, the rest replaces.
+    """A config merged over those that its key `base` names, by paths beside it, in their order.
+
+    Mappings merge; anything else replaces what stood there.
 
     Raises:
         ValueError: The file is not a YAML mapping.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+from rich.table import Table
 
 from segscape.cli.config import find_config, load_config
+from segscape.files import atomic_path
+from segscape.metrics import Scores
 from segscape.training.datamodule import SegmentationDataModule
 from segscape.training.report import RunReport
 from segscape.training.segmentation import SegmentationTask
@@ -27,7 +33,10 @@ class _CommandLine(LightningCLI):
         parser.link_arguments("data.label_spec", "model.label_spec", apply_on="instantiate")
         parser.add_argument("--ema", type=float | None, default=None, help="decay of an average of the weights")
         parser.add_argument(
-            "--save_every_n_steps", type=int, default=500, help="steps between the checkpoints a stopped run resumes from"
+            "--save_every_n_steps",
+            type=int,
+            default=500,
+            help="steps between the checkpoints a stopped run resumes from",
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -55,6 +64,34 @@ class _CommandLine(LightningCLI):
         kwargs.setdefault("logger", [CSVLogger(root, "csv"), TensorBoardLogger(root, "tensorboard", version="")])
         return super().instantiate_trainer(**kwargs)
 
+    def after_validate(self) -> None:
+        """Print the validation scores and write them."""
+        self._print_scores("val")
+
+    def after_test(self) -> None:
+        """Print the test scores and write them."""
+        self._print_scores("test")
+
+    def _print_scores(self, split: str) -> None:
+        names = self.model.label_spec.class_names
+        table = Table("class", *(f"IoU at scale {scale:g}" for scale in self.model.results))
+        results = list(self.model.results.values())
+        for index, name in enumerate(names):
+            table.add_row(name, *(_percent(result.iou[index]) for result in results))
+        table.add_section()
+        for row, field in (
+            ("mIoU", "miou"),
+            ("pixel accuracy", "pixel_accuracy"),
+            ("class accuracy", "class_accuracy"),
+        ):
+            table.add_row(row, *(_percent(getattr(result, field)) for result in results))
+        Console(soft_wrap=True).print(table)
+        path = Path(self.trainer.default_root_dir) / f"{split}_scores.json"
+        report = {f"{scale:g}": score_dict(result, names) for scale, result in self.model.results.items()}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        _log.info("The scores are in %s.", path)
+
     def before_fit(self) -> None:
         """Go on from the run's last checkpoint, where there is one and no other was named."""
         root = Path(self.trainer.default_root_dir)
@@ -64,19 +101,30 @@ class _CommandLine(LightningCLI):
             self.config_init.fit.ckpt_path = str(last)
 
 
-def run(arguments: list[str]) -> None:
-    """Run `fit`, `validate` or `test`.
+def _percent(value: float) -> str:
+    return "absent" if math.isnan(value) else f"{value:.2%}"
 
-    Args:
-        arguments: The subcommand and its arguments; `--config` takes a path or the name of a shipped config.
-    """
+
+def score_dict(result: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Scores for JSON: `null` for a class that is absent from both labels and predictions."""
+    iou = {name: None if math.isnan(value) else value for name, value in zip(class_names, result.iou, strict=True)}
+    return {
+        "miou": result.miou,
+        "pixel_accuracy": result.pixel_accuracy,
+        "class_accuracy": result.class_accuracy,
+        "iou": iou,
+    }
+
+
+def main(words: list[str]) -> int:
+    """Run `segscape fit`, `validate` or `test`; `--config` takes a path or the name of a shipped config."""
     _CommandLine(
         SegmentationTask,
         SegmentationDataModule,
-        args=_with_merged_configs(arguments),
-        save_config_callback=SaveConfigCallback,
+        args=_with_merged_configs(words),
         save_config_kwargs={"overwrite": True},
     )
+    return 0
 
 
 def _with_merged_configs(arguments: list[str]) -> list[str]:

@@ -125,5 +125,10 @@ class Augmentation:
     def build(self) -> v2.Transform:
         """The transform from a sample to its augmented crop."""
         return v2.Compose(
-            [ColourJitter(self.colour), v2.RandomHorizontalFlip(self.flip), RandomScale(self.scales), RandomCrop(self.crop)]
+            [
+                ColourJitter(self.colour),
+                v2.RandomHorizontalFlip(self.flip),
+                RandomScale(self.scales),
+                RandomCrop(self.crop),
+            ]
         )

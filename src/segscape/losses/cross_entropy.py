@@ -20,6 +20,8 @@ class CrossEntropy(nn.Module):
         ignore_index: The label of pixels that do not count.
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, class_weights: Sequence[float] | None = None, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.tensor(class_weights)

@@ -62,7 +62,7 @@ class DetailLoss(nn.Module):
         return target + 0 * fused if fused.requires_grad else target
 
     def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Detail logits (N, 1, H, W) and labels (N, H, W) int64 -> the scalars `bce` and `dice`; no pixel is ignored."""
+        """Detail logits (N, 1, H, W) and labels (N, H, W) int64 -> the scalars `bce` and `dice`, of all pixels."""
         target = self.target(labels).to(logits.dtype)
         bce = F.binary_cross_entropy_with_logits(logits, target)
         p, t = torch.sigmoid(logits).flatten(1), target.flatten(1)

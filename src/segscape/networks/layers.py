@@ -5,6 +5,8 @@ Tensors are (N, C, H, W) throughout.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +91,9 @@ class SegmentationHead(nn.Module):
         return self.classifier(self.conv(x))
 
 
-def init_kaiming(module: nn.Module, *, mode: str, nonlinearity: str) -> None:
+def init_kaiming(
+    module: nn.Module, *, mode: Literal["fan_in", "fan_out"], nonlinearity: Literal["linear", "relu"]
+) -> None:
     """Draw every convolution below `module` from He's normal distribution (arXiv:1502.01852).
 
     Args:

@@ -89,9 +89,7 @@ def write_image(path: str | Path, pixels: npt.NDArray[np.uint8]) -> None:
         Image.fromarray(pixels).save(temporary, compress_level=1)
 
 
-def write_labels(
-    path: str | Path, labels: npt.NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]
-) -> None:
+def write_labels(path: str | Path, labels: npt.NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]) -> None:
     """Write a label map as an 8-bit PNG with a palette; the file appears whole or not at all.
 
     Args:

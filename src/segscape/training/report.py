@@ -1,18 +1,87 @@
-"""Pictures of a run: the loss and the mIoU over its steps, and a grid of predictions."""
+"""What a run leaves for people and for use: curves, a grid of predictions, and its weights."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import lightning as L
+import torch
+
+from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import inference_state, write_weights
+from segscape.inference.upsample import upsample_argmax
+from segscape.rasters.image import write_image
+from segscape.training.datamodule import SegmentationDataModule
+from segscape.training.segmentation import SegmentationTask
+from segscape.viz.contact_sheet import contact_sheet
+from segscape.viz.overlay import colourise, overlay
+from segscape.viz.plots import plot_run
+
+_log = logging.getLogger(__name__)
 
 
 class RunReport(L.Callback):
-    """Writes the run's pictures when it ends.
+    """Writes `curve.png`, `predictions.png` and `weights.safetensors` when a run ends.
+
+    The weights are those with the best validation mIoU, or the last ones where none was measured.
 
     Args:
         root: The run's folder.
+        images: The number of validation images in the grid.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, images: int = 4) -> None:
         self.root = root
+        self.images = images
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the files from the main process."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        plot_run(self.root / "csv", self.root / "curve.png")
+        self._restore_best(pl_module)
+        self._write_weights(trainer, pl_module)
+        self._write_grid(trainer, pl_module)
+        _log.info("Curve, predictions and weights of the run are in %s.", self.root)
+
+    def _restore_best(self, task: SegmentationTask) -> None:
+        best = self.root / "checkpoints" / "best.ckpt"
+        if best.is_file():
+            task.load_state_dict(torch.load(best, map_location=task.device, weights_only=True)["state_dict"])
+
+    def _write_weights(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SegmentationDataModule)
+        monitors = [callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None)]
+        best = next((callback.best_model_score for callback in monitors), None)  # type: ignore[attr-defined]
+        split = f"{task.label_spec.name} {data.val_split}"
+        card = WeightsCard(
+            network=task.network_name,
+            class_names=task.label_spec.class_names,
+            palette=task.label_spec.palette,
+            normalisation=task.normalise,
+            training_size=data.augmentation.crop,
+            training=f"{task.label_spec.name} {data.train_split}, {trainer.global_step} steps",
+            score={} if best is None else {"miou": float(best)},
+            protocol=f"{split}, whole images, scale {task.eval_scales[0]:g}" if best is not None else "not measured",
+            licence=f"that of {task.label_spec.name}",
+        )
+        write_weights(self.root / "weights.safetensors", card, inference_state(task.network))
+
+    @torch.inference_mode()
+    def _write_grid(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        dataset = trainer.datamodule.val_dataloader().dataset  # type: ignore[attr-defined]
+        spec, network = task.label_spec, task.network.eval()
+        rows = []
+        for index in torch.linspace(0, len(dataset) - 1, min(self.images, len(dataset))).int().tolist():
+            sample = dataset[index]
+            image, truth = sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy()
+            logits = network(task.normalise(sample["image"].unsqueeze(0).to(task.device)))[0]
+            predicted = upsample_argmax(logits, truth.shape, align_corners=network.align_corners).cpu().numpy()
+            views = colourise(truth, spec.palette), colourise(predicted, spec.palette)
+            rows.append([image, *views, overlay(image, predicted, spec.palette)])
+        titles = "image", "labels", "prediction", "overlay"
+        sheet = contact_sheet(rows, titles=titles, class_names=spec.class_names, palette=spec.palette, cell_width=360)
+        write_image(self.root / "predictions.png", sheet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from segscape.checkpoints.convert import convert_checkpoint
 from segscape.checkpoints.read import read_state_dict
+from segscape.checkpoints.store import create_model
 from segscape.labels import LabelSpec
 from segscape.losses import Criterion, LossTerm
-from segscape.metrics import ConfusionMatrix, scores
+from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.metrics.protocol import whole_image_logits
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
-from segscape.registry import model_entry
 from segscape.training.optimisers import OptimiserSettings, parameter_groups, warmup_poly
 
 
@@ -29,9 +29,13 @@ class SegmentationTask(L.LightningModule):
         losses: The recipe's losses.
         optimiser: The recipe's optimiser and schedule.
         eval_scales: The scales at which the network is evaluated; the first one's mIoU is `val/miou`.
+        weights: A name or a weights file to start from, or nothing.
         backbone_checkpoint: An official ImageNet checkpoint for the network's backbone, or nothing.
         backbone_name: The registered name of that checkpoint's network.
         channels_last: Keep the network's tensors channels last in memory.
+
+    Attributes:
+        results: The latest evaluation's scores by scale.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class SegmentationTask(L.LightningModule):
         losses: list[LossTerm],
         optimiser: OptimiserSettings,
         eval_scales: list[float] | None = None,
+        weights: str | None = None,
         backbone_checkpoint: str | None = None,
         backbone_name: str | None = None,
         channels_last: bool = False,
@@ -49,22 +54,24 @@ class SegmentationTask(L.LightningModule):
         super().__init__()
         self.network_name = network
         self.label_spec = label_spec
-        net = model_entry(network).build(num_classes=label_spec.num_classes)
-        assert isinstance(net, SegmentationNetwork)
+        net = create_model(network, label_spec.num_classes, weights)
+        if not isinstance(net, SegmentationNetwork):
+            raise ValueError(f"{network} does not segment images; `segscape models` lists those that do.")
         if backbone_checkpoint is not None:
             if backbone_name is None:
                 raise ValueError("backbone_checkpoint needs backbone_name, the registered name of its network.")
             converted = convert_checkpoint(backbone_name, read_state_dict(backbone_checkpoint))
             inside = {key.removeprefix("backbone."): value for key, value in converted.items() if "backbone." in key}
             net.get_submodule("backbone").load_state_dict(inside)
-        self.network = net.to(memory_format=torch.channels_last) if channels_last else net
+        if channels_last:
+            net.to(memory_format=torch.channels_last)
+        self.network: SegmentationNetwork = net
         self.criterion = Criterion(losses, align_corners=net.align_corners)
         self.settings = optimiser
         self.eval_scales = eval_scales or [1.0]
         self.normalise = Normalisation()
-        self.confusions = torch.nn.ModuleDict(
-            {f"{scale:g}".replace(".", "_"): ConfusionMatrix(label_spec.num_classes) for scale in self.eval_scales}
-        )
+        self.results: dict[float, Scores] = {}
+        self.confusions = torch.nn.ModuleList(ConfusionMatrix(label_spec.num_classes) for _ in self.eval_scales)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) uint8 -> logits at the network's stride."""
@@ -90,19 +97,17 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count anew."""
-        for confusion in self.confusions.values():
-            confusion.reset()
+        for confusion in self.confusions:
+            cast("ConfusionMatrix", confusion).reset()
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Count a batch of whole images at every scale."""
         images = self.normalise(batch["image"])
-        for scale, confusion in zip(self.eval_scales, self.confusions.values(), strict=True):
-            logits = whole_image_logits(
-                self.network, images, scale=scale, align_corners=self.network.align_corners
-            )
-            confusion.update(logits.argmax(1), batch["mask"])
+        for scale, confusion in zip(self.eval_scales, self.confusions, strict=True):
+            logits = whole_image_logits(self.network, images, scale=scale, align_corners=self.network.align_corners)
+            cast("ConfusionMatrix", confusion).update(logits.argmax(1), batch["mask"])
 
     test_step = validation_step
 
@@ -115,8 +120,9 @@ class SegmentationTask(L.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
-        for number, (scale, confusion) in enumerate(zip(self.eval_scales, self.confusions.values(), strict=True)):
-            result = scores(confusion.compute())
+        for number, (scale, confusion) in enumerate(zip(self.eval_scales, self.confusions, strict=True)):
+            result = scores(cast("ConfusionMatrix", confusion).compute())
+            self.results[scale] = result
             prefix = split if number == 0 else f"{split}@{scale:g}"
             self.log(f"{prefix}/miou", result.miou, prog_bar=number == 0, rank_zero_only=True)
             self.log(f"{prefix}/pixel_accuracy", result.pixel_accuracy, rank_zero_only=True)

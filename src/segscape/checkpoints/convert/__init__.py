@@ -13,15 +13,18 @@ from segscape.registry import model_entry
 _FORMATS: dict[str, OfficialFormat] = {**stdc.FORMATS}
 
 
-def convert_checkpoint(name: str, state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+def convert_checkpoint(
+    name: str, state_dict: Mapping[str, object], num_classes: int | None = None
+) -> dict[str, Tensor]:
     """The state dict of our network `name`, from its authors' checkpoint.
 
-    The number of classes is read from the checkpoint. A wrapper such as `{"state_dict": ...}` and `module.` prefixes
+    A wrapper such as `{"state_dict": ...}` and `module.` prefixes
     are taken off. Entries that the authors store but never use are left out.
 
     Args:
         name: A registered network.
         state_dict: The official state dict, or a dict that wraps it.
+        num_classes: K; by default what the checkpoint says.
 
     Returns:
         What `create_model(name, num_classes).load_state_dict` takes, strictly.
@@ -33,4 +36,4 @@ def convert_checkpoint(name: str, state_dict: Mapping[str, object]) -> dict[str,
     entry = model_entry(name)
     if name not in _FORMATS:
         raise ValueError(f"{name} has no official checkpoint format; there is one for {', '.join(sorted(_FORMATS))}.")
-    return _FORMATS[name].convert(entry.build, state_dict)
+    return _FORMATS[name].convert(entry.build, state_dict, num_classes)

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,9 @@ def unwrap(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
     Raises:
         ValueError: No state dict can be found.
     """
-    state: object = checkpoint
-    for _ in range(3):
-        assert isinstance(state, Mapping)
-        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
+    state = checkpoint
+    while inner := next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None):
+        state = cast("Mapping[str, object]", inner)
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError("The checkpoint holds no tensors; is it a network's state dict?")
@@ -57,7 +54,9 @@ class OfficialFormat:
     unused: re.Pattern[str]
     absolute_scale: Callable[[str], bool]
 
-    def convert(self, build: Callable[..., nn.Module], checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
+    def convert(
+        self, build: Callable[..., nn.Module], checkpoint: Mapping[str, object], num_classes: int | None
+    ) -> dict[str, Tensor]:
         """Our state dict for the network that `build` makes; see `convert_checkpoint`."""
         official = self._without_aliases(unwrap(checkpoint))
         if self.classifier not in official:
@@ -65,8 +64,11 @@ class OfficialFormat:
                 f"The checkpoint has no entry {self.classifier}, so it is not of this network; "
                 f"it begins with {', '.join(list(official)[:3])}."
             )
+        found = official[self.classifier].shape[0]
+        if num_classes not in (None, found):
+            raise ValueError(f"The checkpoint is for {found} classes, not for {num_classes}.")
         with torch.device("meta"):
-            expected = build(num_classes=official[self.classifier].shape[0]).state_dict()
+            expected = build(num_classes=found).state_dict()
         names = {ours: self.official_name(ours) for ours in expected}
         self._check(names, expected, official)
         converted = {}

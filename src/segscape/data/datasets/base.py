@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar, NamedTuple, TypedDict
 
 import torch
 from torch.utils.data import Dataset
@@ -28,6 +28,20 @@ class Sample(TypedDict):
     name: str
 
 
+class Pair(NamedTuple):
+    """The two files of a sample.
+
+    Attributes:
+        name: The sample's name.
+        image: The image file.
+        mask: The label file.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+
+
 class SegmentationDataset(Dataset[Sample], ABC):
     """Images with a label file each, in one split.
 
@@ -39,10 +53,10 @@ class SegmentationDataset(Dataset[Sample], ABC):
         label_spec: The classes.
         splits: The names of the splits.
         layout: Where the files lie below the root, for messages.
-        pairs: The image file and the label file of each sample, sorted.
+        pairs: The files of each sample, sorted by name.
 
     Raises:
-        FileNotFoundError: A folder, an image's label file or a label file's image is missing; the message names it.
+        FileNotFoundError: There are no images, or an image or a label file lacks its partner; the message names it.
         ValueError: There is no such split.
     """
 
@@ -51,59 +65,60 @@ class SegmentationDataset(Dataset[Sample], ABC):
     layout: ClassVar[str]
 
     def __init__(self, root: str | Path, split: str) -> None:
-        self.root = Path(root)
-        self.split = split
         if split not in self.splits:
             raise ValueError(f"{self.label_spec.name} has no split {split!r}; it has {', '.join(self.splits)}.")
-        images, masks = self.find_images(), self.find_masks()
-        if not images:
+        self.pairs, problems = self.find_pairs(Path(root), split)
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise FileNotFoundError(f"{problems[0]}{more}; `segscape data check {root}` lists every problem.")
+        if not self.pairs:
             raise FileNotFoundError(
-                f"No images of {self.label_spec.name}'s split {split!r} below {self.root}; expected {self.layout}."
+                f"No images of {self.label_spec.name}, split {split}, in {root}; expected {self.layout}."
             )
-        for what, lonely in (("label file", images.keys() - masks.keys()), ("image", masks.keys() - images.keys())):
-            if lonely:
-                first = ", ".join(sorted(lonely)[:3])
-                raise FileNotFoundError(
-                    f"{len(lonely)} sample(s) of {self.root}, split {split!r}, have no {what}: {first}; "
-                    f"expected {self.layout}."
-                )
-        self.names = sorted(images)
-        self.pairs = [(images[name], masks[name]) for name in self.names]
 
+    @classmethod
     @abstractmethod
-    def find_images(self) -> dict[str, Path]:
-        """The split's image files by sample name."""
+    def find_files(cls, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+        """The split's image files and its label files, by sample name."""
 
-    @abstractmethod
-    def find_masks(self) -> dict[str, Path]:
-        """The split's label files by sample name."""
+    @classmethod
+    def find_pairs(cls, root: Path, split: str) -> tuple[list[Pair], list[str]]:
+        """The split's complete samples, sorted by name, and a sentence for each file without its partner."""
+        images, masks = cls.find_files(root, split)
+        pairs = [Pair(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
+        problems = [f"{images[name]} has no label file" for name in sorted(images.keys() - masks.keys())]
+        problems += [f"{masks[name]} has no image" for name in sorted(masks.keys() - images.keys())]
+        return pairs, problems
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Sample:
+    @classmethod
+    def read_pair(cls, pair: Pair) -> Sample:
         """Decode one sample.
 
         Raises:
             ValueError: A file is damaged, its sizes differ, or a label value is strange; the message names the file.
         """
-        image_path, mask_path = self.pairs[index]
-        image = read_image(image_path)
-        raw = read_labels(mask_path)
+        image = read_image(pair.image)
+        raw = read_labels(pair.mask)
         if raw.shape != image.shape[:2]:
             raise ValueError(
-                f"{mask_path} is {raw.shape[1]} x {raw.shape[0]} pixels, its image {image_path} "
-                f"{image.shape[1]} x {image.shape[0]}; the two must be of one size."
+                f"{pair.mask} is {raw.shape[1]} x {raw.shape[0]} pixels but its image {pair.image} is "
+                f"{image.shape[1]} x {image.shape[0]}; the two must be of one size"
             )
         try:
-            indices = self.label_spec.to_indices(raw)
+            indices = cls.label_spec.to_indices(raw)
         except ValueError as error:
-            raise ValueError(f"{mask_path} has {error}.") from None
+            raise ValueError(f"{pair.mask} has {error}") from None
         return Sample(
-            image=tv_tensors.Image(torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()),
+            image=tv_tensors.Image(torch.from_numpy(image.transpose(2, 0, 1).copy())),
             mask=tv_tensors.Mask(torch.from_numpy(indices)),
-            name=self.names[index],
+            name=pair.name,
         )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.read_pair(self.pairs[index])
 
 
 class InMemory(Dataset[Sample]):

@@ -22,11 +22,9 @@ class CamVid(SegmentationDataset):
     splits = ("train", "val", "test")
     layout = "images/<split>/<frame>.jpg and labels/<split>/<frame>.png"
 
-    def find_images(self) -> dict[str, Path]:
-        """The split's frames by name."""
-        folder = self.root / "images" / self.split
-        return {path.stem: path for path in folder.glob("*") if path.suffix in (".jpg", ".png")}
-
-    def find_masks(self) -> dict[str, Path]:
-        """The split's label files by frame name."""
-        return {path.stem: path for path in (self.root / "labels" / self.split).glob("*.png")}
+    @classmethod
+    def find_files(cls, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Frames and label files by frame name."""
+        images = {path.stem: path for path in (root / "images" / split).glob("*") if path.suffix in (".jpg", ".png")}
+        masks = {path.stem: path for path in (root / "labels" / split).glob("*.png")}
+        return images, masks

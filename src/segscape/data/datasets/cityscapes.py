@@ -24,15 +24,13 @@ class Cityscapes(SegmentationDataset):
     splits = ("train", "val", "trainval", "test")
     layout = f"leftImg8bit/<split>/<city>/*{_IMAGE}.png and gtFine/<split>/<city>/*{_MASK}.png"
 
-    def _find(self, folder: str, ending: str) -> dict[str, Path]:
-        splits = ("train", "val") if self.split == "trainval" else (self.split,)
-        files = (path for split in splits for path in (self.root / folder / split).glob(f"*/*{ending}.png"))
-        return {path.stem.removesuffix(ending): path for path in files}
+    @classmethod
+    def find_files(cls, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Frames and label files by frame name, `<city>_<sequence>_<frame>`."""
+        splits = ("train", "val") if split == "trainval" else (split,)
 
-    def find_images(self) -> dict[str, Path]:
-        """The split's frames by name (`<city>_<sequence>_<frame>`)."""
-        return self._find("leftImg8bit", _IMAGE)
+        def find(folder: str, ending: str) -> dict[str, Path]:
+            files = (path for part in splits for path in (root / folder / part).glob(f"*/*{ending}.png"))
+            return {path.stem.removesuffix(ending): path for path in files}
 
-    def find_masks(self) -> dict[str, Path]:
-        """The split's label files by frame name."""
-        return self._find("gtFine", _MASK)
+        return find("leftImg8bit", _IMAGE), find("gtFine", _MASK)

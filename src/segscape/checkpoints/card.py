@@ -1,0 +1,70 @@
+"""The card of a weights file: all that must be known to use it, stored inside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from segscape.normalisation import Normalisation
+
+METADATA_KEY = "segscape"
+"""The key of a safetensors file's metadata under which its card stands, as JSON."""
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """What a weights file says of itself.
+
+    Attributes:
+        network: The registered name of the network.
+        class_names: The names of the K classes, in the order of the logits.
+        palette: A colour (red, green, blue) for each class.
+        normalisation: Of the images that the network takes.
+        training_size: (height, width) of the images or crops it was trained on, in pixels, where known.
+        training: How and on what it was trained, or where it was converted from.
+        score: The score by name, such as `{"miou": 0.7}`, each between 0 and 1.
+        protocol: How the score was measured.
+        licence: The terms on which the weights may be used, data included.
+    """
+
+    network: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    normalisation: Normalisation
+    training_size: tuple[int, int] | None = None
+    training: str = "not stated"
+    score: dict[str, float] = dataclasses.field(default_factory=dict)
+    protocol: str = "not measured"
+    licence: str = "not stated"
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.class_names)
+
+    def to_json(self) -> str:
+        """The card as a line of JSON."""
+        return json.dumps({**dataclasses.asdict(self), "num_classes": self.num_classes})
+
+    @classmethod
+    def from_json(cls, text: str) -> WeightsCard:
+        """The card that `to_json` wrote.
+
+        Raises:
+            ValueError: The text is not such a card.
+        """
+        try:
+            fields = json.loads(text)
+            fields.pop("num_classes", None)
+            size = fields.pop("training_size", None)
+            norm = fields.pop("normalisation")
+            return cls(
+                class_names=tuple(fields.pop("class_names")),
+                palette=tuple((int(r), int(g), int(b)) for r, g, b in fields.pop("palette")),
+                normalisation=Normalisation(tuple(norm["mean"]), tuple(norm["std"])),
+                training_size=None if size is None else (int(size[0]), int(size[1])),
+                **fields,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"its card is damaged ({error!r})") from None

@@ -1,0 +1,149 @@
+"""Weights files: one safetensors file each, with its card inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from segscape.checkpoints.card import METADATA_KEY, WeightsCard
+from segscape.files import atomic_path
+from segscape.networks import SegmentationNetwork
+from segscape.registry import model_entry
+
+
+def _shipped() -> dict[str, Path]:
+    folder = Path(str(files("segscape"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def list_weights() -> list[str]:
+    """The names of the weights that ship with the package, as `<network>.<data set>`."""
+    return list(_shipped())
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The weights file of a name from `list_weights`, or of a path.
+
+    Raises:
+        FileNotFoundError: There is neither; the message lists the names.
+    """
+    shipped = _shipped()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    names = ", ".join(shipped) or "none ships with this version"
+    raise FileNotFoundError(f"There are no weights {name_or_path}; give the path of a file, or a name: {names}.")
+
+
+def read_card(path: Path) -> WeightsCard:
+    """The card of a weights file, without reading its tensors.
+
+    Raises:
+        ValueError: The file is damaged or has no card.
+    """
+    return _read(path, tensors=False)[0]
+
+
+def read_weights(path: Path) -> tuple[WeightsCard, dict[str, Tensor]]:
+    """A weights file's card and its tensors, as float32 where they are of a shorter floating-point type.
+
+    Raises:
+        ValueError: The file is damaged or has no card.
+    """
+    return _read(path, tensors=True)
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]:
+    advice = "a weights file is made by `segscape fit` or `segscape convert`"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if METADATA_KEY not in metadata:
+                raise ValueError(f"{path} has no Segscape card; {advice}.")
+            state = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a weights file ({error}); {advice}.") from None
+    try:
+        card = WeightsCard.from_json(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}; {advice}.") from None
+    return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def write_weights(path: Path, card: WeightsCard, state: Mapping[str, Tensor]) -> None:
+    """Write a weights file; it appears whole or not at all.
+
+    Args:
+        path: The file, with the suffix `.safetensors`.
+        card: Stored in the file's metadata.
+        state: The network's state dict, in any floating-point types; the training heads may be left out.
+    """
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata={METADATA_KEY: card.to_json()})
+
+
+def inference_state(network: SegmentationNetwork) -> dict[str, Tensor]:
+    """The network's state dict without the heads that only training uses."""
+    heads = tuple(f"{name}." for name in network.training_heads)
+    return {key: value for key, value in network.state_dict().items() if not key.startswith(heads)}
+
+
+def create_model(name: str, num_classes: int | None = None, weights: str | Path | None = None) -> nn.Module:
+    """A network by its registered name, in evaluation mode.
+
+    Args:
+        name: One of `list_models()`.
+        num_classes: K; may be left out where `weights` tell it.
+        weights: A name from `list_weights()` or a weights file. Training heads that the file does not hold stay fresh.
+
+    Returns:
+        A module from normalised images (N, 3, H, W) to logits (N, K, h, w); see `SegmentationNetwork`.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: The name is unknown, the weights are of another network or number of classes, or they do not fit.
+    """
+    entry = model_entry(name)
+    if weights is None:
+        if num_classes is None:
+            raise ValueError(f"create_model({name!r}) needs num_classes, or weights that tell it.")
+        return entry.build(num_classes=num_classes).eval()
+    path = find_weights(weights)
+    card, state = read_weights(path)
+    if card.network != name:
+        raise ValueError(f"{path} holds weights of {card.network}, not of {name}.")
+    if num_classes not in (None, card.num_classes):
+        raise ValueError(f"{path} holds weights for {card.num_classes} classes, not for {num_classes}.")
+    network = entry.build(num_classes=card.num_classes).eval()
+    load_inference_state(network, state, source=path)
+    return network
+
+
+def load_inference_state(network: nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
+    """Load a state dict strictly, but for training heads that it lacks altogether.
+
+    Raises:
+        ValueError: Entries are missing, unexpected or of the wrong shape; the message names `source` and them.
+    """
+    expected = network.state_dict()
+    heads = network.training_heads if isinstance(network, SegmentationNetwork) else ()
+    optional = tuple(f"{name}." for name in heads if not any(key.startswith(f"{name}.") for key in state))
+    missing = sorted(key for key in expected.keys() - state.keys() if not (optional and key.startswith(optional)))
+    unexpected = sorted(state.keys() - expected.keys())
+    shapes = sorted(key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape)
+    if missing or unexpected or shapes:
+        raise ValueError(
+            f"{source} does not fit the network: missing {missing or 'none'}, unexpected {unexpected or 'none'}, "
+            f"of another shape {shapes or 'none'}."
+        )
+    with torch.no_grad():
+        network.load_state_dict(dict(state), strict=False)

@@ -1,0 +1,76 @@
+"""`segscape COMMAND ...`: finds the command, runs it, and turns its errors into one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+import segscape
+
+# Each command's module and its line of help; a module is imported only when its command runs.
+_COMMANDS = {
+    "segment": ("segscape.cli.segment", "segment images and write label maps"),
+    "demo": ("segscape.cli.demo", "segment the street frames that ship with the package"),
+    "models": ("segscape.cli.models", "list networks and weights"),
+    "convert": ("segscape.cli.convert", "convert an official checkpoint to a weights file"),
+    "data": ("segscape.cli.data", "check a data set's files"),
+    "fit": ("segscape.cli.train", "train a network"),
+    "validate": ("segscape.cli.train", "measure a network on the validation split"),
+    "test": ("segscape.cli.train", "measure a network on the test split"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="segscape",
+        description="Semantic segmentation of high-resolution images.",
+        epilog="`segscape COMMAND --help` tells a command's arguments.",
+    )
+    parser.add_argument("--version", action="version", version=f"segscape {segscape.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, help_line) in _COMMANDS.items():
+        commands.add_parser(name, help=help_line, add_help=False)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after `segscape`; by default those of the process.
+
+    Returns:
+        The exit status: 0, or 1 after an error that was printed.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Only the first word is ours to read; the rest belongs to the command.
+    command = _parser().parse_args(words[:1]).command
+    console = Console(stderr=True, highlight=False)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+    )
+    logging.getLogger("segscape").setLevel(logging.INFO)
+    try:
+        return import_module(_COMMANDS[command][0]).main(words)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("segscape"):
+            raise
+        advice = "pip install 'segscape[train]'"
+        console.print(f"error: `segscape {command}` needs the package {error.name}: {advice}", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", markup=False, soft_wrap=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Engines: a batch of images in, logits out."""
