@@ -49,7 +49,9 @@ def read_state_dict(path: str | Path) -> Mapping[str, Any]:
     try:
         contents = load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if "Unpickler error" in line), lines[0])
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason.strip()}") from None
     if not isinstance(contents, Mapping):
         raise ValueError(f"{path} holds a {type(contents).__name__}, not a state dict.")
     return contents
@@ -68,4 +70,6 @@ def _read_pickle(path: Path) -> Any:
             if blocked is None or blocked[1] in names:
                 raise
             names.add(blocked[1])
-            placeholders.append((type("Inert", (_Inert,), {}), blocked[1]))
+            # The message leaves out the module of a builtin.
+            full_name = blocked[1] if "." in blocked[1] else f"builtins.{blocked[1]}"
+            placeholders.append((type("Inert", (_Inert,), {}), full_name))

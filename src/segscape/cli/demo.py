@@ -29,7 +29,7 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words[1:])
     console = Console(soft_wrap=True, highlight=False)
 
-    frames = Path(str(files("segscape"))) / "examples" / "camvid"
+    frames = Path(str(files("segscape"))) / "examples" / "camvid" / "images" / "val"
     jobs = plan([str(frames / "*.jpg")], arguments.output, with_overlay=True)
     segmenter = Segmenter.from_weights(DEFAULT_WEIGHTS)
     rows = []

@@ -23,7 +23,7 @@ def _uniform(low: float, high: float) -> float:
 
 
 def resize_sample(value: Any, size: tuple[int, int]) -> Any:
-    """An image resized bilinearly with antialiasing, or a mask by its nearest pixel, both as Pillow does it.
+    """An image resized bilinearly with antialiasing, as Pillow does it, or a mask by its nearest pixels.
 
     Args:
         value: An image (3, H, W) or a mask (H, W); anything else is returned as it is.

@@ -125,7 +125,7 @@ class Segmenter:
         start = time.perf_counter()
         pixels = _as_array(image)
         read = time.perf_counter()
-        batch = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        batch = torch.from_numpy(np.require(pixels, requirements="CW")).to(self.device).permute(2, 0, 1).unsqueeze(0)
         logits = self._deployed(self.card.normalisation(batch))
         self._synchronise()
         computed = time.perf_counter()
@@ -157,4 +157,4 @@ def _as_array(image: str | Path | Image.Image | npt.NDArray[np.uint8]) -> npt.ND
         raise ValueError(
             f"An image is an array (H, W, 3) of uint8, red, green, blue; this one is {image.shape} of {image.dtype}."
         )
-    return np.ascontiguousarray(image)
+    return image

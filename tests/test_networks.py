@@ -1,0 +1,91 @@
+"""What every network in the register promises."""
+
+import pytest
+import torch
+
+import segscape
+from segscape.cli.models import network_cost
+from segscape.networks import SegmentationNetwork
+from segscape.runtime.deploy import deploy
+from tests.references import NETWORKS, golden
+
+SIZES = [(64, 96), (61, 83), (33, 32), (1, 1), (7, 129)]
+
+
+@pytest.fixture(params=segscape.list_models())
+def network(request) -> SegmentationNetwork:
+    torch.manual_seed(0)
+    return segscape.create_model(request.param, 5)
+
+
+def test_names_and_patterns() -> None:
+    assert {"stdc1_seg", "stdc2_seg", "bisestdc", "bisestdc2"} <= set(segscape.list_models())
+    assert segscape.list_models("stdc*") == ["stdc1_seg", "stdc2_seg"]
+    assert segscape.list_models("nothing*") == []
+
+
+def test_unknown_name_is_corrected() -> None:
+    with pytest.raises(ValueError, match="did you mean stdc1_seg"):
+        segscape.create_model("stdc1seg", 3)
+
+
+def test_classes_must_be_told() -> None:
+    with pytest.raises(ValueError, match="needs num_classes"):
+        segscape.create_model("stdc1_seg")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size_in_evaluation(network: SegmentationNetwork, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        logits = network(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 5, -(-size[0] // network.stride), -(-size[1] // network.stride))
+    assert logits.isfinite().all()
+
+
+def test_training_output_reaches_every_parameter(network: SegmentationNetwork) -> None:
+    output = network.train()(torch.randn(2, 3, 61, 83))
+    assert set(output.aux) == set(network.training_heads)
+    sum(value.square().mean() for value in (output.logits, *output.aux.values())).backward()
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+def test_declared_modules_exist(network: SegmentationNetwork) -> None:
+    children = {name for name, _ in network.named_children()}
+    assert set(network.training_heads) < set(network.new_modules) < children
+    assert set(network.backbone_modules) < children
+
+
+def test_each_tensor_is_held_once(network: SegmentationNetwork) -> None:
+    pointers = [value.data_ptr() for value in network.state_dict().values() if value.numel() > 1]
+    assert len(pointers) == len(set(pointers))
+
+
+def test_deployed_network_is_equal(network: SegmentationNetwork) -> None:
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.normal_(module.running_mean)
+    images = torch.randn(1, 3, 61, 83)
+    with torch.no_grad():
+        expected = network(images)
+        deployed = deploy(network)
+        torch.testing.assert_close(deployed(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in deployed.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize("variant", ["bisestdc", "stdc1", "stdc2"])
+def test_cost_equals_the_official_count(variant: str) -> None:
+    reference = golden()["variants"][variant]
+    for size in ("512x1024", "768x1536"):
+        height, width = map(int, size.split("x"))
+        parameters, macs, _ = network_cost(NETWORKS[variant], size=(height, width))
+        assert parameters == reference["parameters"]["inference_only"]
+        assert macs == reference["macs"][size]["inference_only"]
+
+
+@pytest.mark.parametrize(("variant", "name"), [("cls_stdc1", "stdc1"), ("cls_stdc2", "stdc2")])
+def test_classifier_parameters(variant: str, name: str) -> None:
+    network = segscape.create_model(name, 1000)
+    assert sum(p.numel() for p in network.parameters()) == golden()["variants"][variant]["parameters_used"]
