@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from segscape.cli.config import find_config, load_config
 from segscape.files import atomic_path
 from segscape.metrics import Scores
 from segscape.training.datamodule import SegmentationDataModule
-from segscape.training.report import RunReport
+from segscape.training.report import AtomicCheckpoints, RunReport
 from segscape.training.segmentation import SegmentationTask
 
 _log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class _CommandLine(LightningCLI):
                 extra.append(EMAWeightAveraging(decay=config.ema))
         if config.trainer.enable_progress_bar is not False:
             extra.append(RichProgressBar(leave=True))
+        kwargs.setdefault("plugins", []).append(AtomicCheckpoints())
         kwargs.setdefault("logger", [CSVLogger(root, "csv"), TensorBoardLogger(root, "tensorboard", version="")])
         return super().instantiate_trainer(**kwargs)
 
@@ -118,12 +121,14 @@ def score_dict(result: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
 
 def main(words: list[str]) -> int:
     """Run `segscape fit`, `validate` or `test`; `--config` takes a path or the name of a shipped config."""
-    _CommandLine(
-        SegmentationTask,
-        SegmentationDataModule,
-        args=_with_merged_configs(words),
-        save_config_kwargs={"overwrite": True},
-    )
+    # Lightning still calls jsonargparse by names that the latter renamed; its users can do nothing about it.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    # The command line is read from here: given as an argument, Lightning warns that there is another.
+    given, sys.argv = sys.argv, ["segscape", *_with_merged_configs(words)]
+    try:
+        _CommandLine(SegmentationTask, SegmentationDataModule, save_config_kwargs={"overwrite": True})
+    finally:
+        sys.argv = given
     return 0
 
 

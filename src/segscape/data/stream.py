@@ -6,7 +6,7 @@ exactly what an uninterrupted one would have seen, with any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
@@ -45,37 +45,39 @@ class SampleStream(Dataset[Sample]):
 
 
 class StreamSampler(Sampler[int]):
-    """The positions of one epoch of a `SampleStream` that one of several processes takes.
+    """The positions of a `SampleStream` that one of several processes takes, an epoch at each iteration.
 
-    The last, incomplete joint batch of an epoch is dropped.
+    An iteration begins where the steps taken so far end, within an epoch too. The last, incomplete joint batch of an
+    epoch is dropped.
 
     Args:
         epoch_length: Samples in an epoch.
         batch_size: Samples a step and process.
+        steps_taken: Called when an iteration begins; the number of steps trained so far, in this run and those it
+            resumes.
         rank: This process's number.
         world_size: The number of processes.
+
+    Attributes:
+        steps: Steps in an epoch.
     """
 
-    def __init__(self, epoch_length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, epoch_length: int, batch_size: int, steps_taken: Callable[[], int], *, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.epoch_length = epoch_length
         self.batch_size = batch_size
+        self.steps_taken = steps_taken
         self.rank = rank
         self.world_size = world_size
         self.steps = epoch_length // (batch_size * world_size)
-        self.epoch = 0
-        self.first_step = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
-        """Samples of a whole epoch, also when the next one begins in the middle."""
+        """Samples of a whole epoch, also when an iteration begins in the middle."""
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.epoch_length
-        for step in range(self.first_step, self.steps):
-            first = start + (step * self.world_size + self.rank) * self.batch_size
+        epoch, first_step = divmod(self.steps_taken(), self.steps)
+        for step in range(first_step, self.steps):
+            first = epoch * self.epoch_length + (step * self.world_size + self.rank) * self.batch_size
             yield from range(first, first + self.batch_size)
-        self.first_step = 0

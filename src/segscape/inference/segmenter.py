@@ -125,7 +125,9 @@ class Segmenter:
         start = time.perf_counter()
         pixels = _as_array(image)
         read = time.perf_counter()
-        batch = torch.from_numpy(np.require(pixels, requirements="CW")).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        batch = (
+            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        )
         logits = self._deployed(self.card.normalisation(batch))
         self._synchronise()
         computed = time.perf_counter()

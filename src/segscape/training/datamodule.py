@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
@@ -63,7 +64,6 @@ class SegmentationDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.in_memory = in_memory
         self.seed = seed
-        self._resume_step = 0
 
     def setup(self, stage: str) -> None:
         """Find the files of the splits that `stage` needs."""
@@ -84,8 +84,13 @@ class SegmentationDataModule(L.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         stream = SampleStream(self._train, self.augmentation.build(), seed=self.seed)
+
+        def steps_taken() -> int:
+            # Lightning counts every batch it has trained on, those before a resumed run's checkpoint included.
+            return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+
         sampler = StreamSampler(
-            stream.epoch_length, self.batch_size, rank=trainer.global_rank, world_size=trainer.world_size
+            stream.epoch_length, self.batch_size, steps_taken, rank=trainer.global_rank, world_size=trainer.world_size
         )
         if sampler.steps == 0 or self.batch_size * trainer.world_size < 2:
             raise ValueError(
@@ -93,10 +98,7 @@ class SegmentationDataModule(L.LightningDataModule):
                 f"{stream.epoch_length}: it needs at least 2, for the normalisation of pooled features, and at most "
                 "the whole split; change batch_size."
             )
-        # The loop's counter is not zero only when a run that stopped within an epoch is resumed.
-        sampler.first_step = self._resume_step
-        self._resume_step = 0
-        return self._loader(stream, self.batch_size, sampler=sampler)
+        return self._loader(stream, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Whole images of the validation split, in order."""
@@ -106,25 +108,24 @@ class SegmentationDataModule(L.LightningDataModule):
         """Whole images of the test split, in order."""
         return self._loader(self._test, self.eval_batch_size)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The number of batches of the current epoch that have been trained on."""
-        assert self.trainer is not None
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        ended = progress.current.completed >= (self.trainer.num_training_batches or 0)
-        return {"step_in_epoch": 0 if ended else progress.current.completed}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on within the epoch where `state_dict` was taken."""
-        self._resume_step = state_dict["step_in_epoch"]
-
     def _loader(
         self, dataset: Dataset[Sample], batch_size: int, sampler: StreamSampler | None = None
     ) -> DataLoader[Sample]:
-        return DataLoader(
+        return _ResumableLoader(
             dataset,
             batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0 and sampler is not None,
-            pin_memory=True,
+            pin_memory=torch.cuda.is_available(),
         )
+
+
+class _ResumableLoader(DataLoader[Sample]):
+    """A loader that Lightning knows to be resumable; its place follows from the trainer's counter alone."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass

@@ -1,15 +1,18 @@
-"""What a run leaves for people and for use: curves, a grid of predictions, and its weights."""
+"""What a run leaves: checkpoints to resume from, and for people its curves, a grid of predictions and its weights."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import inference_state, write_weights
+from segscape.files import atomic_path
 from segscape.inference.upsample import upsample_argmax
 from segscape.rasters.image import write_image
 from segscape.training.datamodule import SegmentationDataModule
@@ -19,6 +22,18 @@ from segscape.viz.overlay import colourise, overlay
 from segscape.viz.plots import plot_run
 
 _log = logging.getLogger(__name__)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them, so that a killed run leaves none half-written.
+
+    Lightning's own writer goes through the system's temporary folder, from where a move may be a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`."""
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class RunReport(L.Callback):
@@ -34,6 +49,10 @@ class RunReport(L.Callback):
     def __init__(self, root: Path, *, images: int = 4) -> None:
         self.root = root
         self.images = images
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the finished state too, between the steps that are saved."""
+        trainer.save_checkpoint(self.root / "checkpoints" / "last.ckpt")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the files from the main process."""

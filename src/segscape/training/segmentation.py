@@ -65,7 +65,7 @@ class SegmentationTask(L.LightningModule):
             net.get_submodule("backbone").load_state_dict(inside)
         if channels_last:
             net.to(memory_format=torch.channels_last)
-        self.network: SegmentationNetwork = net
+        self.network: SegmentationNetwork = net.train()
         self.criterion = Criterion(losses, align_corners=net.align_corners)
         self.settings = optimiser
         self.eval_scales = eval_scales or [1.0]

