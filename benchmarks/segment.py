@@ -92,15 +92,14 @@ def measure(repeats: int, rounds: int) -> dict[str, object]:
                 report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 samples[name] += report["rows"][1:]
                 peaks[name].append(report["peak_above_imports_mib"])
-        agreement = float(
-            (np.asarray(Image.open(labels["plain"])) == np.asarray(Image.open(labels["segscape"]))).mean()
-        )
+        plain, ours = (np.asarray(Image.open(path)) for path in labels.values())
+    capability = torch.backends.cpu.get_cpu_capability()
     result: dict[str, object] = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {capability}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "segscape": segscape.__version__},
         "work": f"{WEIGHTS}, one {SIZE[0]} x {SIZE[1]} PNG to a label PNG, float32, batch 1",
         "repeats": repeats * rounds,
-        "labels_agree": agreement,
+        "labels_agree": float((plain == ours).mean()),
     }
     totals = {}
     for name, rows in samples.items():

@@ -10,6 +10,7 @@ the normalisation behind it, which stays float32. The score in the card is that 
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
 import shutil
 from pathlib import Path
@@ -24,6 +25,7 @@ from segscape.checkpoints.store import create_model, read_weights, write_weights
 from segscape.data.datasets import CamVid
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.metrics.protocol import whole_image_logits
+from segscape.viz.plots import read_metrics
 
 FLOAT8 = torch.float8_e4m3fn
 LICENCE = (
@@ -66,6 +68,7 @@ def _to_float8(packed: dict[str, Tensor], kernel: Tensor, key: str) -> None:
 
 @torch.inference_mode()
 def measure(weights: Path, card: WeightsCard, root: Path) -> Scores:
+    """The scores of a weights file on CamVid's validation split, by the protocol in its card."""
     network = create_model(card.network, weights=weights).to(memory_format=torch.channels_last)
     confusion = ConfusionMatrix(card.num_classes)
     dataset = CamVid(root, "val")
@@ -77,7 +80,22 @@ def measure(weights: Path, card: WeightsCard, root: Path) -> Scores:
     return scores(confusion.compute())
 
 
+def write_log(run: Path, path: Path) -> None:
+    """Every value that the run logged, resumed parts joined: one row a step, one column a name."""
+    metrics = read_metrics(run / "csv")
+    rows: dict[int, dict[str, float]] = {}
+    for name, points in metrics.items():
+        for step, value in points:
+            rows.setdefault(step, {})[name] = value
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["step", *sorted(metrics)], lineterminator="\n")
+        writer.writeheader()
+        for step in sorted(rows):
+            writer.writerow({"step": step, **{name: f"{value:.6g}" for name, value in rows[step].items()}})
+
+
 def main() -> None:
+    """Pack, measure and write the weights and their records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("name", help="the name to ship under, <network>.<data set>")
@@ -100,9 +118,9 @@ def main() -> None:
 
     records = root / "docs" / "weights" / arguments.name
     records.mkdir(parents=True, exist_ok=True)
-    logs = sorted((arguments.run / "csv").iterdir())
-    shutil.copy(logs[-1] / "metrics.csv", records / "metrics.csv")
-    shutil.copy(logs[-1] / "config.yaml", records / "config.yaml")
+    write_log(arguments.run, records / "metrics.csv")
+    configs = sorted((arguments.run / "csv").rglob("config.yaml"), key=lambda path: path.stat().st_mtime)
+    shutil.copy(configs[-1], records / "config.yaml")
     for picture in ("curve.png", "predictions.png"):
         shutil.copy(arguments.run / picture, records / picture)
     console = Console(highlight=False)

@@ -210,3 +210,16 @@ def test_configs_merge_their_bases(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("- 1\n")
     with pytest.raises(ValueError, match="a config is a YAML mapping"):
         load_config(tmp_path / "c.yaml")
+
+
+def test_two_processes_train_and_measure_as_one(camvid_root: Path, tmp_path: Path) -> None:
+    """Two CPU processes: each image measured once, and all logs and checkpoints written once."""
+    output = tmp_path / "run"
+    extra = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*_command(camvid_root, output), *extra], env=environment, check=True, capture_output=True)
+    assert _final(output)["global_step"] == 3
+    alone = [*_tiny(camvid_root, output)[:6], "--model.weights", str(output / "weights.safetensors")]
+    assert main(["validate", *alone, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]) == 0
+    single = json.loads((output / "val_scores.json").read_text())["1"]["miou"]
+    assert read_card(output / "weights.safetensors").score["miou"] == pytest.approx(single, abs=1e-6)

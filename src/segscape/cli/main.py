@@ -39,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _show_messages(console: Console) -> None:
+    """Print what the package reports; other libraries show their own messages."""
+    log = logging.getLogger("segscape")
+    log.handlers = [RichHandler(console=console, show_path=False, show_time=False, show_level=False)]
+    log.setLevel(logging.INFO)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -52,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only the first word is ours to read; the rest belongs to the command.
     command = _parser().parse_args(words[:1]).command
     console = Console(stderr=True, highlight=False)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
-    )
-    logging.getLogger("segscape").setLevel(logging.INFO)
+    _show_messages(console)
     try:
         return import_module(_COMMANDS[command][0]).main(words)
     except ModuleNotFoundError as error:

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,9 @@ class _CommandLine(LightningCLI):
             default=500,
             help="steps between the checkpoints a stopped run resumes from",
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(_with_merged_configs(args))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
@@ -123,12 +125,13 @@ def main(words: list[str]) -> int:
     """Run `segscape fit`, `validate` or `test`; `--config` takes a path or the name of a shipped config."""
     # Lightning still calls jsonargparse by names that the latter renamed; its users can do nothing about it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    # The command line is read from here: given as an argument, Lightning warns that there is another.
-    given, sys.argv = sys.argv, ["segscape", *_with_merged_configs(words)]
-    try:
-        _CommandLine(SegmentationTask, SegmentationDataModule, save_config_kwargs={"overwrite": True})
-    finally:
-        sys.argv = given
+    _CommandLine(
+        SegmentationTask,
+        SegmentationDataModule,
+        args=words,
+        auto_configure_optimizers=False,
+        save_config_kwargs={"overwrite": True},
+    )
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import lightning as L
@@ -9,7 +10,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
-from segscape.data.datasets import DATASETS, InMemory, Sample
+from segscape.data.datasets import DATASETS, InMemory, Sample, SegmentationDataset
 from segscape.data.stream import SampleStream, StreamSampler
 from segscape.data.transforms import Augmentation
 
@@ -101,22 +102,27 @@ class SegmentationDataModule(L.LightningDataModule):
         return self._loader(stream, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Whole images of the validation split, in order."""
-        return self._loader(self._val, self.eval_batch_size)
+        """This process's share of the validation split, as whole images in order."""
+        return self._eval_loader(self._val)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Whole images of the test split, in order."""
-        return self._loader(self._test, self.eval_batch_size)
+        """This process's share of the test split, as whole images in order."""
+        return self._eval_loader(self._test)
 
-    def _loader(
-        self, dataset: Dataset[Sample], batch_size: int, sampler: StreamSampler | None = None
-    ) -> DataLoader[Sample]:
+    def _eval_loader(self, dataset: SegmentationDataset) -> DataLoader[Sample]:
+        trainer = self.trainer
+        assert trainer is not None
+        # Each image once over all processes, none repeated to even out their numbers.
+        share = range(trainer.global_rank, len(dataset), trainer.world_size)
+        return self._loader(dataset, self.eval_batch_size, share)
+
+    def _loader(self, dataset: Dataset[Sample], batch_size: int, sampler: Iterable[int]) -> DataLoader[Sample]:
         return _ResumableLoader(
             dataset,
             batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0 and sampler is not None,
+            persistent_workers=self.num_workers > 0 and isinstance(sampler, StreamSampler),
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
 import lightning as L
@@ -18,6 +19,8 @@ from segscape.metrics.protocol import whole_image_logits
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.training.optimisers import OptimiserSettings, parameter_groups, warmup_poly
+
+_log = logging.getLogger(__name__)
 
 
 class SegmentationTask(L.LightningModule):
@@ -77,6 +80,12 @@ class SegmentationTask(L.LightningModule):
         """Images (N, 3, H, W) uint8 -> logits at the network's stride."""
         return self.network(self.normalise(images))
 
+    def on_fit_start(self) -> None:
+        """Warn of a precision that this processor can only imitate."""
+        reduced = self.trainer.precision in ("bf16-mixed", "bf16-true")
+        if reduced and self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            _log.warning("This CPU has no bfloat16 arithmetic: training takes many times longer than in 32-true.")
+
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The total loss of a batch; every term is logged."""
         output = self.network(self.normalise(batch["image"]))
@@ -112,11 +121,11 @@ class SegmentationTask(L.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and accuracies, of the first scale also as `val/miou`."""
+        """Log the scores: those of the first scale as `val/...`, of another as `val@<scale>/...`."""
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log mIoU and accuracies, of the first scale also as `test/miou`."""
+        """Log the scores: those of the first scale as `test/...`, of another as `test@<scale>/...`."""
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
@@ -124,8 +133,8 @@ class SegmentationTask(L.LightningModule):
             result = scores(cast("ConfusionMatrix", confusion).compute())
             self.results[scale] = result
             prefix = split if number == 0 else f"{split}@{scale:g}"
-            self.log(f"{prefix}/miou", result.miou, prog_bar=number == 0, rank_zero_only=True)
-            self.log(f"{prefix}/pixel_accuracy", result.pixel_accuracy, rank_zero_only=True)
-            self.log(f"{prefix}/class_accuracy", result.class_accuracy, rank_zero_only=True)
+            self.log(f"{prefix}/miou", result.miou, prog_bar=number == 0, sync_dist=True)
+            self.log(f"{prefix}/pixel_accuracy", result.pixel_accuracy, sync_dist=True)
+            self.log(f"{prefix}/class_accuracy", result.class_accuracy, sync_dist=True)
             for name, iou in zip(self.label_spec.class_names, result.iou, strict=True):
-                self.log(f"{prefix}/iou/{name}", iou, rank_zero_only=True)
+                self.log(f"{prefix}/iou/{name}", iou, sync_dist=True)

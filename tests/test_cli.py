@@ -1,0 +1,151 @@
+"""The command line as a user meets it: what it writes, what it says, and what it never does."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segscape
+from segscape.cli.main import main
+from segscape.files import atomic_path
+from segscape.labels import CAMVID
+
+
+@pytest.fixture
+def frames(tmp_path: Path, camvid_examples: Path) -> Path:
+    """A folder with two small frames, one of them in a subfolder."""
+    folder = tmp_path / "frames"
+    (folder / "night").mkdir(parents=True)
+    sources = sorted((camvid_examples / "images" / "val").iterdir())
+    for source, target in zip(sources, ("a.jpg", "night/b.png"), strict=False):
+        Image.open(source).resize((96, 72)).save(folder / target)
+    return folder
+
+
+def _segment(weights: Path, output: Path, *inputs: object) -> int:
+    return main(["segment", *map(str, inputs), "--weights", str(weights), "--output", str(output), "--device", "cpu"])
+
+
+def test_files_folders_and_globs(random_weights: Path, frames: Path, tmp_path: Path, capsys) -> None:
+    expected = segscape.Segmenter.from_weights(random_weights, device="cpu").segment(frames / "a.jpg").labels
+    assert _segment(random_weights, tmp_path / "one", frames / "a.jpg") == 0
+    assert _segment(random_weights, tmp_path / "folder", frames, "--overlay") == 0
+    assert _segment(random_weights, tmp_path / "glob", frames / "**" / "*.[jp][pn]g") == 0
+    written = Image.open(tmp_path / "one" / "a.png")
+    assert np.array_equal(np.asarray(written), expected)
+    assert written.getpalette()[:3] == list(CAMVID.palette[0])
+    names = {str(path.relative_to(tmp_path / "folder")) for path in (tmp_path / "folder").rglob("*.*")}
+    assert names == {"a.png", "a_overlay.jpg", "night/b.png", "night/b_overlay.jpg"}
+    assert {path.name for path in (tmp_path / "glob").iterdir()} == {"a.png", "b.png"}
+    assert Image.open(tmp_path / "folder" / "a_overlay.jpg").size == (96, 72)
+    printed = capsys.readouterr().out
+    for word in ("read", "network", "labels", "write", "96 x 72", "2 label map(s)"):
+        assert word in printed
+
+
+def test_an_image_named_twice_is_done_once(random_weights: Path, frames: Path, tmp_path: Path, capsys) -> None:
+    assert _segment(random_weights, tmp_path / "out", frames / "a.jpg", frames / "a.jpg") == 0
+    assert "1 label map(s)" in capsys.readouterr().out
+
+
+def test_one_bad_image_is_reported_and_skipped(random_weights: Path, frames: Path, tmp_path: Path, capsys) -> None:
+    (frames / "cut.jpg").write_bytes((frames / "a.jpg").read_bytes()[:700])
+    (frames / "text.png").write_text("not a picture")
+    missing = frames / "nothing.png"
+    output = tmp_path / "out"
+    assert _segment(random_weights, output, frames / "cut.jpg", missing, frames / "a.jpg", frames / "text.png") == 1
+    captured = capsys.readouterr()
+    assert f"error: There is no file {missing}." in captured.err
+    assert "cut.jpg cannot be decoded" in captured.err
+    assert "text.png is not an image that can be read" in captured.err
+    assert "3 of 4 image(s) could not be segmented" in captured.out
+    assert [path.name for path in output.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["{frames}/*.bmp"], "Nothing matches"),
+        (["{empty}"], "There are no images in"),
+        (["{frames}/a.jpg", "{frames}/other/a.png"], "would both be written to"),
+        (["{frames}/night/b.png", "--output", "{frames}/night"], "would be overwritten"),
+        (["{frames}/a.jpg", "--weights", "stdc9"], "There are no weights stdc9"),
+    ],
+)
+def test_bad_arguments_stop_before_any_work(
+    random_weights: Path, frames: Path, tmp_path: Path, capsys, inputs, message
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (frames / "other").mkdir()
+    shutil.copy(frames / "night" / "b.png", frames / "other" / "a.png")
+    before = (frames / "night" / "b.png").read_bytes()
+    words = ["segment", "--weights", str(random_weights), "--output", str(tmp_path / "out")]
+    assert main([*words, *(word.format(frames=frames, empty=tmp_path / "empty") for word in inputs)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+    assert (frames / "night" / "b.png").read_bytes() == before
+
+
+def test_output_that_cannot_be_written(random_weights: Path, frames: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "out").write_text("a file, not a folder")
+    assert _segment(random_weights, tmp_path / "out", frames / "a.jpg") == 1
+    assert "error:" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "a file, not a folder"
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "labels.png"
+    target.write_text("before")
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
+    assert target.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.png"]
+
+
+def test_models_lists_networks_and_weights(capsys) -> None:
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("stdc1_seg", "8.28 M", "16.86", "bisestdc", "50.79", "stdc1_seg.camvid", "miou 0."):
+        assert word in printed
+    assert main(["models", "stdc2*"]) == 0
+    assert "bisestdc" not in capsys.readouterr().out.split("weights")[0]
+
+
+def test_demo(tmp_path: Path, capsys) -> None:
+    assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
+    printed = capsys.readouterr().out
+    assert "Road" in printed
+    assert "contact_sheet.png" in printed
+    assert len(list((tmp_path / "demo").glob("*_overlay.jpg"))) == 5
+    labels = [path for path in (tmp_path / "demo").glob("*.png") if path.stem != "contact_sheet"]
+    assert all(Image.open(path).mode == "P" for path in labels)
+    assert len(labels) == 5
+    assert Image.open(tmp_path / "demo" / "contact_sheet.png").size[0] > 1400
+
+
+def test_help_and_unknown_command() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "segscape.cli.main", *words], capture_output=True, text=True)
+
+    shown = run("--help")
+    assert shown.returncode == 0
+    for command in ("segment", "demo", "models", "convert", "data", "fit", "validate", "test"):
+        assert command in shown.stdout
+    assert run("--version").stdout.strip() == f"segscape {segscape.__version__}"
+    unknown = run("segmnt")
+    assert unknown.returncode == 2
+    assert "segment" in unknown.stderr
+    assert "--output" in run("segment", "--help").stdout
