@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from importlib.resources import files
 from pathlib import Path
+from statistics import mean
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from segscape.cli.progress import progress
-from segscape.cli.segment import DEFAULT_WEIGHTS, plan, run_jobs, timing_table
+from segscape.cli.segment import DEFAULT_WEIGHTS, Summary, plan, run_jobs, timing_table
 from segscape.inference.segmenter import Segmentation, Segmenter
 from segscape.rasters.image import write_image
 from segscape.viz.contact_sheet import contact_sheet
@@ -32,14 +32,14 @@ def main(words: list[str]) -> int:
     frames = Path(str(files("segscape"))) / "examples" / "camvid" / "images" / "val"
     jobs = plan([str(frames / "*.jpg")], arguments.output, with_overlay=True)
     segmenter = Segmenter.from_weights(DEFAULT_WEIGHTS)
-    rows = []
+    results, summaries = [], []
     with progress() as bar:
         for job, result, seconds in bar.track(run_jobs(segmenter, jobs), total=len(jobs), description="segmenting"):
             if not isinstance(result, Segmentation):
                 raise result
-            rows.append((job, result, seconds))
+            results.append(result)
+            summaries.append(Summary.of(job, result, seconds))
 
-    results = [result for _, result, _ in rows]
     sheet = arguments.output / "contact_sheet.png"
     pictures = [(result.image, colourise(result.labels, result.palette), result.overlay()) for result in results]
     write_image(
@@ -51,16 +51,16 @@ def main(words: list[str]) -> int:
             palette=segmenter.card.palette,
         ),
     )
-    console.print(timing_table(rows))
-    console.print(_share_table(results))
-    console.print(f"{len(rows)} frames segmented by {DEFAULT_WEIGHTS} on {segmenter.device}.")
+    console.print(timing_table(summaries))
+    console.print(_share_table(summaries))
+    console.print(f"{len(results)} frames segmented by {DEFAULT_WEIGHTS} on {segmenter.device}.")
     console.print(f"Look at {sheet}; label PNGs and overlays lie beside it.")
     return 0
 
 
-def _share_table(results: list[Segmentation]) -> Table:
+def _share_table(summaries: list[Summary]) -> Table:
     """The share of each class over all frames, largest first."""
-    shares = {name: np.mean([result.shares()[name] for result in results]) for name in results[0].class_names}
+    shares = {name: mean(summary.shares[name] for summary in summaries) for name in summaries[0].shares}
     table = Table("class", "share of the pixels")
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         table.add_row(name, f"{share:.1%}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import statistics
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,10 @@ from segscape.inference.segmenter import Segmentation, Segmenter
 from segscape.rasters.image import IMAGE_SUFFIXES, read_image, write_image
 
 DEFAULT_WEIGHTS = "stdc1_seg.camvid"
+
+_STAGES = ("read", "network", "labels", "write")
+# Images with a row of their own in the table.
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -57,23 +62,44 @@ def main(words: list[str]) -> int:
     arguments = parser().parse_args(words[1:])
     jobs = plan(arguments.images, arguments.output, with_overlay=arguments.overlay)
     segmenter = Segmenter.from_weights(arguments.weights, device=arguments.device)
-    failed = 0
-    rows = []
+    summaries: list[Summary] = []
     with progress() as bar:
-        task = bar.add_task("segmenting", total=len(jobs))
-        for job, result, seconds in run_jobs(segmenter, jobs):
-            bar.advance(task)
+        for job, result, seconds in bar.track(run_jobs(segmenter, jobs), total=len(jobs), description="segmenting"):
             if isinstance(result, Segmentation):
-                rows.append((job, result, seconds))
+                summaries.append(Summary.of(job, result, seconds))
             else:
-                failed += 1
                 bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
-    console = Console(soft_wrap=True)
-    console.print(timing_table(rows))
-    console.print(f"{len(rows)} label map(s) in {arguments.output}", highlight=False)
+    console = Console(soft_wrap=True, highlight=False)
+    if summaries:
+        console.print(timing_table(summaries))
+    console.print(f"{len(summaries)} label map(s) in {arguments.output}")
+    failed = len(jobs) - len(summaries)
     if failed:
         console.print(f"{failed} of {len(jobs)} image(s) could not be segmented; the messages above say why.")
     return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of a result when its pixels are written.
+
+    Attributes:
+        name: The image's file name.
+        size: (height, width).
+        seconds: Of each stage.
+        shares: The share of each class among the pixels, by name.
+    """
+
+    name: str
+    size: tuple[int, int]
+    seconds: dict[str, float]
+    shares: dict[str, float]
+
+    @classmethod
+    def of(cls, job: Job, result: Segmentation, seconds: dict[str, float]) -> Summary:
+        """The summary of one result."""
+        height, width = result.labels.shape
+        return cls(job.image.name, (height, width), seconds, result.shares())
 
 
 def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job]:
@@ -188,16 +214,18 @@ def _written(
         return job, error, {}
 
 
-def timing_table(rows: Iterable[tuple[Job, Segmentation, dict[str, float]]]) -> Table:
-    """Milliseconds of every stage, and each image's three largest classes."""
-    table = Table("image", "size", "read", "network", "labels", "write", "largest classes", title="milliseconds")
-    for job, result, seconds in rows:
-        height, width = result.labels.shape
-        largest = sorted(result.shares().items(), key=lambda item: -item[1])[:3]
+def timing_table(summaries: list[Summary]) -> Table:
+    """Milliseconds of every stage and the three largest classes of the first images, and the medians of all."""
+    table = Table("image", "size", *_STAGES, "largest classes", title="milliseconds")
+    for summary in summaries[:_LISTED]:
+        largest = sorted(summary.shares.items(), key=lambda item: -item[1])[:3]
         table.add_row(
-            job.image.name,
-            f"{width} x {height}",
-            *(f"{1000 * seconds[stage]:.0f}" for stage in ("read", "network", "labels", "write")),
+            summary.name,
+            f"{summary.size[1]} x {summary.size[0]}",
+            *(f"{1000 * summary.seconds[stage]:.0f}" for stage in _STAGES),
             ", ".join(f"{name} {share:.0%}" for name, share in largest),
         )
+    table.add_section()
+    medians = (statistics.median(summary.seconds[stage] for summary in summaries) for stage in _STAGES)
+    table.add_row(f"median of {len(summaries)}", "", *(f"{1000 * median:.0f}" for median in medians), "")
     return table

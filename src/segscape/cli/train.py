@@ -78,6 +78,8 @@ class _CommandLine(LightningCLI):
         self._print_scores("test")
 
     def _print_scores(self, split: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
         names = self.model.label_spec.class_names
         table = Table("class", *(f"IoU at scale {scale:g}" for scale in self.model.results))
         results = list(self.model.results.values())

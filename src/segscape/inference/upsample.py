@@ -24,6 +24,8 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: boo
     Returns:
         (H, W) uint8, on the logits' device.
     """
+    # A class's map must lie together: networks leave them interleaved.
+    logits = logits.contiguous()
     num_classes, rows_in, _ = logits.shape
     height, width = size
     upper, lower, share = _rows(rows_in, height, align_corners=align_corners, like=logits)

@@ -23,6 +23,8 @@ from segscape.viz.plots import plot_run
 
 _log = logging.getLogger(__name__)
 
+_GRID_IMAGES = 4
+
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes checkpoints beside their place and renames them, so that a killed run leaves none half-written.
@@ -43,12 +45,10 @@ class RunReport(L.Callback):
 
     Args:
         root: The run's folder.
-        images: The number of validation images in the grid.
     """
 
-    def __init__(self, root: Path, *, images: int = 4) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.images = images
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the finished state too, between the steps that are saved."""
@@ -94,7 +94,7 @@ class RunReport(L.Callback):
         dataset = trainer.datamodule.val_dataloader().dataset  # type: ignore[attr-defined]
         spec, network = task.label_spec, task.network.eval()
         rows = []
-        for index in torch.linspace(0, len(dataset) - 1, min(self.images, len(dataset))).int().tolist():
+        for index in torch.linspace(0, len(dataset) - 1, min(_GRID_IMAGES, len(dataset))).int().tolist():
             sample = dataset[index]
             image, truth = sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy()
             logits = network(task.normalise(sample["image"].unsqueeze(0).to(task.device)))[0]
