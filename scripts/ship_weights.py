@@ -119,8 +119,7 @@ def main() -> None:
     records = root / "docs" / "weights" / arguments.name
     records.mkdir(parents=True, exist_ok=True)
     write_log(arguments.run, records / "metrics.csv")
-    configs = sorted((arguments.run / "csv").rglob("config.yaml"), key=lambda path: path.stat().st_mtime)
-    shutil.copy(configs[-1], records / "config.yaml")
+    shutil.copy(arguments.run / "checkpoints" / "config.yaml", records / "config.yaml")
     for picture in ("curve.png", "predictions.png"):
         shutil.copy(arguments.run / picture, records / picture)
     console = Console(highlight=False)

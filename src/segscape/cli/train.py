@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +25,15 @@ from segscape.training.report import AtomicCheckpoints, RunReport
 from segscape.training.segmentation import SegmentationTask
 
 _log = logging.getLogger(__name__)
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Writes the resolved config of a training run beside its checkpoints."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            with atomic_path(Path(trainer.default_root_dir) / "checkpoints" / "config.yaml") as temporary:
+                temporary.write_text(self.parser.dump(self.config))
 
 
 class _CommandLine(LightningCLI):
@@ -132,7 +141,8 @@ def main(words: list[str]) -> int:
         SegmentationDataModule,
         args=words,
         auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=_SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
     )
     return 0
 
