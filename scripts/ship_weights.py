@@ -16,6 +16,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -120,8 +121,8 @@ def main() -> None:
     records.mkdir(parents=True, exist_ok=True)
     write_log(arguments.run, records / "metrics.csv")
     shutil.copy(arguments.run / "checkpoints" / "config.yaml", records / "config.yaml")
-    for picture in ("curve.png", "predictions.png"):
-        shutil.copy(arguments.run / picture, records / picture)
+    shutil.copy(arguments.run / "curve.png", records / "curve.png")
+    Image.open(arguments.run / "predictions.png").save(records / "predictions.jpg", quality=88)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
     for name, result in (("as trained", before), ("as shipped", after)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from segscape.checkpoints.card import METADATA_KEY, WeightsCard
@@ -88,7 +88,7 @@ def write_weights(path: Path, card: WeightsCard, state: Mapping[str, Tensor]) ->
     """
     contiguous = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata={METADATA_KEY: card.to_json()})
+        temporary.write_bytes(save(contiguous, metadata={METADATA_KEY: card.to_json()}))
 
 
 def inference_state(network: SegmentationNetwork) -> dict[str, Tensor]:

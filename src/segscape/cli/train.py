@@ -115,6 +115,7 @@ class _CommandLine(LightningCLI):
         if self.config.fit.ckpt_path is None and last.is_file():
             _log.info("Going on from %s.", last)
             self.config_init.fit.ckpt_path = str(last)
+        self.config_init.fit.weights_only = True
 
 
 def _percent(value: float) -> str:
