@@ -29,7 +29,7 @@ class ConvNormAct(ConvNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)), not negative."""
-        return torch.relu(super().forward(x))
+        return super().forward(x).relu_()
 
 
 class GlobalMean(nn.Module):
