@@ -6,7 +6,7 @@ import argparse
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
         networks.add_row(name, f"{parameters / 1e6:.2f} M", f"{macs / 1e9:.2f}", str(stride))
     console.print(networks)
 
-    weights = Table("weights", "classes", "score", "protocol", "licence", title="weights")
+    weights = Table(Column("weights", no_wrap=True), "classes", "score", "protocol", "licence", title="weights")
     for name in list_weights():
         card = read_card(find_weights(name))
         score = ", ".join(f"{key} {value:.4f}" for key, value in card.score.items())

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from segscape.cli.progress import progress
 from segscape.inference.segmenter import Segmentation, Segmenter
@@ -216,7 +216,7 @@ def _written(
 
 def timing_table(summaries: list[Summary]) -> Table:
     """Milliseconds of every stage and the three largest classes of the first images, and the medians of all."""
-    table = Table("image", "size", *_STAGES, "largest classes", title="milliseconds")
+    table = Table(Column("image", no_wrap=True), "size", *_STAGES, "largest classes", title="milliseconds")
     for summary in summaries[:_LISTED]:
         largest = sorted(summary.shares.items(), key=lambda item: -item[1])[:3]
         table.add_row(
