@@ -78,6 +78,14 @@ class _CommandLine(LightningCLI):
         kwargs.setdefault("logger", [CSVLogger(root, "csv"), TensorBoardLogger(root, "tensorboard", version="")])
         return super().instantiate_trainer(**kwargs)
 
+    def before_validate(self) -> None:
+        """Leave the table to `after_validate`: Lightning's own has one column for all scales."""
+        self.config_init.validate.verbose = False
+
+    def before_test(self) -> None:
+        """Leave the table to `after_test`."""
+        self.config_init.test.verbose = False
+
     def after_validate(self) -> None:
         """Print the validation scores and write them."""
         self._print_scores("val")
