@@ -137,6 +137,6 @@ def test_command_explains_and_writes_nothing(official, tmp_path: Path, capsys, a
 
 def test_pickle_of_no_tensors(tmp_path: Path) -> None:
     path = tmp_path / "list.pth"
-    path.write_bytes(pickle.dumps([1, 2]))
+    path.write_bytes(pickle.dumps([1, 2], protocol=2))
     with pytest.raises(ValueError, match=r"cannot be read as a checkpoint|not a state dict"):
         read_state_dict(path)

@@ -110,6 +110,12 @@ def test_wrong_arrays_are_explained(segmenter: segscape.Segmenter, array: np.nda
         segmenter.segment(array)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_wrong_devices_are_explained(random_weights: Path, device: str) -> None:
+    with pytest.raises(ValueError, match=f"device {device} cannot be used here"):
+        segscape.Segmenter.from_weights(random_weights, device=device)
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
 def test_every_mode_of_picture(segmenter: segscape.Segmenter, tmp_path: Path, mode: str) -> None:
     grey = np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))

@@ -71,6 +71,9 @@ class Segmenter:
         card: Its classes and normalisation.
         device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
 
+    Raises:
+        ValueError: There is no such device.
+
     Attributes:
         network: The network itself, in evaluation mode, on `device`.
         card: What its weights file says of it.
@@ -86,7 +89,7 @@ class Segmenter:
     def __init__(
         self, network: SegmentationNetwork, card: WeightsCard, *, device: str | torch.device | None = None
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _usable_device(device)
         self.network = network.eval().to(self.device)
         self.card = card
         self._deployed = deploy(self.network)
@@ -148,6 +151,16 @@ class Segmenter:
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _usable_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The device {device} cannot be used here ({reason}); leave it out, or use cpu.") from None
 
 
 def _as_array(image: str | Path | Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
