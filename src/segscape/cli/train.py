@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,11 @@ def score_dict(result: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
 
 def main(words: list[str]) -> int:
     """Run `segscape fit`, `validate` or `test`; `--config` takes a path or the name of a shipped config."""
-    # Lightning still calls jsonargparse by names that the latter renamed; its users can do nothing about it.
+    # Lightning calls jsonargparse and torch by names that they renamed; its users can do nothing about it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    # A run goes on in its own folder.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     _CommandLine(
         SegmentationTask,
         SegmentationDataModule,

@@ -52,7 +52,7 @@ class RunReport(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the finished state too, between the steps that are saved."""
-        trainer.save_checkpoint(self.root / "checkpoints" / "last.ckpt")
+        trainer.save_checkpoint(self.root / "checkpoints" / "last.ckpt", weights_only=False)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the files from the main process."""
