@@ -117,3 +117,13 @@ def test_warmup_ends_at_one_and_decay_at_zero() -> None:
     assert factor(100) == pytest.approx(1)
     assert factor(1000) == 0
     assert all(math.isfinite(warmup_poly(0, 5, 0.9)(step)) for step in range(6))
+
+
+def test_only_decay_acts_on_a_learned_fusion() -> None:
+    loss = DetailLoss(learned_fusion=True)
+    optimiser = torch.optim.SGD(loss.parameters(), lr=0.1, weight_decay=0.5)
+    labels = torch.from_numpy(fill.labels("train", (2, 32, 32), 19))
+    sum(loss(torch.randn(2, 1, 32, 32), labels).values()).backward()
+    assert loss.fusion.grad.abs().max() == 0
+    optimiser.step()
+    assert loss.fusion.flatten().tolist() == pytest.approx([0.95 * factor for factor in (0.6, 0.3, 0.1)])
