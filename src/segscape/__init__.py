@@ -1,4 +1,4 @@
-"""Semantic segmentation of high-resolution images: street video in real time, scenes of any size.
+"""Semantic segmentation of high-resolution images.
 
 The names below are all that most programs need; each is imported when it is first used, so `import segscape` is light.
 """

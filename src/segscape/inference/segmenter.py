@@ -64,7 +64,7 @@ class Segmentation:
 
 
 class Segmenter:
-    """Segments images of any size.
+    """Segments images, each as a whole: memory grows with the image, by about 200 bytes a pixel on a CPU.
 
     Args:
         network: Kept as it is; a faster copy of it runs.
