@@ -47,6 +47,15 @@ def test_files_folders_and_globs(random_weights: Path, frames: Path, tmp_path: P
         assert word in printed
 
 
+def test_a_folder_twice_into_itself(random_weights: Path, frames: Path) -> None:
+    """Neither the first run's results nor a system's hidden files are taken for images."""
+    shutil.copy(frames / "a.jpg", frames / "._a.jpg")
+    for _ in range(2):
+        assert _segment(random_weights, frames / "labels", frames, "--overlay") == 0
+    names = {str(path.relative_to(frames / "labels")) for path in (frames / "labels").rglob("*.*")}
+    assert names == {"a.png", "a_overlay.jpg", "night/b.png", "night/b_overlay.jpg"}
+
+
 def test_an_image_named_twice_is_done_once(random_weights: Path, frames: Path, tmp_path: Path, capsys) -> None:
     assert _segment(random_weights, tmp_path / "out", frames / "a.jpg", frames / "a.jpg") == 0
     assert "1 label map(s)" in capsys.readouterr().out

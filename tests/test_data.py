@@ -1,5 +1,6 @@
 """Label tables, data sets in their layouts, augmentation, and the order of samples."""
 
+import pickle
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -116,6 +117,21 @@ def test_check_counts(camvid_root: Path, camvid_examples: Path, capsys: pytest.C
     pixels = sum(int((sample["mask"] == 3).sum()) for sample in CamVid(camvid_examples, "val"))
     assert f"{pixels} (" in printed
     assert "0 problem(s)" in printed
+
+
+def test_check_counts_a_joined_split_once(cityscapes_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next((cityscapes_root / "gtFine" / "val").rglob("*.png")).unlink()
+    assert main(["data", "check", str(cityscapes_root)]) == 1
+    printed = capsys.readouterr().out
+    assert "train: 4 samples" in printed
+    assert "val: 1 samples" in printed
+    assert "trainval" not in printed
+    assert "1 problem(s)" in printed
+
+
+def test_stream_can_be_sent_to_another_process(camvid_root: Path) -> None:
+    copy = pickle.loads(pickle.dumps(_stream(camvid_root)))
+    assert torch.equal(copy[7]["image"], _stream(camvid_root)[7]["image"])
 
 
 def test_check_of_a_strange_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,15 @@ def test_backbone_checkpoint_is_loaded(tmp_path: Path) -> None:
         backbone_name="stdc1",
     )
     assert torch.equal(task.network.backbone.stage2.conv.weight, official["features.0.conv.weight"])
+    with pytest.raises(ValueError, match=r"STDCNet813M_73\.91\.tar does not fit the network: missing"):
+        SegmentationTask(
+            network="stdc2_seg",
+            label_spec=CITYSCAPES,
+            losses=[LossTerm("logits", CrossEntropy())],
+            optimiser=OptimiserSettings(),
+            backbone_checkpoint=str(tmp_path / "STDCNet813M_73.91.tar"),
+            backbone_name="stdc1",
+        )
 
 
 @pytest.mark.parametrize("variant", SEGMENTATION)

@@ -12,11 +12,8 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.convert import convert_checkpoint
 from segscape.checkpoints.read import read_state_dict
 from segscape.checkpoints.store import write_weights
-from segscape.labels import CAMVID, CITYSCAPES
+from segscape.data.datasets import DATASETS
 from segscape.normalisation import Normalisation
-from segscape.registry import model_entry
-
-_LABELS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
 
 
 def main(words: list[str]) -> int:
@@ -28,15 +25,14 @@ def main(words: list[str]) -> int:
     parser.add_argument("checkpoint", type=Path, help="the official file (.pth, .pt, .tar, .safetensors)")
     parser.add_argument("output", type=Path, help="the weights file to write (.safetensors)")
     parser.add_argument("--num-classes", type=int, required=True, help="the number of classes it was trained for")
-    parser.add_argument("--labels", choices=sorted(_LABELS), help="the data set whose class names and colours it has")
+    parser.add_argument("--labels", choices=sorted(DATASETS), help="the data set whose class names and colours it has")
     arguments = parser.parse_args(words[1:])
     if arguments.output.suffix != ".safetensors":
         raise ValueError(f"A weights file ends in .safetensors; rename {arguments.output}.")
-    spec = _LABELS.get(arguments.labels)
+    spec = DATASETS[arguments.labels].label_spec if arguments.labels else None
     if spec is not None and spec.num_classes != arguments.num_classes:
         raise ValueError(f"{spec.name} has {spec.num_classes} classes, not {arguments.num_classes}; change --labels.")
 
-    model_entry(arguments.name)
     try:
         state = convert_checkpoint(arguments.name, read_state_dict(arguments.checkpoint), arguments.num_classes)
     except ValueError as error:

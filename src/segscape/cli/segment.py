@@ -118,7 +118,7 @@ def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job
     """
     found: dict[Path, Path] = {}
     for text in inputs:
-        for image, place in _expand(text):
+        for image, place in _expand(text, output):
             found.setdefault(image, place)
     jobs = []
     taken: dict[Path, Path] = {}
@@ -141,11 +141,15 @@ def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job
     return jobs
 
 
-def _expand(text: str) -> Iterator[tuple[Path, Path]]:
-    """The images that an argument names, each with its place below the output folder."""
+def _expand(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The images that an argument names, each with its place below the output folder.
+
+    Of a folder, hidden files and what lies in the output folder do not count.
+    """
     path = Path(text)
     if path.is_dir():
-        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        files = (file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        images = sorted(file for file in files if not file.resolve().is_relative_to(output.resolve()))
         if not images:
             raise FileNotFoundError(
                 f"There are no images in {path}; known suffixes are {' '.join(sorted(IMAGE_SUFFIXES))}."

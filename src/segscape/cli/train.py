@@ -112,7 +112,7 @@ class _CommandLine(LightningCLI):
             table.add_row(row, *(_percent(getattr(result, field)) for result in results))
         Console(soft_wrap=True).print(table)
         path = Path(self.trainer.default_root_dir) / f"{split}_scores.json"
-        report = {f"{scale:g}": score_dict(result, names) for scale, result in self.model.results.items()}
+        report = {f"{scale:g}": _score_dict(result, names) for scale, result in self.model.results.items()}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
         _log.info("The scores are in %s.", path)
@@ -131,7 +131,7 @@ def _percent(value: float) -> str:
     return "absent" if math.isnan(value) else f"{value:.2%}"
 
 
-def score_dict(result: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _score_dict(result: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Scores for JSON: `null` for a class that is absent from both labels and predictions."""
     iou = {name: None if math.isnan(value) else value for name, value in zip(class_names, result.iou, strict=True)}
     return {

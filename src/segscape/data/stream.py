@@ -7,7 +7,6 @@ exactly what an uninterrupted one would have seen, with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -30,15 +29,12 @@ class SampleStream(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.epoch_length = len(dataset)  # type: ignore[arg-type]
-        self._order = lru_cache(maxsize=2)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return torch.randperm(self.epoch_length, generator=generator).tolist()
 
     def __getitem__(self, position: int) -> Sample:
         epoch, rank = divmod(position, self.epoch_length)
-        sample = self.dataset[self._order(epoch)[rank]]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(self.epoch_length, generator=generator)
+        sample = self.dataset[int(order[rank])]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + position)
             return self.transform(sample)

@@ -13,12 +13,12 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import inference_state, write_weights
 from segscape.files import atomic_path
-from segscape.inference.upsample import upsample_argmax
+from segscape.inference.segmenter import Segmenter
 from segscape.rasters.image import write_image
 from segscape.training.datamodule import SegmentationDataModule
 from segscape.training.segmentation import SegmentationTask
 from segscape.viz.contact_sheet import contact_sheet
-from segscape.viz.overlay import colourise, overlay
+from segscape.viz.overlay import colourise
 from segscape.viz.plots import plot_run
 
 _log = logging.getLogger(__name__)
@@ -89,18 +89,17 @@ class RunReport(L.Callback):
         )
         write_weights(self.root / "weights.safetensors", card, inference_state(task.network))
 
-    @torch.inference_mode()
     def _write_grid(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         dataset = trainer.datamodule.val_dataloader().dataset  # type: ignore[attr-defined]
-        spec, network = task.label_spec, task.network.eval()
+        segmenter = Segmenter.from_weights(self.root / "weights.safetensors", device=task.device)
+        palette = task.label_spec.palette
         rows = []
         for index in torch.linspace(0, len(dataset) - 1, min(_GRID_IMAGES, len(dataset))).int().tolist():
             sample = dataset[index]
-            image, truth = sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy()
-            logits = network(task.normalise(sample["image"].unsqueeze(0).to(task.device)))[0]
-            predicted = upsample_argmax(logits, truth.shape, align_corners=network.align_corners).cpu().numpy()
-            views = colourise(truth, spec.palette), colourise(predicted, spec.palette)
-            rows.append([image, *views, overlay(image, predicted, spec.palette)])
+            result = segmenter.segment(sample["image"].permute(1, 2, 0).numpy())
+            labels = (colourise(indices, palette) for indices in (sample["mask"].numpy(), result.labels))
+            rows.append([result.image, *labels, result.overlay()])
         titles = "image", "labels", "prediction", "overlay"
-        sheet = contact_sheet(rows, titles=titles, class_names=spec.class_names, palette=spec.palette, cell_width=360)
+        names = task.label_spec.class_names
+        sheet = contact_sheet(rows, titles=titles, class_names=names, palette=palette, cell_width=360)
         write_image(self.root / "predictions.png", sheet)

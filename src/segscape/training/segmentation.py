@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from segscape.checkpoints.convert import convert_checkpoint
 from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import create_model
+from segscape.checkpoints.store import create_model, load_inference_state
 from segscape.labels import LabelSpec
 from segscape.losses import Criterion, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
@@ -64,8 +65,10 @@ class SegmentationTask(L.LightningModule):
             if backbone_name is None:
                 raise ValueError("backbone_checkpoint needs backbone_name, the registered name of its network.")
             converted = convert_checkpoint(backbone_name, read_state_dict(backbone_checkpoint))
-            inside = {key.removeprefix("backbone."): value for key, value in converted.items() if "backbone." in key}
-            net.get_submodule("backbone").load_state_dict(inside)
+            inside = {
+                key.removeprefix("backbone."): value for key, value in converted.items() if key.startswith("backbone.")
+            }
+            load_inference_state(net.get_submodule("backbone"), inside, source=Path(backbone_checkpoint))
         if channels_last:
             net.to(memory_format=torch.channels_last)
         self.network: SegmentationNetwork = net.train()
@@ -76,15 +79,13 @@ class SegmentationTask(L.LightningModule):
         self.results: dict[float, Scores] = {}
         self.confusions = torch.nn.ModuleList(ConfusionMatrix(label_spec.num_classes) for _ in self.eval_scales)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) uint8 -> logits at the network's stride."""
-        return self.network(self.normalise(images))
-
     def on_fit_start(self) -> None:
         """Warn of a precision that this processor can only imitate."""
         reduced = self.trainer.precision in ("bf16-mixed", "bf16-true")
         if reduced and self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            _log.warning("This CPU has no bfloat16 arithmetic: training takes many times longer than in 32-true.")
+            _log.warning(
+                "This CPU has no bfloat16 arithmetic and only imitates it, slowly; use --trainer.precision 32-true."
+            )
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The total loss of a batch; every term is logged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypedDict
 
@@ -47,11 +48,12 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     Args:
         root: The data set's folder.
-        split: One of the class's `splits`.
+        split: One of the class's `splits` or `joined_splits`.
 
     Attributes:
         label_spec: The classes.
-        splits: The names of the splits.
+        splits: The names of the splits that have files of their own.
+        joined_splits: Names that stand for several splits together.
         layout: Where the files lie below the root, for messages.
         pairs: The files of each sample, sorted by name.
 
@@ -62,12 +64,16 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     label_spec: ClassVar[LabelSpec]
     splits: ClassVar[tuple[str, ...]]
+    joined_splits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     layout: ClassVar[str]
 
     def __init__(self, root: str | Path, split: str) -> None:
-        if split not in self.splits:
-            raise ValueError(f"{self.label_spec.name} has no split {split!r}; it has {', '.join(self.splits)}.")
-        self.pairs, problems = self.find_pairs(Path(root), split)
+        names = (*self.splits, *self.joined_splits)
+        if split not in names:
+            raise ValueError(f"{self.label_spec.name} has no split {split!r}; it has {', '.join(names)}.")
+        parts = [self.find_pairs(Path(root), part) for part in self.joined_splits.get(split, (split,))]
+        self.pairs = sorted(pair for pairs, _ in parts for pair in pairs)
+        problems = [problem for _, found in parts for problem in found]
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise FileNotFoundError(f"{problems[0]}{more}; `segscape data check {root}` lists every problem.")
@@ -79,11 +85,11 @@ class SegmentationDataset(Dataset[Sample], ABC):
     @classmethod
     @abstractmethod
     def find_files(cls, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
-        """The split's image files and its label files, by sample name."""
+        """The image files and the label files of one of `splits`, by sample name."""
 
     @classmethod
     def find_pairs(cls, root: Path, split: str) -> tuple[list[Pair], list[str]]:
-        """The split's complete samples, sorted by name, and a sentence for each file without its partner."""
+        """The complete samples of one of `splits`, sorted by name, and a sentence for each file without its partner."""
         images, masks = cls.find_files(root, split)
         pairs = [Pair(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
         problems = [f"{images[name]} has no label file" for name in sorted(images.keys() - masks.keys())]

@@ -5,7 +5,9 @@ Source: Cordts et al., The Cityscapes dataset for semantic urban scene understan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from segscape.data.datasets.base import SegmentationDataset
 from segscape.labels import CITYSCAPES
@@ -15,22 +17,19 @@ _MASK = "_gtFine_labelIds"
 
 
 class Cityscapes(SegmentationDataset):
-    """Cityscapes as it is downloaded: the `labelIds` files are read and mapped in memory, nothing is prepared.
-
-    `trainval` is the split train and val together.
-    """
+    """Cityscapes as it is downloaded: the `labelIds` files are read and mapped in memory, nothing is prepared."""
 
     label_spec = CITYSCAPES
-    splits = ("train", "val", "trainval", "test")
+    splits = ("train", "val", "test")
+    joined_splits: ClassVar[Mapping[str, tuple[str, ...]]] = {"trainval": ("train", "val")}
     layout = f"leftImg8bit/<split>/<city>/*{_IMAGE}.png and gtFine/<split>/<city>/*{_MASK}.png"
 
     @classmethod
     def find_files(cls, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
         """Frames and label files by frame name, `<city>_<sequence>_<frame>`."""
-        splits = ("train", "val") if split == "trainval" else (split,)
 
         def find(folder: str, ending: str) -> dict[str, Path]:
-            files = (path for part in splits for path in (root / folder / part).glob(f"*/*{ending}.png"))
+            files = (root / folder / split).glob(f"*/*{ending}.png")
             return {path.stem.removesuffix(ending): path for path in files}
 
         return find("leftImg8bit", _IMAGE), find("gtFine", _MASK)
