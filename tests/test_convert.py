@@ -10,7 +10,7 @@ import segscape
 from segscape.checkpoints.read import read_state_dict
 from segscape.checkpoints.store import read_card
 from segscape.cli.main import main
-from tests.references import official_state
+from tests.references.bisestdc import official_state
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from segscape.losses import Criterion, CrossEntropy, DetailLoss, LossTerm, OhemCrossEntropy
 from segscape.training.optimisers import warmup_poly
 from tests.golden import fill
-from tests.references import golden
+from tests.references.bisestdc import golden
 
 # The specification's section 3.1: a quarter of the pixels ignored; loss and gradient norm by gain and n_min.
 IGNORED = {

@@ -7,7 +7,7 @@ import segscape
 from segscape.cli.models import network_cost
 from segscape.networks import SegmentationNetwork
 from segscape.runtime.deploy import deploy
-from tests.references import NETWORKS, golden
+from tests.references.bisestdc import NETWORKS, golden
 
 SIZES = [(64, 96), (61, 83), (33, 32), (1, 1), (7, 129)]
 

@@ -20,7 +20,7 @@ from segscape.checkpoints.store import read_card
 from segscape.cli.config import find_config, load_config
 from segscape.cli.main import main
 from segscape.training.optimisers import OptimiserSettings, parameter_groups
-from tests.references import NETWORKS, SEGMENTATION, golden, official_keys
+from tests.references.bisestdc import NETWORKS, SEGMENTATION, golden, official_keys
 
 CONFIGS = Path(segscape.__file__).parent / "configs"
 RECIPES = sorted(
@@ -151,7 +151,7 @@ def test_backbone_checkpoint_is_loaded(tmp_path: Path) -> None:
     from segscape.labels import CITYSCAPES
     from segscape.losses import CrossEntropy, LossTerm
     from segscape.training.segmentation import SegmentationTask
-    from tests.references import official_state
+    from tests.references.bisestdc import official_state
 
     official = official_state("cls_stdc1")
     torch.save({"state_dict": official}, tmp_path / "STDCNet813M_73.91.tar")

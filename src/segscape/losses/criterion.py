@@ -11,18 +11,25 @@ from torch.nn import functional as F
 
 @dataclass
 class LossTerm:
-    """One loss on one output.
+    """One loss on one output, or on several together.
 
     Attributes:
-        output: `"logits"`, or the name of an auxiliary output.
-        loss: Called with the output, resized to the labels (N, C, H, W), and the labels (N, H, W); returns a scalar,
-            or several by name.
+        output: `"logits"`, or the name of an auxiliary output; a list for a loss that takes several.
+        loss: Returns a scalar, or several by name. Called with the outputs, resized to the labels (N, C, H, W), and the
+            labels (N, H, W).
         weight: The factor of this term in the total.
+        supervised: Off for a loss that takes no labels: it gets the outputs alone, as they are.
     """
 
-    output: str
+    output: str | list[str]
     loss: nn.Module
     weight: float = 1.0
+    supervised: bool = True
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs; the first one names the term."""
+        return [self.output] if isinstance(self.output, str) else self.output
 
 
 class Criterion(nn.Module):
@@ -35,8 +42,7 @@ class Criterion(nn.Module):
 
     def __init__(self, terms: Sequence[LossTerm], *, align_corners: bool) -> None:
         super().__init__()
-        self.outputs = [term.output for term in terms]
-        self.weights = [term.weight for term in terms]
+        self.terms = list(terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.align_corners = align_corners
 
@@ -48,21 +54,29 @@ class Criterion(nn.Module):
             labels: (N, H, W) int64.
 
         Returns:
-            Each term before its weight, under the output's name or the loss's own names, and the weighted `total`.
+            Each term before its weight, under its (first) output's name or the loss's own names, and the weighted
+            `total`.
 
         Raises:
             ValueError: A term acts on an output that the network does not have.
         """
-        terms: dict[str, Tensor] = {}
+        named: dict[str, Tensor] = {}
         total = labels.new_zeros((), dtype=outputs["logits"].dtype)
-        for name, weight, loss in zip(self.outputs, self.weights, self.losses, strict=True):
-            if name not in outputs:
-                raise ValueError(f"The network has no output {name!r} for a loss; it has {', '.join(outputs)}.")
-            resized = F.interpolate(
-                outputs[name], size=labels.shape[-2:], mode="bilinear", align_corners=self.align_corners
-            )
-            result = loss(resized, labels)
-            named = result if isinstance(result, dict) else {name: result}
-            terms.update(named)
-            total = total + weight * sum(named.values())
-        return {**terms, "total": total}
+        for term in self.terms:
+            missing = [name for name in term.outputs if name not in outputs]
+            if missing:
+                raise ValueError(f"The network has no output {missing[0]!r} for a loss; it has {', '.join(outputs)}.")
+            values = [outputs[name] for name in term.outputs]
+            if term.supervised:
+                size = labels.shape[-2:]
+                resized = [
+                    F.interpolate(value, size=size, mode="bilinear", align_corners=self.align_corners)
+                    for value in values
+                ]
+                result = term.loss(*resized, labels)
+            else:
+                result = term.loss(*values)
+            parts = result if isinstance(result, dict) else {term.outputs[0]: result}
+            named.update(parts)
+            total = total + term.weight * sum(parts.values())
+        return {**named, "total": total}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +19,37 @@ class CrossEntropy(nn.Module):
     Args:
         class_weights: A factor for each of the K classes; the mean is weighted by them too.
         ignore_index: The label of pixels that do not count.
+        mean_over: `"labelled"` pixels, or `"all"`: ignored pixels then add nothing but are counted in the divisor, as
+            in the official code of ISDNet and DABNet; not with class weights.
+
+    Raises:
+        ValueError: Class weights with the mean over all pixels.
     """
 
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: Sequence[float] | None = None, ignore_index: int = IGNORE_INDEX) -> None:
+    def __init__(
+        self,
+        class_weights: Sequence[float] | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        *,
+        mean_over: Literal["labelled", "all"] = "labelled",
+    ) -> None:
         super().__init__()
+        if class_weights is not None and mean_over == "all":
+            raise ValueError("Class weights go with the mean over the labelled pixels; leave mean_over out.")
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.ignore_index = ignore_index
+        self.mean_over = mean_over
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (N, K, H, W) and labels (N, H, W) int64 -> a scalar; 0 where every pixel is ignored."""
         loss = F.cross_entropy(
             logits, labels, weight=self.class_weights, ignore_index=self.ignore_index, reduction="sum"
         )
+        if self.mean_over == "all":
+            return loss / labels.numel()
         counted = labels != self.ignore_index
         if self.class_weights is None:
             return loss / counted.sum().clamp(min=1)

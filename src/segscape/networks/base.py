@@ -31,6 +31,8 @@ class SegmentationNetwork(nn.Module):
         training_heads: Names of the submodules that only training uses.
         new_modules: Names of the submodules that start from scratch where the rest is pre-trained.
         backbone_modules: Names of the submodules that hold the backbone's own normalisation layers.
+        size_multiple: What both sides of the images must be multiples of, in pixels; whoever calls the network pads.
+        min_size: The least side of the images, in pixels.
     """
 
     stride: ClassVar[int]
@@ -38,3 +40,17 @@ class SegmentationNetwork(nn.Module):
     training_heads: ClassVar[tuple[str, ...]]
     new_modules: ClassVar[tuple[str, ...]]
     backbone_modules: ClassVar[tuple[str, ...]]
+    size_multiple: int = 1
+    min_size: int = 1
+
+    def skipped_macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates that the authors' evaluation of one image spends and ours saves.
+
+        Args:
+            height: Of the image, in pixels.
+            width: Of the image, in pixels.
+
+        Returns:
+            What to add to the cost of our forward pass to get the authors' figure; 0 where nothing is saved.
+        """
+        return 0

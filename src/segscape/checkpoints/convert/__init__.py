@@ -1,16 +1,47 @@
-"""From the authors' checkpoints to ours, one module an origin."""
+"""From the authors' checkpoints to ours and back, one module an origin."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from segscape.checkpoints.convert import stdc
-from segscape.checkpoints.convert.official import OfficialFormat
+from segscape.checkpoints.convert.official import OfficialFormat, unwrap
 from segscape.registry import model_entry
 
-_FORMATS: dict[str, OfficialFormat] = {**stdc.FORMATS}
+FORMATS: dict[str, tuple[OfficialFormat, ...]] = {**stdc.FORMATS}
+"""The official formats of each network, the one that `to_official` writes by default first."""
+
+
+def official_formats(name: str) -> tuple[OfficialFormat, ...]:
+    """The official formats of a network.
+
+    Raises:
+        ValueError: The network is unknown or has none.
+    """
+    model_entry(name)
+    if name not in FORMATS:
+        raise ValueError(f"{name} has no official checkpoint format; there is one for {', '.join(sorted(FORMATS))}.")
+    return FORMATS[name]
+
+
+def detect_format(name: str, state_dict: Mapping[str, object]) -> OfficialFormat:
+    """The official format that a checkpoint of network `name` has.
+
+    Raises:
+        ValueError: The network has no official format, or the checkpoint has none of them.
+    """
+    official = unwrap(state_dict)
+    formats = official_formats(name)
+    found = next((known for known in formats if known.fits(official)), None)
+    if found is None:
+        raise ValueError(
+            f"The checkpoint has no entry {' or '.join(known.classifier for known in formats)}, so it is not of this "
+            f"network; it begins with {', '.join(list(official)[:3])}."
+        )
+    return found
 
 
 def convert_checkpoint(
@@ -18,8 +49,8 @@ def convert_checkpoint(
 ) -> dict[str, Tensor]:
     """The state dict of our network `name`, from its authors' checkpoint.
 
-    A wrapper such as `{"state_dict": ...}` and `module.` prefixes
-    are taken off. Entries that the authors store but never use are left out.
+    A wrapper such as `{"state_dict": ...}` and `module.` prefixes are taken off. Entries that the authors store but
+    never use are left out; `leftovers` are what must be kept to get them back.
 
     Args:
         name: A registered network.
@@ -33,7 +64,44 @@ def convert_checkpoint(
         ValueError: The network is unknown or has no official format, or entries are missing, unexpected or of the
             wrong shape; the message names every one of them.
     """
-    entry = model_entry(name)
-    if name not in _FORMATS:
-        raise ValueError(f"{name} has no official checkpoint format; there is one for {', '.join(sorted(_FORMATS))}.")
-    return _FORMATS[name].convert(entry.build, state_dict, num_classes)
+    known = detect_format(name, state_dict)
+    return known.convert(model_entry(name).build, unwrap(state_dict), num_classes)
+
+
+def leftovers(name: str, state_dict: Mapping[str, object], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of an official checkpoint that cannot be had back from its conversion alone.
+
+    Args:
+        name: A registered network.
+        state_dict: The official checkpoint.
+        converted: What `convert_checkpoint` made of it.
+    """
+    restored = detect_format(name, state_dict).restore(converted)
+    return {
+        key: value
+        for key, value in unwrap(state_dict).items()
+        if key not in restored or restored[key].shape != value.shape or not torch.equal(restored[key], value)
+    }
+
+
+def to_official(
+    name: str, state: Mapping[str, Tensor], *, origin: str | None = None, kept: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The authors' state dict, from ours.
+
+    Args:
+        name: A registered network.
+        state: Our state dict.
+        origin: The code base whose names are wanted; by default the first that knows the network.
+        kept: The `leftovers` of the conversion that `state` came from. Without them, entries that the authors store
+            but never use are missing.
+
+    Raises:
+        ValueError: The network has no such official format.
+    """
+    formats = {known.origin: known for known in official_formats(name)}
+    if origin is None:
+        origin = next(iter(formats))
+    if origin not in formats:
+        raise ValueError(f"{name} has no format of {origin}; it has {', '.join(formats)}.")
+    return {**formats[origin].restore(state), **(kept or {})}

@@ -36,51 +36,93 @@ def unwrap(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
     return tensors
 
 
+_NEVER = re.compile(r"(?!)")
+
+
+def _same(name: str) -> str:
+    return name
+
+
+def _none(name: str) -> tuple[str, ...]:
+    return ()
+
+
+def _no(name: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class OfficialFormat:
     """How one network's authors spell its entries.
 
     Attributes:
+        origin: The name of the code base that writes this format.
         official_name: The official name of one of our entries. It must be one-to-one.
         classifier: The official entry whose first dimension is the number of classes.
         canonical: The one name under which an entry is read that the authors store under several.
+        aliases: The further names under which official files hold an entry.
         unused: A pattern for the (canonical) entries that official files hold but their networks never use.
-        absolute_scale: Whether one of our normalisation scales is |weight| + 1e-5 of the official one.
+        may_differ: A pattern for entries of training alone that some released files hold in another form; where
+            they do not fit, ours stay fresh.
+        absolute_scale: Whether one of our normalisation scales is |weight| + 1e-5 of the official one. Such a layer
+            does not count its batches.
+        wrapper: The key below which official files hold the state dict, or nothing.
     """
 
+    origin: str
     official_name: Callable[[str], str]
     classifier: str
-    canonical: Callable[[str], str]
-    unused: re.Pattern[str]
-    absolute_scale: Callable[[str], bool]
+    canonical: Callable[[str], str] = _same
+    aliases: Callable[[str], tuple[str, ...]] = _none
+    unused: re.Pattern[str] = _NEVER
+    may_differ: re.Pattern[str] = _NEVER
+    absolute_scale: Callable[[str], bool] = _no
+    wrapper: str | None = None
+
+    def fits(self, official: Mapping[str, Tensor]) -> bool:
+        """Whether an official state dict looks like this format."""
+        return any(self.canonical(key) == self.classifier for key in official)
 
     def convert(
-        self, build: Callable[..., nn.Module], checkpoint: Mapping[str, object], num_classes: int | None
+        self, build: Callable[..., nn.Module], official: Mapping[str, Tensor], num_classes: int | None
     ) -> dict[str, Tensor]:
-        """Our state dict for the network that `build` makes; see `convert_checkpoint`."""
-        official = self._without_aliases(unwrap(checkpoint))
-        if self.classifier not in official:
-            raise ValueError(
-                f"The checkpoint has no entry {self.classifier}, so it is not of this network; "
-                f"it begins with {', '.join(list(official)[:3])}."
-            )
+        """Our state dict for the network that `build` makes, from a state dict that `fits`; see `convert_checkpoint`."""
+        official = self._without_aliases(official)
         found = official[self.classifier].shape[0]
         if num_classes not in (None, found):
             raise ValueError(f"The checkpoint is for {found} classes, not for {num_classes}.")
         with torch.device("meta"):
             expected = build(num_classes=found).state_dict()
         names = {ours: self.official_name(ours) for ours in expected}
-        self._check(names, expected, official)
+        differing = self._differing(names, expected, official)
+        if differing:
+            official = {key: value for key, value in official.items() if not self.may_differ.fullmatch(key)}
+        self._check(names, expected, official, allowed=differing)
+        fresh = build(num_classes=found).state_dict() if differing else {}
         converted = {}
         for ours, name in names.items():
             if name in official:
                 converted[ours] = self._value(ours, official[name])
+            elif name in differing:
+                converted[ours] = fresh[ours]
             else:
                 # The authors' normalisation layers do not count their batches.
                 converted[ours] = torch.zeros((), dtype=torch.int64)
         return converted
 
-    def _without_aliases(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def restore(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The official state dict of ours, without the entries that their networks never use."""
+        official = {}
+        for ours, value in state.items():
+            stem, _, leaf = ours.rpartition(".")
+            if leaf == "num_batches_tracked" and self.absolute_scale(f"{stem}.weight"):
+                continue
+            name = self.official_name(ours)
+            restored = value - 1e-5 if self.absolute_scale(ours) else value
+            official.update(dict.fromkeys((name, *self.aliases(name)), restored))
+        return official
+
+    def _without_aliases(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         canonical = {key: value for key, value in state.items() if self.canonical(key) == key}
         differing = []
         for key, value in state.items():
@@ -95,11 +137,33 @@ class OfficialFormat:
             )
         return canonical
 
-    def _check(self, names: dict[str, str], expected: dict[str, Tensor], official: dict[str, Tensor]) -> None:
+    def _differing(
+        self, names: dict[str, str], expected: Mapping[str, Tensor], official: Mapping[str, Tensor]
+    ) -> set[str]:
+        """All of our entries that `may_differ`, by official name, where the checkpoint's do not fit; otherwise none."""
+        ours = {name: expected[key].shape for key, name in names.items() if self.may_differ.fullmatch(name)}
+        theirs = {key: value.shape for key, value in official.items() if self.may_differ.fullmatch(key)}
+        if ours == theirs:
+            return set()
+        _log.warning(
+            "%d entries such as %s are not those of the network and are left out; they serve training alone.",
+            len(theirs.keys() | ours.keys()),
+            min(theirs.keys() | ours.keys()),
+        )
+        return set(ours)
+
+    def _check(
+        self,
+        names: dict[str, str],
+        expected: Mapping[str, Tensor],
+        official: Mapping[str, Tensor],
+        *,
+        allowed: set[str],
+    ) -> None:
         known = set(names.values())
         counters = {name for name in known if name.endswith("num_batches_tracked")}
         problems = {
-            "missing": sorted(known - counters - official.keys()),
+            "missing": sorted(known - counters - allowed - official.keys()),
             "unexpected": sorted(
                 key
                 for key in official.keys() - known

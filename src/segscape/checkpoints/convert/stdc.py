@@ -29,11 +29,23 @@ _INSIDE = (
     (re.compile(r"^classifier\."), "linear."),
 )
 _ALIAS = re.compile(r"^((?:cp\.backbone\.)?)(SP)?x(?:2|4|8|16|32)\.0\.(\d+)\.")
+_FEATURE = re.compile(r"^((?:cp\.backbone\.)?)features(SP)?\.(\d+)\.")
 _UNUSED_BACKBONE = r"(?:conv_last\..*|fc\.weight|bn\..*|linear\.weight)"
 
 
 def _canonical(name: str) -> str:
     return _ALIAS.sub(lambda match: f"{match[1]}features{match[2] or ''}.{match[3]}.", name)
+
+
+def _aliases(name: str, *, blocks: tuple[int, int, int]) -> tuple[str, ...]:
+    """The name under the stage that repeats a layer: `x2` to `x32` in the backbone, `SPx2` to `SPx8` beside it."""
+    match = _FEATURE.match(name)
+    if match is None:
+        return ()
+    index = int(match[3])
+    ends = (1, 2, 3) if match[2] else (1, 2, 2 + blocks[0], 2 + blocks[0] + blocks[1], 2 + sum(blocks))
+    stage = next(number for number, end in enumerate(ends) if index < end)
+    return (f"{match[1]}{match[2] or ''}x{2 ** (stage + 1)}.0.{index}.{name[match.end() :]}",)
 
 
 def _official_name(name: str, *, blocks: tuple[int, int, int], prefix: str) -> str:
@@ -50,11 +62,13 @@ def _official_name(name: str, *, blocks: tuple[int, int, int], prefix: str) -> s
     return name
 
 
-def _segmentation(blocks: tuple[int, int, int]) -> OfficialFormat:
+def _segmentation(origin: str, blocks: tuple[int, int, int]) -> OfficialFormat:
     return OfficialFormat(
+        origin=origin,
         official_name=lambda name: _official_name(name, blocks=blocks, prefix="cp.backbone."),
         classifier="conv_out.conv_out.weight",
         canonical=_canonical,
+        aliases=lambda name: _aliases(name, blocks=blocks),
         unused=re.compile(rf"cp\.backbone\.{_UNUSED_BACKBONE}|conv_out_sp(?:2|4|16)\..*"),
         # Outside the backbone's own stages the authors use mapillary's in-place norm.
         absolute_scale=lambda name: name.endswith(".bn.weight") and not name.startswith(("backbone.", "spatial.")),
@@ -63,19 +77,20 @@ def _segmentation(blocks: tuple[int, int, int]) -> OfficialFormat:
 
 def _classification(blocks: tuple[int, int, int]) -> OfficialFormat:
     return OfficialFormat(
+        origin="STDC-Seg",
         official_name=lambda name: _official_name(name, blocks=blocks, prefix=""),
         classifier="linear.weight",
         canonical=_canonical,
+        aliases=lambda name: _aliases(name, blocks=blocks),
         unused=re.compile(r"bn\..*"),
-        absolute_scale=lambda name: False,
     )
 
 
 FORMATS = {
-    "stdc1": _classification(STDC1_BLOCKS),
-    "stdc2": _classification(STDC2_BLOCKS),
-    "stdc1_seg": _segmentation(STDC1_BLOCKS),
-    "stdc2_seg": _segmentation(STDC2_BLOCKS),
-    "bisestdc": _segmentation(STDC1_BLOCKS),
-    "bisestdc2": _segmentation(STDC1_BLOCKS),
+    "stdc1": (_classification(STDC1_BLOCKS),),
+    "stdc2": (_classification(STDC2_BLOCKS),),
+    "stdc1_seg": (_segmentation("STDC-Seg", STDC1_BLOCKS),),
+    "stdc2_seg": (_segmentation("STDC-Seg", STDC2_BLOCKS),),
+    "bisestdc": (_segmentation("BiSeSTDC", STDC1_BLOCKS),),
+    "bisestdc2": (_segmentation("BiSeSTDC", STDC1_BLOCKS),),
 }

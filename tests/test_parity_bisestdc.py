@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import references
+from tests.references import bisestdc as references
 
 
 def _assert_all(comparisons) -> None:

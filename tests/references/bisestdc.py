@@ -1,4 +1,4 @@
-"""Our networks and losses beside the numbers of the authors' code, case by case.
+"""STDC, STDC-Seg and BiSeSTDC beside the numbers of their authors' code, case by case.
 
 The weights and inputs of every case are those of `tests/golden/fill.py`; the weights go through `convert_checkpoint`
 from the official names.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,9 @@ from segscape.metrics import ConfusionMatrix, scores
 from segscape.metrics.protocol import whole_image_logits
 from segscape.training.optimisers import warmup_poly
 from tests.golden import fill
+from tests.references.common import GOLDEN, Comparison, compare
 
-GOLDEN = Path(__file__).parent / "golden" / "bisestdc"
+FOLDER = GOLDEN / "bisestdc"
 
 NETWORKS = {
     "bisestdc": "bisestdc",
@@ -45,45 +44,19 @@ LOSS_TOLERANCE = {"float32": 5e-6, "float64": 1e-6}
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float64": 1e-5}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One number or array beside its reference.
-
-    Attributes:
-        name: What is compared.
-        error: The largest difference, relative to the largest reference value.
-        tolerance: What the reference allows.
-    """
-
-    name: str
-    error: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.tolerance
-
-
-def compare(name: str, ours: Any, reference: Any, tolerance: float) -> Comparison:
-    ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
-    assert ours.shape == reference.shape, f"{name}: {ours.shape} instead of {reference.shape}"
-    scale = np.abs(reference).max()
-    return Comparison(name, float(np.abs(ours - reference).max() / (scale or 1.0)), tolerance)
-
-
 @cache
 def golden() -> dict[str, Any]:
-    return json.loads((GOLDEN / "golden.json").read_text())
+    return json.loads((FOLDER / "golden.json").read_text())
 
 
 @cache
 def official_keys(variant: str) -> dict[str, list[int]]:
-    return json.loads((GOLDEN / f"keys_{variant}.json").read_text())
+    return json.loads((FOLDER / f"keys_{variant}.json").read_text())
 
 
 def official_state(variant: str) -> dict[str, Tensor]:
     """The official checkpoint that the goldens were made with: aliases hold the value of the entry they repeat."""
-    canonical = FORMATS[NETWORKS[variant]].canonical
+    canonical = FORMATS[NETWORKS[variant]][0].canonical
     shapes = official_keys(variant)
     return {name: torch.from_numpy(fill.fill(canonical(name), tuple(shape))) for name, shape in shapes.items()}
 
@@ -148,7 +121,7 @@ def evaluation_outputs(variant: str) -> Iterator[Comparison]:
                 if hasattr(network, head):
                     features[head] = network.get_submodule(head)(features[source])
             features["detail"] = network.detail(features.get("sp_fuse", features["feat8"]))
-    with np.load(GOLDEN / f"golden_{variant}.npz") as arrays:
+    with np.load(FOLDER / f"golden_{variant}.npz") as arrays:
         for key in arrays.files:
             if not key.startswith("eval_logits"):
                 ours = _subsampled(features[key], entry["arrays"][key].get("subsample", "[:]"))
@@ -166,7 +139,7 @@ def evaluation_protocol(variant: str) -> Iterator[Comparison]:
         scale = float(key.removeprefix("scale"))
         with torch.no_grad():
             logits = whole_image_logits(network, images, scale=scale, align_corners=True)
-        with np.load(GOLDEN / f"golden_{variant}.npz") as arrays:
+        with np.load(FOLDER / f"golden_{variant}.npz") as arrays:
             stored = arrays[f"eval_logits_{key}"]
         text = golden()["variants"][variant]["arrays"][f"eval_logits_{key}"]["subsample"]
         yield compare(f"{variant} {key} logits", _subsampled(logits, text), stored, ARRAY_TOLERANCE)
@@ -205,7 +178,7 @@ def training_losses(variant: str, dtype: str) -> Iterator[Comparison]:
     for term, value in {**expected["terms"], "total": expected["total"]}.items():
         yield compare(f"{variant} {dtype} loss {term}", losses[term].detach(), value, LOSS_TOLERANCE[dtype])
     names = {
-        FORMATS[NETWORKS[variant]].official_name(ours): parameter for ours, parameter in network.named_parameters()
+        FORMATS[NETWORKS[variant]][0].official_name(ours): parameter for ours, parameter in network.named_parameters()
     }
     for term, norms in expected["grad_norm"].items():
         network.zero_grad()
@@ -217,7 +190,7 @@ def training_losses(variant: str, dtype: str) -> Iterator[Comparison]:
             yield compare(
                 f"{variant} {dtype} gradient of {term}, {official}", value, norm or 0.0, GRADIENT_TOLERANCE[dtype]
             )
-    buffers = {FORMATS[NETWORKS[variant]].official_name(ours): value for ours, value in network.named_buffers()}
+    buffers = {FORMATS[NETWORKS[variant]][0].official_name(ours): value for ours, value in network.named_buffers()}
     for official, norm in expected.get("running_stat_norm_after", {}).items():
         yield compare(f"{variant} {dtype} statistics {official}", float(buffers[official].norm()), norm, 1e-5)
 
@@ -241,7 +214,7 @@ def detail_units() -> Iterator[Comparison]:
     unit = golden()["units"]["unit_detail"]
     labels = torch.from_numpy(fill.labels("detail", (2, 60, 108), 19, block=5))
     loss = DetailLoss(learned_fusion=True)
-    with np.load(GOLDEN / "golden_units.npz") as arrays:
+    with np.load(FOLDER / "golden_units.npz") as arrays:
         yield compare("detail target", loss.target(labels).detach(), arrays["target"], 0.0)
         yield compare("detail target, fixed kernel", DetailLoss().target(labels), arrays["target"], 0.0)
     for case in unit["cases"]:
@@ -269,7 +242,7 @@ def norm_units() -> Iterator[Comparison]:
         {"weight": scale, "bias": values["b"], "running_mean": values["m"], "running_var": values["v"].abs() + 0.5},
         strict=False,
     )
-    with np.load(GOLDEN / "golden_units.npz") as arrays:
+    with np.load(FOLDER / "golden_units.npz") as arrays:
         yield compare("norm evaluated", norm.eval()(x).detach(), arrays["abn_eval"], ARRAY_TOLERANCE)
         trained = norm.train()(x)
         trained.backward(torch.from_numpy(fill.image("abn.g", (3, 8, 5, 7))))

@@ -1,0 +1,49 @@
+"""ResNet with the deep stem ("v1c"), built by timm, its stages within reach.
+
+Paper: Deep Residual Learning for Image Recognition (arXiv:1512.03385), with the three 3x3 convolutions of Bag of Tricks
+(arXiv:1812.01187, figure 2b) in place of the 7x7 one. Where the output stride is held, the first block of a dilated
+stage has half the dilation of the others.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+_TIMM_NAMES = {18: "resnet18", 50: "resnet50", 101: "resnet101"}
+_CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048), 101: (256, 512, 1024, 2048)}
+
+
+class DeepStemResNet(nn.Module):
+    """The stem and the four stages, without a classifier.
+
+    Args:
+        depth: The number of layers.
+        output_stride: Of the last stage; 8 dilates the last two stages instead of striding.
+
+    Attributes:
+        channels: Of the four stages' outputs.
+        stem: Three convolutions, to 64 channels at stride 2.
+        maxpool: To stride 4.
+        layer1: The first stage; `layer2`, `layer3` and `layer4` follow.
+    """
+
+    def __init__(self, depth: Literal[18, 50, 101], *, output_stride: Literal[8, 32] = 32) -> None:
+        import timm  # seconds to import, and not every network needs it
+
+        super().__init__()
+        built = timm.create_model(
+            _TIMM_NAMES[depth], stem_type="deep", stem_width=32, num_classes=0, output_stride=output_stride
+        )
+        self.channels = _CHANNELS[depth]
+        self.stem = nn.Sequential(*built.conv1, built.bn1, built.act1)
+        self.maxpool = built.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = built.layer1, built.layer2, built.layer3, built.layer4
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalised images (N, 3, H, W) -> the outputs of `layer1` to `layer4`, the first at stride 4."""
+        x1 = self.layer1(self.maxpool(self.stem(images)))
+        x2 = self.layer2(x1)
+        x3 = self.layer3(x2)
+        return x1, x2, x3, self.layer4(x3)
