@@ -86,7 +86,7 @@ class OfficialFormat:
     def convert(
         self, build: Callable[..., nn.Module], official: Mapping[str, Tensor], num_classes: int | None
     ) -> dict[str, Tensor]:
-        """Our state dict for the network that `build` makes, from a state dict that `fits`; see `convert_checkpoint`."""
+        """Our state dict for the network that `build` makes, from one that `fits`; see `convert_checkpoint`."""
         official = self._without_aliases(official)
         found = official[self.classifier].shape[0]
         if num_classes not in (None, found):
