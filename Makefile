@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
-.PHONY: demo test lint bench parity lock clean
+.PHONY: demo test test-all lint bench parity lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
 	$(BIN)/segscape demo
 
 test: .venv/ready
+	$(BIN)/python -m pytest -m 'not heavy'
+
+# The slow tests too.
+test-all: .venv/ready
 	$(BIN)/python -m pytest
 
 lint: .venv/ready
