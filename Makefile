@@ -14,8 +14,8 @@ test: .venv/ready
 	$(BIN)/python -m pytest -m 'not heavy'
 
 # The slow tests too.
-test-all: .venv/ready
-	$(BIN)/python -m pytest
+test-all: test
+	$(BIN)/python -m pytest -m heavy
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ class WeightsCard:
         score: The score by name, such as `{"miou": 0.7}`, each between 0 and 1.
         protocol: How the score was measured.
         licence: The terms on which the weights may be used, data included.
+        origin: The code base whose checkpoint it was converted from, if it was.
     """
 
     network: str
@@ -37,6 +38,7 @@ class WeightsCard:
     score: dict[str, float] = dataclasses.field(default_factory=dict)
     protocol: str = "not measured"
     licence: str = "not stated"
+    origin: str | None = None
 
     @property
     def num_classes(self) -> int:

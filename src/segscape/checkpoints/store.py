@@ -16,6 +16,9 @@ from segscape.files import atomic_path
 from segscape.networks import SegmentationNetwork
 from segscape.registry import model_entry
 
+_LEFTOVER = "official:"
+"""What the names of official entries begin with that a weights file keeps beside our state dict."""
+
 
 def _shipped() -> dict[str, Path]:
     folder = Path(str(files("segscape"))) / "weights"
@@ -68,7 +71,8 @@ def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]
             metadata = file.metadata() or {}
             if METADATA_KEY not in metadata:
                 raise ValueError(f"{path} has no Segscape card; {advice}.")
-            state = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+            wanted = [key for key in file.keys() if tensors and not key.startswith(_LEFTOVER)]  # noqa: SIM118
+            state = {key: file.get_tensor(key) for key in wanted}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a weights file ({error}); {advice}.") from None
     try:
@@ -78,15 +82,34 @@ def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]
     return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
-def write_weights(path: Path, card: WeightsCard, state: Mapping[str, Tensor]) -> None:
+def read_leftovers(path: Path) -> dict[str, Tensor]:
+    """The official entries that a converted weights file keeps, by their official names; see `write_weights`.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            kept = [key for key in file.keys() if key.startswith(_LEFTOVER)]  # noqa: SIM118
+            return {key.removeprefix(_LEFTOVER): file.get_tensor(key) for key in kept}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a weights file ({error}).") from None
+
+
+def write_weights(
+    path: Path, card: WeightsCard, state: Mapping[str, Tensor], *, leftovers: Mapping[str, Tensor] | None = None
+) -> None:
     """Write a weights file; it appears whole or not at all.
 
     Args:
         path: The file, with the suffix `.safetensors`.
         card: Stored in the file's metadata.
         state: The network's state dict, in any floating-point types; the training heads may be left out.
+        leftovers: Official entries that the network does not have, kept so that the official file can be had back.
     """
-    contiguous = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    kept = {f"{_LEFTOVER}{key}": value for key, value in (leftovers or {}).items()}
+    # Entries that share their memory are stored once each: safetensors refuses shared ones.
+    contiguous = {key: value.detach().cpu().clone().contiguous() for key, value in {**state, **kept}.items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(contiguous, metadata={METADATA_KEY: card.to_json()}))
 

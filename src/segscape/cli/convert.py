@@ -1,4 +1,4 @@
-"""`segscape convert`: an official checkpoint as a weights file."""
+"""`segscape convert`: an official checkpoint as a weights file, and back."""
 
 from __future__ import annotations
 
@@ -6,38 +6,68 @@ import argparse
 import colorsys
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.convert import convert_checkpoint
+from segscape.checkpoints.convert import (
+    convert_checkpoint,
+    detect_format,
+    leftovers,
+    num_classes_of,
+    official_formats,
+    to_official,
+)
 from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import write_weights
+from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
 from segscape.data.datasets import DATASETS
+from segscape.files import atomic_path
 from segscape.normalisation import Normalisation
 
 
 def main(words: list[str]) -> int:
     """Run `segscape convert`."""
+    arguments = _parser().parse_args(words[1:])
+    console = Console(soft_wrap=True, highlight=False)
+    written = _write_official(arguments) if arguments.to_official else _write_ours(arguments)
+    console.print(f"{written} entries written to {arguments.output}", markup=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="segscape convert", description="Convert a checkpoint of the network's authors to a weights file."
+        prog="segscape convert",
+        description="Convert a checkpoint of the network's authors to a weights file, or a weights file back.",
     )
     parser.add_argument("name", help="the network, one of `segscape models`")
-    parser.add_argument("checkpoint", type=Path, help="the official file (.pth, .pt, .tar, .safetensors)")
+    parser.add_argument("checkpoint", type=Path, help="the official file (.pth, .pt, .tar, .safetensors) to convert")
     parser.add_argument("output", type=Path, help="the weights file to write (.safetensors)")
-    parser.add_argument("--num-classes", type=int, required=True, help="the number of classes it was trained for")
+    parser.add_argument("--num-classes", type=int, help="the number of classes (default: what the checkpoint says)")
     parser.add_argument("--labels", choices=sorted(DATASETS), help="the data set whose class names and colours it has")
-    arguments = parser.parse_args(words[1:])
+    parser.add_argument(
+        "--to-official",
+        action="store_true",
+        help="the other way: CHECKPOINT is a weights file, OUTPUT the official one (.pth)",
+    )
+    parser.add_argument(
+        "--origin", help="with --to-official: the code base whose names are wanted (default: where it came from)"
+    )
+    return parser
+
+
+def _write_ours(arguments: argparse.Namespace) -> int:
     if arguments.output.suffix != ".safetensors":
         raise ValueError(f"A weights file ends in .safetensors; rename {arguments.output}.")
-    spec = DATASETS[arguments.labels].label_spec if arguments.labels else None
-    if spec is not None and spec.num_classes != arguments.num_classes:
-        raise ValueError(f"{spec.name} has {spec.num_classes} classes, not {arguments.num_classes}; change --labels.")
-
+    if arguments.origin is not None:
+        raise ValueError("--origin goes with --to-official; an official file's format is told by its entries.")
+    official = read_state_dict(arguments.checkpoint)
     try:
-        state = convert_checkpoint(arguments.name, read_state_dict(arguments.checkpoint), arguments.num_classes)
+        origin = detect_format(arguments.name, official).origin
+        state = convert_checkpoint(arguments.name, official, arguments.num_classes)
+        kept = leftovers(arguments.name, official, state)
     except ValueError as error:
         raise ValueError(f"{arguments.checkpoint}: {error}") from None
-    names, palette = (spec.class_names, spec.palette) if spec else _unnamed(arguments.num_classes)
+    names, palette = _classes(arguments.labels, num_classes_of(arguments.name, state))
     card = WeightsCard(
         network=arguments.name,
         class_names=names,
@@ -45,10 +75,36 @@ def main(words: list[str]) -> int:
         normalisation=Normalisation(),
         training=f"converted from {arguments.checkpoint.name}",
         licence="that of the converted checkpoint",
+        origin=origin,
     )
-    write_weights(arguments.output, card, state)
-    Console(soft_wrap=True, highlight=False).print(f"{len(state)} entries written to {arguments.output}")
-    return 0
+    write_weights(arguments.output, card, state, leftovers=kept)
+    return len(state)
+
+
+def _write_official(arguments: argparse.Namespace) -> int:
+    if arguments.output.suffix != ".pth":
+        raise ValueError(f"An official checkpoint ends in .pth; rename {arguments.output}.")
+    path = find_weights(arguments.checkpoint)
+    card, state = read_weights(path)
+    if card.network != arguments.name:
+        raise ValueError(f"{path} holds weights of {card.network}, not of {arguments.name}.")
+    origin = arguments.origin or card.origin or official_formats(card.network)[0].origin
+    # What was kept has the names of the file it came from.
+    kept = read_leftovers(path) if origin == card.origin else {}
+    official = to_official(card.network, state, origin=origin, kept=kept)
+    wrapper = next(known.wrapper for known in official_formats(card.network) if known.origin == origin)
+    with atomic_path(arguments.output) as temporary:
+        torch.save({wrapper: official} if wrapper else official, temporary)
+    return len(official)
+
+
+def _classes(labels: str | None, num_classes: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    if labels is None:
+        return _unnamed(num_classes)
+    spec = DATASETS[labels].label_spec
+    if spec.num_classes != num_classes:
+        raise ValueError(f"{spec.name} has {spec.num_classes} classes, not {num_classes}; change --labels.")
+    return spec.class_names, spec.palette
 
 
 def _unnamed(num_classes: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:

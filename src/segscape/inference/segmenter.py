@@ -14,6 +14,7 @@ from PIL import Image
 
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.inference.padding import pad_to_fit
 from segscape.inference.upsample import upsample_argmax
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import read_image, to_rgb, write_labels
@@ -131,13 +132,14 @@ class Segmenter:
         batch = (
             torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
         )
-        logits = self._deployed(self.card.normalisation(batch))
+        images = pad_to_fit(self.network, self.card.normalisation(batch))
+        padded_size = (images.shape[2], images.shape[3])
+        logits = self._deployed(images)
         self._synchronise()
         computed = time.perf_counter()
-        size = (pixels.shape[0], pixels.shape[1])
-        labels = upsample_argmax(logits[0], size, align_corners=self.network.align_corners).cpu().numpy()
+        padded = upsample_argmax(logits[0], padded_size, align_corners=self.network.align_corners).cpu().numpy()
         return Segmentation(
-            labels=labels,
+            labels=np.ascontiguousarray(padded[: pixels.shape[0], : pixels.shape[1]]),
             image=pixels,
             class_names=self.card.class_names,
             palette=self.card.palette,

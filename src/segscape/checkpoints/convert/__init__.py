@@ -68,6 +68,12 @@ def convert_checkpoint(
     return known.convert(model_entry(name).build, unwrap(state_dict), num_classes)
 
 
+def num_classes_of(name: str, converted: Mapping[str, Tensor]) -> int:
+    """K of a state dict of ours."""
+    known = official_formats(name)[0]
+    return next(value.shape[0] for key, value in converted.items() if known.official_name(key) == known.classifier)
+
+
 def leftovers(name: str, state_dict: Mapping[str, object], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of an official checkpoint that cannot be had back from its conversion alone.
 

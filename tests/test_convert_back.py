@@ -1,0 +1,63 @@
+"""Weights files turned back into the authors' checkpoints."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import segscape
+from segscape.checkpoints.convert import to_official
+from segscape.checkpoints.store import read_weights
+from segscape.cli.main import main
+from tests.references.bisestdc import NETWORKS, official_state
+
+
+@pytest.mark.parametrize("variant", NETWORKS)
+def test_same_names_and_values(variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    official, name = official_state(variant), NETWORKS[variant]
+    source, ours, back = tmp_path / "source.pth", tmp_path / "ours.safetensors", tmp_path / "back.pth"
+    torch.save({"state_dict": official}, source)
+    assert main(["convert", name, str(source), str(ours)]) == 0
+    assert main(["convert", name, str(ours), str(back), "--to-official"]) == 0
+    assert f"{len(official)} entries written" in capsys.readouterr().out
+    restored = torch.load(back, weights_only=True)
+    assert restored.keys() == official.keys()
+    assert all(torch.equal(restored[key], official[key]) for key in official)
+
+
+def test_weights_of_our_own_have_official_names(tmp_path: Path) -> None:
+    network = segscape.create_model("stdc1_seg", 4)
+    official = to_official("stdc1_seg", network.state_dict())
+    again = segscape.convert_checkpoint("stdc1_seg", official)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(again[key], value, rtol=1e-5, atol=1e-5)
+    assert torch.equal(official["cp.backbone.x2.0.0.conv.weight"], official["cp.backbone.features.0.conv.weight"])
+
+
+def test_kept_entries_are_no_part_of_the_network(tmp_path: Path) -> None:
+    source, ours = tmp_path / "source.pth", tmp_path / "ours.safetensors"
+    torch.save(official_state("stdc1"), source)
+    assert main(["convert", "stdc1_seg", str(source), str(ours)]) == 0
+    card, state = read_weights(ours)
+    assert card.origin == "STDC-Seg"
+    assert state.keys() == segscape.create_model("stdc1_seg", 19).state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stdc2_seg", "stdc1_seg.camvid", "out.pth", "--to-official"], "weights of stdc1_seg, not of stdc2_seg"),
+        (["stdc1_seg", "stdc1_seg.camvid", "out.tar", "--to-official"], "ends in .pth"),
+        (
+            ["stdc1_seg", "stdc1_seg.camvid", "out.pth", "--to-official", "--origin", "BiSeSTDC"],
+            "no format of BiSeSTDC; it has STDC-Seg",
+        ),
+        (["stdc1_seg", "nowhere", "out.pth", "--to-official"], "no weights nowhere"),
+        (["stdc1_seg", "a.pth", "out.safetensors", "--origin", "STDC-Seg"], "goes with --to-official"),
+    ],
+)
+def test_command_explains(tmp_path: Path, capsys, arguments: list[str], message: str) -> None:
+    output = tmp_path / arguments[2]
+    assert main(["convert", *arguments[:2], str(output), *arguments[3:]]) == 1
+    assert message in capsys.readouterr().err
+    assert not output.exists()
