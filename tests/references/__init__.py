@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from tests.references import bisestdc
+from tests.references import bisestdc, dabnet, isdnet, isnet
 from tests.references.common import Comparison
 
-SYSTEMS = {"bisestdc": bisestdc}
+SYSTEMS = {"bisestdc": bisestdc, "dabnet": dabnet, "isdnet": isdnet, "isnet": isnet}
 
 
 def every_comparison() -> Iterator[Comparison]:

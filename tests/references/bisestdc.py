@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 import segscape
 from segscape.checkpoints.convert.stdc import FORMATS
+from segscape.inference.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
 from segscape.losses import Criterion, DetailLoss, LossTerm, OhemCrossEntropy
 from segscape.metrics import ConfusionMatrix, scores
-from segscape.metrics.protocol import whole_image_logits
 from segscape.training.optimisers import warmup_poly
 from tests.golden import fill
 from tests.references.common import GOLDEN, Comparison, compare
@@ -138,7 +138,8 @@ def evaluation_protocol(variant: str) -> Iterator[Comparison]:
     for key, expected in entry["results"].items():
         scale = float(key.removeprefix("scale"))
         with torch.no_grad():
-            logits = whole_image_logits(network, images, scale=scale, align_corners=True)
+            views = scaled_tensors(images, (scale,), align_corners=True)
+            logits = mean_score_maps(EvaluationProtocol(), network, views, images.shape[-2:])
         with np.load(FOLDER / f"golden_{variant}.npz") as arrays:
             stored = arrays[f"eval_logits_{key}"]
         text = golden()["variants"][variant]["arrays"][f"eval_logits_{key}"]["subsample"]

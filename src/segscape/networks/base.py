@@ -28,6 +28,7 @@ class SegmentationNetwork(nn.Module):
     Attributes:
         stride: Pixels of the image per pixel of the logits, along each side.
         align_corners: Whether the logits are meant to be resized with `align_corners=True`.
+        aux_logits: Names of the auxiliary outputs that are logits, each to be trained on the labels too.
         training_heads: Names of the submodules that only training uses.
         new_modules: Names of the submodules that start from scratch where the rest is pre-trained.
         backbone_modules: Names of the submodules that hold the backbone's own normalisation layers.
@@ -37,6 +38,7 @@ class SegmentationNetwork(nn.Module):
 
     stride: ClassVar[int]
     align_corners: ClassVar[bool]
+    aux_logits: ClassVar[tuple[str, ...]]
     training_heads: ClassVar[tuple[str, ...]]
     new_modules: ClassVar[tuple[str, ...]]
     backbone_modules: ClassVar[tuple[str, ...]]

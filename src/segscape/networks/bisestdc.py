@@ -28,6 +28,7 @@ class BiSeSTDC(SegmentationNetwork):
 
     stride = 4
     align_corners = True
+    aux_logits = ("aux8", "aux16", "aux32")
     training_heads = ("aux8", "aux16", "aux32", "detail")
     new_modules = ("fusion", "head", *training_heads)
     backbone_modules = ("backbone", "spatial")

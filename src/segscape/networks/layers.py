@@ -9,14 +9,26 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, then batch normalisation."""
+    """A convolution, without bias unless asked for, then batch normalisation."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=bias)
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,11 +37,27 @@ class ConvNorm(nn.Module):
 
 
 class ConvNormAct(ConvNorm):
-    """A convolution without bias, then batch normalisation and ReLU."""
+    """`ConvNorm`, then ReLU, or leaky ReLU where a `negative_slope` is given."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        negative_slope: float = 0.0,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias)
+        self.negative_slope = negative_slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)), not negative."""
-        return super().forward(x).relu_()
+        """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        y = super().forward(x)
+        return F.leaky_relu_(y, self.negative_slope) if self.negative_slope else y.relu_()
 
 
 class GlobalMean(nn.Module):
@@ -79,16 +107,30 @@ class FeatureFusion(nn.Module):
 
 
 class SegmentationHead(nn.Module):
-    """A 3x3 convolution and a 1x1 classifier: features to logits, or to a detail map of one channel."""
+    """A convolution and a 1x1 classifier: features to logits, or to a detail map of one channel.
 
-    def __init__(self, in_channels: int, mid_channels: int, num_classes: int) -> None:
+    In training whole channels are dropped before the classifier, at the rate `dropout`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        num_classes: int,
+        *,
+        kernel: int = 3,
+        bias: bool = False,
+        dropout: float = 0.0,
+        negative_slope: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.conv = ConvNormAct(in_channels, mid_channels, 3)
-        self.classifier = nn.Conv2d(mid_channels, num_classes, 1, bias=False)
+        self.conv = ConvNormAct(in_channels, mid_channels, kernel, negative_slope=negative_slope)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(mid_channels, num_classes, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> logits (N, K, H, W)."""
-        return self.classifier(self.conv(x))
+        return self.classifier(self.dropout(self.conv(x)))
 
 
 def init_kaiming(

@@ -2,12 +2,12 @@
 
 Paper: Deep Residual Learning for Image Recognition (arXiv:1512.03385), with the three 3x3 convolutions of Bag of Tricks
 (arXiv:1812.01187, figure 2b) in place of the 7x7 one. Where the output stride is held, the first block of a dilated
-stage has half the dilation of the others.
+stage has half the dilation of the others, and in basic blocks only the first convolution is dilated.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -31,15 +31,20 @@ class DeepStemResNet(nn.Module):
 
     def __init__(self, depth: Literal[18, 50, 101], *, output_stride: Literal[8, 32] = 32) -> None:
         import timm  # seconds to import, and not every network needs it
+        from timm.models.resnet import BasicBlock
 
         super().__init__()
-        built = timm.create_model(
+        built: Any = timm.create_model(
             _TIMM_NAMES[depth], stem_type="deep", stem_width=32, num_classes=0, output_stride=output_stride
         )
         self.channels = _CHANNELS[depth]
         self.stem = nn.Sequential(*built.conv1, built.bn1, built.act1)
         self.maxpool = built.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = built.layer1, built.layer2, built.layer3, built.layer4
+        for block in self.modules():
+            # timm also dilates the second convolution of a basic block; OpenMMLab's ResNet, and its weights, do not.
+            if isinstance(block, BasicBlock):
+                block.conv2.dilation = block.conv2.padding = (1, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalised images (N, 3, H, W) -> the outputs of `layer1` to `layer4`, the first at stride 4."""

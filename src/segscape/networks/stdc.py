@@ -140,6 +140,7 @@ class STDCSeg(SegmentationNetwork):
 
     stride = 8
     align_corners = True
+    aux_logits = ("aux16", "aux32")
     training_heads = ("aux16", "aux32", "detail")
     new_modules = ("fusion", "head", *training_heads)
     backbone_modules = ("backbone",)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segscape.networks import SegmentationNetwork
+from segscape.networks.dabnet import JoinedConvs
+from segscape.networks.efficientnet import EfficientNetB1
 from segscape.networks.layers import ConvNorm
 
 
@@ -24,8 +27,35 @@ def deploy(network: SegmentationNetwork) -> SegmentationNetwork:
     deployed = copy.deepcopy(network).eval().requires_grad_(False)
     for name in deployed.training_heads:
         delattr(deployed, name)
-    for module in deployed.modules():
-        if isinstance(module, ConvNorm):
-            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = nn.Identity()  # type: ignore[assignment]
+    for module in list(deployed.modules()):
+        if isinstance(module, JoinedConvs):
+            _fold_joined(module)
+        elif isinstance(module, (ConvNorm, EfficientNetB1, nn.Sequential)) or type(module).__module__.startswith(
+            "timm."
+        ):
+            _fold_neighbours(module)
     return deployed.to(memory_format=torch.channels_last)
+
+
+def _fold_neighbours(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution that stands before it.
+
+    Args:
+        module: One whose children run in the order in which they are registered; changed in place.
+    """
+    for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+        follower = norm[0] if isinstance(norm, nn.Sequential) and len(norm) else norm
+        if isinstance(conv, nn.Conv2d) and isinstance(follower, nn.BatchNorm2d):
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, follower))
+            setattr(module, norm_name, norm[1:] if isinstance(norm, nn.Sequential) else nn.Identity())
+
+
+def _fold_joined(module: JoinedConvs) -> None:
+    """Fold the normalisation of a sum into both of its convolutions, its shift into one of them."""
+    norm = module.bn
+    scale_only = copy.deepcopy(norm)
+    scale_only.reset_parameters()
+    scale_only.weight.data, scale_only.running_var = norm.weight.data, norm.running_var
+    module.high = fuse_conv_bn_eval(module.high, norm)
+    module.low = fuse_conv_bn_eval(module.low, scale_only)
+    module.bn = nn.Identity()  # type: ignore[assignment]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from segscape.checkpoints.convert import stdc
+from segscape.checkpoints.convert import dabnet, isdnet, isnet, stdc
 from segscape.checkpoints.convert.official import OfficialFormat, unwrap
 from segscape.registry import model_entry
 
-FORMATS: dict[str, tuple[OfficialFormat, ...]] = {**stdc.FORMATS}
+FORMATS: dict[str, tuple[OfficialFormat, ...]] = {**dabnet.FORMATS, **isdnet.FORMATS, **isnet.FORMATS, **stdc.FORMATS}
 """The official formats of each network, the one that `to_official` writes by default first."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -67,6 +67,8 @@ class OfficialFormat:
         absolute_scale: Whether one of our normalisation scales is |weight| + 1e-5 of the official one. Such a layer
             does not count its batches.
         wrapper: The key below which official files hold the state dict, or nothing.
+        pretrained: The submodules that start from ImageNet weights, each with what its official names begin with; the
+            rest of them are the names in the ImageNet checkpoint.
     """
 
     origin: str
@@ -78,6 +80,7 @@ class OfficialFormat:
     may_differ: re.Pattern[str] = _NEVER
     absolute_scale: Callable[[str], bool] = _no
     wrapper: str | None = None
+    pretrained: Mapping[str, str] = field(default_factory=dict)
 
     def fits(self, official: Mapping[str, Tensor]) -> bool:
         """Whether an official state dict looks like this format."""

@@ -67,6 +67,7 @@ def _segmentation(origin: str, blocks: tuple[int, int, int]) -> OfficialFormat:
         origin=origin,
         official_name=lambda name: _official_name(name, blocks=blocks, prefix="cp.backbone."),
         classifier="conv_out.conv_out.weight",
+        pretrained={"backbone": "cp.backbone."},
         canonical=_canonical,
         aliases=lambda name: _aliases(name, blocks=blocks),
         unused=re.compile(rf"cp\.backbone\.{_UNUSED_BACKBONE}|conv_out_sp(?:2|4|16)\..*"),
