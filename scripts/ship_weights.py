@@ -24,8 +24,8 @@ from torch import Tensor
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, read_weights, write_weights
 from segscape.data.datasets import CamVid
+from segscape.inference.protocols import EvaluationProtocol, score_maps
 from segscape.metrics import ConfusionMatrix, Scores, scores
-from segscape.metrics.protocol import whole_image_logits
 from segscape.viz.plots import read_metrics
 
 FLOAT8 = torch.float8_e4m3fn
@@ -75,9 +75,8 @@ def measure(weights: Path, card: WeightsCard, root: Path) -> Scores:
     dataset = CamVid(root, "val")
     for index in track(range(len(dataset)), description="measuring"):
         sample = dataset[index]
-        images = card.normalisation(sample["image"][None])
-        logits = whole_image_logits(network, images, align_corners=network.align_corners)
-        confusion.update(logits.argmax(1), sample["mask"][None])
+        maps = score_maps(EvaluationProtocol(), network, sample["image"][None], normalise=card.normalisation)
+        confusion.update(maps.argmax(1), sample["mask"][None])
     return scores(confusion.compute())
 
 

@@ -1,4 +1,4 @@
-"""Label tables, data sets in their layouts, augmentation, and the order of samples."""
+"""Label tables, data sets in their layouts, and the order of samples."""
 
 import pickle
 from pathlib import Path
@@ -7,14 +7,13 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from PIL import Image
-from torchvision import tv_tensors
 
 from segscape.cli.main import main
 from segscape.data.datasets import CamVid, Cityscapes
 from segscape.data.stream import SampleStream, StreamSampler
-from segscape.data.transforms import Augmentation, ColourJitter, RandomScale, resize_sample
+from segscape.data.transforms import StdcAugmentation
 from segscape.labels import CAMVID, CITYSCAPES
 
 # Cityscapes' labelId to trainId as its authors publish it: the ids that count, in the order of their train ids.
@@ -141,67 +140,8 @@ def test_check_of_a_strange_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no folder" in capsys.readouterr().err
 
 
-@given(size=st.tuples(st.integers(1, 90), st.integers(1, 90)), out=st.tuples(st.integers(1, 90), st.integers(1, 90)))
-@settings(max_examples=50, deadline=None)
-def test_masks_take_the_pixel_under_the_centre(size: tuple[int, int], out: tuple[int, int]) -> None:
-    mask = torch.arange(size[0] * size[1], dtype=torch.int32).reshape(size)
-    ours = resize_sample(tv_tensors.Mask(mask), out)
-    for axis in (0, 1):
-        # Twice the distance, in output pixels: whole numbers, so that ties are exact.
-        centre = (2 * torch.arange(out[axis]) + 1) * size[axis]
-        taken = (ours[:, 0] // size[1]) if axis == 0 else (ours[0] % size[1])
-        assert ((centre - (2 * taken + 1) * out[axis]).abs() <= out[axis]).all()
-
-
-def test_resizing_equals_pillow(camvid_examples: Path) -> None:
-    sample = CamVid(camvid_examples, "val")[1]
-    for size in ((45, 60), (270, 360), (450, 601)):
-        image = Image.fromarray(sample["image"].permute(1, 2, 0).numpy()).resize(size[::-1], Image.Resampling.BILINEAR)
-        ours = resize_sample(sample["image"], size).permute(1, 2, 0).numpy()
-        assert np.abs(ours.astype(int) - np.asarray(image)).max() <= 1
-
-
-def test_colour_jitter_equals_pillow(camvid_examples: Path) -> None:
-    from PIL import ImageEnhance
-
-    image = CamVid(camvid_examples, "val")[1]["image"]
-    params = {"brightness": 1.3, "contrast": 0.7, "saturation": 1.4}
-    ours = ColourJitter(0.5).transform(image, params).permute(1, 2, 0).numpy()
-    pillow = Image.fromarray(image.permute(1, 2, 0).numpy())
-    for name, enhancer in (("brightness", "Brightness"), ("contrast", "Contrast"), ("saturation", "Color")):
-        pillow = getattr(ImageEnhance, enhancer)(pillow).enhance(params[name])
-    assert np.abs(ours.astype(int) - np.asarray(pillow)).mean() < 1
-
-
-@given(
-    height=st.integers(16, 70),
-    width=st.integers(16, 70),
-    crop=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    scale=st.sampled_from([0.125, 0.5, 1.0, 1.5]),
-)
-@settings(max_examples=60, deadline=None)
-def test_crops_have_their_size_and_keep_image_and_mask_together(height, width, crop, scale) -> None:
-    # The mask is the image's red channel, so nearest and bilinear agree wherever nothing is scaled.
-    values = torch.randint(0, 255, (height, width), dtype=torch.uint8)
-    sample = {
-        "image": tv_tensors.Image(values.expand(3, -1, -1).clone()),
-        "mask": tv_tensors.Mask(values.clone()),
-        "name": "a",
-    }
-    out = Augmentation(crop=crop, scales=(scale,), colour=0.0).build()(sample)
-    assert out["image"].shape == (3, *crop)
-    assert out["mask"].shape == crop
-    if scale == 1.0 and height >= crop[0] and width >= crop[1]:
-        assert torch.equal(out["image"][0], out["mask"])
-
-
-def test_scale_rounds_down() -> None:
-    sample = tv_tensors.Image(torch.zeros(3, 45, 67, dtype=torch.uint8))
-    assert RandomScale([0.125])(sample).shape == (3, 5, 8)
-
-
 def _stream(root: Path) -> SampleStream:
-    return SampleStream(CamVid(root, "train"), Augmentation(crop=(32, 48)).build(), seed=3)
+    return SampleStream(CamVid(root, "train"), StdcAugmentation(crop=(32, 48)).build(CAMVID), seed=3)
 
 
 def test_stream_is_a_function_of_the_position(camvid_root: Path) -> None:

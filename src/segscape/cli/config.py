@@ -10,12 +10,26 @@ import yaml
 
 BASE_KEY = "base"
 
+PUBLISHED_KEY = "published"
+"""The key under which a recipe says which `score` its authors published, and in which `source`; no setting."""
+
+
+def shipped_configs() -> list[str]:
+    """The names of the configs that ship with the package, such as `stdc1_seg/camvid`, sorted."""
+    shipped = _folder()
+    found = (file for file in shipped.rglob("*.yaml") if file.parent.name != BASE_KEY)
+    return sorted(file.relative_to(shipped).with_suffix("").as_posix() for file in found)
+
+
+def _folder() -> Path:
+    return Path(str(files("segscape"))) / "configs"
+
 
 def find_config(name: str) -> Path:
     """The file of a config given as a path, or as the name of one that ships with the package.
 
     Args:
-        name: A path, or a name such as `stdc1_seg/camvid`.
+        name: A path, or a name such as `stdc1_seg/camvid` or `configs/stdc1_seg/camvid.yaml`.
 
     Raises:
         FileNotFoundError: There is neither; the message lists the names.
@@ -23,16 +37,10 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = Path(str(files("segscape"))) / "configs"
-    inside = shipped / f"{name.removesuffix('.yaml')}.yaml"
+    inside = _folder() / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
     if inside.is_file():
         return inside
-    names = sorted(
-        str(file.relative_to(shipped).with_suffix(""))
-        for file in shipped.rglob("*.yaml")
-        if file.parent.name != BASE_KEY
-    )
-    raise FileNotFoundError(f"There is no config {name}; give a path or one of {', '.join(names)}.")
+    raise FileNotFoundError(f"There is no config {name}; give a path or one of {', '.join(shipped_configs())}.")
 
 
 def load_config(path: Path) -> dict[str, Any]:

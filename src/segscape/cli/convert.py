@@ -20,8 +20,9 @@ from segscape.checkpoints.convert import (
 )
 from segscape.checkpoints.read import read_state_dict
 from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
-from segscape.data.datasets import DATASETS
+from segscape.data.datasets import find_dataset
 from segscape.files import atomic_path
+from segscape.labels.file import read_label_file
 from segscape.normalisation import Normalisation
 
 
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path, help="the official file (.pth, .pt, .tar, .safetensors) to convert")
     parser.add_argument("output", type=Path, help="the weights file to write (.safetensors)")
     parser.add_argument("--num-classes", type=int, help="the number of classes (default: what the checkpoint says)")
-    parser.add_argument("--labels", choices=sorted(DATASETS), help="the data set whose class names and colours it has")
+    parser.add_argument("--labels", help="the data set, or the labels.yaml, whose class names and colours it has")
     parser.add_argument(
         "--to-official",
         action="store_true",
@@ -101,7 +102,8 @@ def _write_official(arguments: argparse.Namespace) -> int:
 def _classes(labels: str | None, num_classes: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     if labels is None:
         return _unnamed(num_classes)
-    spec = DATASETS[labels].label_spec
+    is_file = labels.endswith((".yaml", ".yml"))
+    spec = read_label_file(Path(labels)) if is_file else find_dataset(labels).spec(Path())
     if spec.num_classes != num_classes:
         raise ValueError(f"{spec.name} has {spec.num_classes} classes, not {num_classes}; change --labels.")
     return spec.class_names, spec.palette

@@ -1,49 +1,92 @@
-"""`segscape data check`: counts, sizes, classes and problems of a data set."""
+"""`segscape data`: prepare what a data set's download needs, and check its files."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from segscape.cli.progress import progress
 from segscape.data.check import SplitReport, check_split, detect_dataset
-from segscape.data.datasets import DATASETS, Sample
+from segscape.data.datasets import DATASETS, find_dataset
+from segscape.data.prepare import PREPARATIONS, prepare
 from segscape.labels import IGNORE_INDEX, LabelSpec
+
+_Item = TypeVar("_Item")
 
 
 def main(words: list[str]) -> int:
-    """Run `segscape data check`; 1 where something is wrong."""
+    """Run `segscape data prepare` or `segscape data check`; 1 where something is wrong."""
     parser = argparse.ArgumentParser(prog="segscape data", description="Look after data sets.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="check")
-    check = commands.add_parser("check", help="read every file and report counts, sizes, classes and problems")
-    check.add_argument("root", type=Path, help="the data set's folder")
-    check.add_argument("--dataset", choices=sorted(DATASETS), help="which data set it is (default: told by its layout)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    preparing = commands.add_parser("prepare", help="bring a download into the layout and the labels that are read")
+    preparing.add_argument("name", choices=sorted(DATASETS), metavar="NAME", help=", ".join(sorted(DATASETS)))
+    preparing.add_argument("--source", type=Path, required=True, help="the unpacked download")
+    preparing.add_argument("--root", type=Path, required=True, help="the folder to write")
+    preparing.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: every core)")
+    checking = commands.add_parser("check", help="read every file and report counts, sizes, classes and problems")
+    checking.add_argument("root", type=Path, help="the data set's folder")
+    checking.add_argument(
+        "--dataset", choices=sorted(DATASETS), help="which data set it is (default: told by its layout)"
+    )
     arguments = parser.parse_args(words[1:])
+    console = Console(soft_wrap=True, highlight=False)
+    if arguments.command == "check":
+        return _check(arguments.dataset or detect_dataset(arguments.root), arguments.root, console)
+    return _prepare(arguments, console)
 
-    dataset = DATASETS[arguments.dataset or detect_dataset(arguments.root)]
+
+def _prepare(arguments: argparse.Namespace, console: Console) -> int:
+    name, root = arguments.name, arguments.root
+    if name not in PREPARATIONS:
+        console.print(f"{name} is read as it is, nothing has to be prepared: {DATASETS[name].layout}", markup=False)
+        return 0
+    with progress() as bar:
+
+        def track(items: Iterable[_Item], total: int) -> Iterable[_Item]:
+            return bar.track(items, total=total, description=name)
+
+        report = prepare(name, arguments.source, root, workers=arguments.workers, track=track)
+    for remark in report.remarks:
+        console.print(remark, markup=False)
+    for problem in report.problems:
+        console.print(problem, markup=False)
+    counts = ", ".join(
+        f"{split} {' and '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+        for split, kinds in report.counts.items()
+    )
+    done = f"{report.written} files written" if report.written else "nothing to do"
+    console.print(f"{name} in {root}: {done}; {counts}; {len(report.problems)} problem(s)", markup=False)
+    return 1 if report.problems else 0
+
+
+def _check(name: str, root: Path, console: Console) -> int:
+    dataset = find_dataset(name)
+    spec = dataset.spec(root)
     reports = []
     with progress() as bar:
-        for split in dataset.splits:
+        for split in dataset.find_splits(root):
 
-            def track(samples: Iterable[Sample | str], total: int, split: str = split) -> Iterable[Sample | str]:
-                return bar.track(samples, total=total, description=split)
+            def track(items: Iterable[_Item], total: int, split: str = split) -> Iterable[_Item]:
+                return bar.track(items, total=total, description=split)
 
-            if any(dataset.find_files(arguments.root, split)):
-                reports.append(check_split(dataset, arguments.root, split, track=track))
-    console = Console(soft_wrap=True, highlight=False)
+            if any(dataset.find_files(root, split)):
+                reports.append(check_split(dataset, root, split, track=track))
     if not reports:
-        raise FileNotFoundError(
-            f"No images of {dataset.label_spec.name} in {arguments.root}; expected {dataset.layout}."
-        )
-    console.print(f"{dataset.label_spec.name} in {arguments.root}")
+        raise FileNotFoundError(f"No images of {spec.name} in {root}; expected {dataset.layout}.")
+    console.print(f"{spec.name} in {root}", markup=False)
     for report in reports:
         sizes = ", ".join(f"{count} of {width} x {height}" for (height, width), count in report.sizes.most_common(5))
-        console.print(f"  {report.split}: {report.samples} samples ({sizes})")
-    console.print(_histogram(reports, dataset.label_spec))
+        samples = "samples" if report.labelled else "images without labels"
+        console.print(f"  {report.split}: {report.samples} {samples} ({sizes})", markup=False)
+    labelled = [report for report in reports if report.labelled]
+    if labelled:
+        console.print(_histogram(labelled, spec))
     problems = [(report.split, problem) for report in reports for problem in report.problems]
     for split, problem in problems:
         console.print(f"{split}: {problem}", markup=False)

@@ -18,11 +18,12 @@ _COMMANDS = {
     "segment": ("segscape.cli.segment", "segment images and write label maps"),
     "demo": ("segscape.cli.demo", "segment the street frames that ship with the package"),
     "models": ("segscape.cli.models", "list networks and weights"),
-    "convert": ("segscape.cli.convert", "convert an official checkpoint to a weights file"),
-    "data": ("segscape.cli.data", "check a data set's files"),
+    "convert": ("segscape.cli.convert", "convert an authors' checkpoint to a weights file, and back"),
+    "data": ("segscape.cli.data", "prepare and check data sets"),
     "fit": ("segscape.cli.train", "train a network"),
     "validate": ("segscape.cli.train", "measure a network on the validation split"),
     "test": ("segscape.cli.train", "measure a network on the test split"),
+    "predict": ("segscape.cli.train", "write predicted labels of a split as its data set has them"),
 }
 
 

@@ -1,10 +1,9 @@
-"""`segscape fit`, `validate` and `test`: one config, three subcommands of Lightning's command line."""
+"""`segscape fit`, `validate`, `test` and `predict`: one config, four subcommands of Lightning's command line."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import warnings
 from pathlib import Path
@@ -16,12 +15,12 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
-from rich.table import Table
 
-from segscape.cli.config import find_config, load_config
+from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
+from segscape.cli.scores import scores_report, scores_table
 from segscape.files import atomic_path
-from segscape.metrics import Scores
 from segscape.training.datamodule import SegmentationDataModule
+from segscape.training.predictions import PredictionWriter
 from segscape.training.report import AtomicCheckpoints, RunReport
 from segscape.training.segmentation import SegmentationTask
 
@@ -49,9 +48,22 @@ class _CommandLine(LightningCLI):
             default=500,
             help="steps between the checkpoints a stopped run resumes from",
         )
+        parser.add_argument("--predictions", type=str | None, default=None, help="the folder that `predict` writes to")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(_with_merged_configs(args))
+
+    def before_instantiate_classes(self) -> None:
+        """Go on from the run's last checkpoint, where there is one and no other was named.
+
+        ImageNet weights are read by the runs that start from them alone: the files need not be there afterwards.
+        """
+        config = self.config[self.subcommand]
+        if self.subcommand == "fit" and config.ckpt_path is None:
+            last = Path(config.trainer.default_root_dir or ".") / "checkpoints" / "last.ckpt"
+            config.ckpt_path = str(last) if last.is_file() else None
+        if self.subcommand != "fit" or config.ckpt_path is not None:
+            config.model.pretrained = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
@@ -73,6 +85,10 @@ class _CommandLine(LightningCLI):
             ]
             if config.ema is not None:
                 extra.append(EMAWeightAveraging(decay=config.ema))
+        if self.subcommand == "predict":
+            if config.predictions is None:
+                raise ValueError("Name the folder to write to: --predictions FOLDER.")
+            extra.append(PredictionWriter(Path(config.predictions)))
         if config.trainer.enable_progress_bar is not False:
             extra.append(RichProgressBar(leave=True))
         kwargs.setdefault("plugins", []).append(AtomicCheckpoints())
@@ -80,12 +96,16 @@ class _CommandLine(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_validate(self) -> None:
-        """Leave the table to `after_validate`: Lightning's own has one column for all scales."""
+        """Leave the table to `after_validate`: Lightning's own has one column for all protocols."""
         self.config_init.validate.verbose = False
 
     def before_test(self) -> None:
         """Leave the table to `after_test`."""
         self.config_init.test.verbose = False
+
+    def before_predict(self) -> None:
+        """Keep no prediction in memory: each is written when it is made."""
+        self.config_init.predict.return_predictions = False
 
     def after_validate(self) -> None:
         """Print the validation scores and write them."""
@@ -98,52 +118,25 @@ class _CommandLine(LightningCLI):
     def _print_scores(self, split: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        names = self.model.label_spec.class_names
-        table = Table("class", *(f"IoU at scale {scale:g}" for scale in self.model.results))
-        results = list(self.model.results.values())
-        for index, name in enumerate(names):
-            table.add_row(name, *(_percent(result.iou[index]) for result in results))
-        table.add_section()
-        for row, field in (
-            ("mIoU", "miou"),
-            ("pixel accuracy", "pixel_accuracy"),
-            ("class accuracy", "class_accuracy"),
-        ):
-            table.add_row(row, *(_percent(getattr(result, field)) for result in results))
-        Console(soft_wrap=True).print(table)
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(scores_table(self.model))
+        measured_on = f"{self.model.label_spec.name} {getattr(self.datamodule, f'{split}_split')}"
+        for name, protocol in self.model.protocols.items():
+            console.print(f"{name}: {measured_on}, {protocol}", markup=False)
         path = Path(self.trainer.default_root_dir) / f"{split}_scores.json"
-        report = {f"{scale:g}": _score_dict(result, names) for scale, result in self.model.results.items()}
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+            temporary.write_text(json.dumps(scores_report(self.model, measured_on), indent=2) + "\n")
         _log.info("The scores are in %s.", path)
 
     def before_fit(self) -> None:
-        """Go on from the run's last checkpoint, where there is one and no other was named."""
-        root = Path(self.trainer.default_root_dir)
-        last = root / "checkpoints" / "last.ckpt"
-        if self.config.fit.ckpt_path is None and last.is_file():
-            _log.info("Going on from %s.", last)
-            self.config_init.fit.ckpt_path = str(last)
+        """Say where a run goes on, and read its checkpoint without executing it."""
+        if self.config_init.fit.ckpt_path is not None:
+            _log.info("Going on from %s.", self.config_init.fit.ckpt_path)
         self.config_init.fit.weights_only = True
 
 
-def _percent(value: float) -> str:
-    return "absent" if math.isnan(value) else f"{value:.2%}"
-
-
-def _score_dict(result: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Scores for JSON: `null` for a class that is absent from both labels and predictions."""
-    iou = {name: None if math.isnan(value) else value for name, value in zip(class_names, result.iou, strict=True)}
-    return {
-        "miou": result.miou,
-        "pixel_accuracy": result.pixel_accuracy,
-        "class_accuracy": result.class_accuracy,
-        "iou": iou,
-    }
-
-
 def main(words: list[str]) -> int:
-    """Run `segscape fit`, `validate` or `test`; `--config` takes a path or the name of a shipped config."""
+    """Run `segscape fit`, `validate`, `test` or `predict`; `--config` takes a path or the name of a shipped config."""
     # Lightning calls jsonargparse and torch by names that they renamed; its users can do nothing about it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
@@ -175,6 +168,8 @@ def _with_merged_configs(arguments: list[str]) -> list[str]:
         if name is None:
             expanded.append(argument)
         else:
-            expanded += ["--config", yaml.safe_dump(load_config(find_config(name)), sort_keys=False)]
+            config = load_config(find_config(name))
+            config.pop(PUBLISHED_KEY, None)
+            expanded += ["--config", yaml.safe_dump(config, sort_keys=False)]
         position += 1
     return expanded

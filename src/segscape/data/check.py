@@ -8,13 +8,34 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from segscape.data.datasets import DATASETS, SegmentationDataset
-from segscape.data.datasets.base import Pair, Sample
+from segscape.data.datasets.base import Pair, match_files
 from segscape.labels import IGNORE_INDEX
+from segscape.rasters.image import read_image
+
+_ROWS = 256
+"""Rows of a label map that are counted at once: counting takes eight bytes a pixel."""
+
+
+class Finding(NamedTuple):
+    """What one sample holds.
+
+    Attributes:
+        size: Height and width.
+        pixels: (256,) int64, pixels by class index; zeros where it has no labels.
+    """
+
+    size: tuple[int, int]
+    pixels: npt.NDArray[np.int64]
+
+
+Track = Callable[[Iterable[Finding | str], int], Iterable[Finding | str]]
+"""Called with what samples hold, or why they cannot be read, and their number; yields the former again."""
 
 
 @dataclass
@@ -23,7 +44,8 @@ class SplitReport:
 
     Attributes:
         split: Its name.
-        samples: The number of images with a label file.
+        samples: The number of images with a label file, or of all images where no image has one.
+        labelled: Whether there are label files.
         sizes: The number of samples of each size (height, width).
         pixels: (256,) int64, pixels by class index; the ignore index counts the pixels without a label.
         problems: A sentence for each thing that is wrong, naming its file.
@@ -31,6 +53,7 @@ class SplitReport:
 
     split: str
     samples: int
+    labelled: bool = True
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORE_INDEX + 1, np.int64))
     problems: list[str] = field(default_factory=list)
@@ -45,51 +68,71 @@ def detect_dataset(root: Path) -> str:
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
     for name, dataset in DATASETS.items():
-        if any(any(dataset.find_files(root, split)) for split in dataset.splits):
+        if dataset.recognises(root):
             return name
     layouts = "; ".join(f"{name}: {dataset.layout}" for name, dataset in DATASETS.items())
-    raise FileNotFoundError(f"{root} has the layout of no known data set. Expected one of: {layouts}.")
+    raise FileNotFoundError(
+        f"{root} has the layout of no known data set; name it with --dataset, or prepare it with `segscape data "
+        f"prepare`. Expected one of: {layouts}."
+    )
 
 
-def check_split(
-    dataset: type[SegmentationDataset],
-    root: Path,
-    split: str,
-    *,
-    track: Callable[[Iterable[Sample | str], int], Iterable[Sample | str]],
-) -> SplitReport:
+def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, track: Track) -> SplitReport:
     """Read every file of a split.
 
     Args:
         dataset: The data set's class.
         root: Its folder.
         split: One of its splits.
-        track: Called with the decoded samples and their number; yields them again, for a progress bar.
+        track: For a progress bar.
     """
-    pairs, problems = dataset.find_pairs(root, split)
-    report = SplitReport(split, len(pairs), problems=problems)
-    for result in track(_read_all(dataset, pairs), len(pairs)):
-        if isinstance(result, str):
-            report.problems.append(result)
+    spec = dataset.spec(root)
+    images, masks = dataset.find_files(root, split)
+    if not masks and split in dataset.unlabelled_splits:
+        report = SplitReport(split, len(images), labelled=False)
+        nothing = np.zeros_like(report.pixels)
+        readings = _read_all(images.values(), lambda path: Finding(read_image(path).shape[:2], nothing))
+    else:
+        pairs, problems = match_files(images, masks)
+        report = SplitReport(split, len(pairs), problems=problems)
+
+        def read(pair: Pair) -> Finding:
+            mask = dataset.read_pair(pair, spec)["mask"].numpy()
+            return Finding(mask.shape, _count(mask))
+
+        readings = _read_all(pairs, read)
+    for reading in track(readings, report.samples):
+        if isinstance(reading, str):
+            report.problems.append(reading)
             continue
-        mask = result["mask"].numpy()
-        report.sizes[mask.shape] += 1
-        report.pixels += np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
+        report.sizes[reading.size] += 1
+        report.pixels += reading.pixels
     return report
 
 
-def _read_all(dataset: type[SegmentationDataset], pairs: list[Pair]) -> Iterator[Sample | str]:
-    """Each sample in order, or the sentence that says why it cannot be read; a few are decoded ahead."""
+def _count(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(256,) int64, the pixels of each value."""
+    counts = np.zeros(IGNORE_INDEX + 1, np.int64)
+    for first in range(0, len(mask), _ROWS):
+        counts += np.bincount(mask[first : first + _ROWS].ravel(), minlength=IGNORE_INDEX + 1)
+    return counts
 
-    def read(pair: Pair) -> Sample | str:
+
+_Item = TypeVar("_Item")
+
+
+def _read_all(items: Iterable[_Item], read: Callable[[_Item], Finding]) -> Iterator[Finding | str]:
+    """What each item holds, in order, or the sentence that says why it cannot be read; a few are read ahead."""
+
+    def attempt(item: _Item) -> Finding | str:
         try:
-            return dataset.read_pair(pair)
+            return read(item)
         except (ValueError, OSError) as error:
             return str(error)
 
     with ThreadPoolExecutor() as pool:
-        remaining = iter(pairs)
-        ahead = [pool.submit(read, pair) for pair in islice(remaining, 16)]
+        remaining = iter(items)
+        ahead = [pool.submit(attempt, item) for item in islice(remaining, 16)]
         while ahead:
             yield ahead.pop(0).result()
-            ahead += [pool.submit(read, pair) for pair in islice(remaining, 1)]
+            ahead += [pool.submit(attempt, item) for item in islice(remaining, 1)]

@@ -1,4 +1,4 @@
-"""Scores and the protocols that measure them."""
+"""The confusion matrix and the scores read from it."""
 
 from segscape.metrics.confusion import ConfusionMatrix, Scores, scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,34 +17,44 @@ class Scores:
     """Scores between 0 and 1; NaN where a class is neither in the labels nor in the predictions.
 
     Attributes:
-        miou: The mean of the classes' intersection over union, over the classes that are present.
-        pixel_accuracy: The share of labelled pixels that are right.
-        class_accuracy: The mean over the classes of the share of their pixels that are right.
+        miou: The mean of the classes' intersection over union, over the classes that are present and not excluded.
+        miou_all: The same with the excluded classes.
+        pixel_accuracy: The share of labelled pixels that are right, of all classes.
+        class_accuracy: The mean over the same classes as `miou` of the share of their pixels that are right.
         iou: Intersection over union of each class.
         accuracy: The share of each class's pixels that are right.
     """
 
     miou: float
+    miou_all: float
     pixel_accuracy: float
     class_accuracy: float
     iou: tuple[float, ...]
     accuracy: tuple[float, ...]
 
+    def mean_iou(self, classes: Iterable[int]) -> float:
+        """The mean intersection over union of some classes, those that are absent left out."""
+        return float(torch.tensor([self.iou[index] for index in classes], dtype=torch.float64).nanmean())
 
-def scores(confusion: Tensor) -> Scores:
+
+def scores(confusion: Tensor, *, excluded: Collection[int] = ()) -> Scores:
     """The scores of a confusion matrix.
 
     Args:
         confusion: (K, K) int64, pixels by true class (row) and predicted class (column).
+        excluded: Classes left out of the means. Their pixels count in everything else: one that is taken for another
+            class lowers that class's score.
     """
     counts = confusion.double()
     right, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     iou = right / (truth + predicted - right)
     accuracy = right / truth
+    counted = [index for index in range(len(counts)) if index not in excluded]
     return Scores(
-        miou=float(iou.nanmean()),
+        miou=float(iou[counted].nanmean()),
+        miou_all=float(iou.nanmean()),
         pixel_accuracy=float(right.sum() / truth.sum()),
-        class_accuracy=float(accuracy.nanmean()),
+        class_accuracy=float(accuracy[counted].nanmean()),
         iou=tuple(iou.tolist()),
         accuracy=tuple(accuracy.tolist()),
     )

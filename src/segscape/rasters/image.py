@@ -98,6 +98,8 @@ def write_labels(path: str | Path, labels: npt.NDArray[np.uint8], palette: Seque
         palette: A colour (red, green, blue) for each class.
     """
     image = Image.fromarray(labels, mode="L")
-    image.putpalette([channel for colour in palette for channel in colour])
+    # With fewer colours Pillow would store fewer bits, and 255 would not survive.
+    full = [*palette, *[(0, 0, 0)] * (256 - len(palette))]
+    image.putpalette([channel for colour in full for channel in colour])
     with atomic_path(Path(path)) as temporary:
         image.save(temporary, format="PNG", compress_level=1)

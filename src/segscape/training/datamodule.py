@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
-from segscape.data.datasets import DATASETS, InMemory, Sample, SegmentationDataset
+from segscape.data.datasets import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages, find_dataset
 from segscape.data.stream import SampleStream, StreamSampler
 from segscape.data.transforms import Augmentation
 
@@ -18,10 +19,11 @@ from segscape.data.transforms import Augmentation
 class SegmentationDataModule(L.LightningDataModule):
     """Training crops and whole evaluation images of one data set.
 
-    A batch holds `image` (N, 3, H, W) uint8, `mask` (N, H, W) uint8 and `name`.
+    A batch holds `image` (N, 3, H, W) uint8, `mask` (N, H, W) uint8 and `name`; for prediction, N is 1 and there is no
+    `mask`.
 
     Args:
-        dataset: A data set's name.
+        dataset: A data set's name, one of `segscape.data.datasets.DATASETS`.
         root: Its folder.
         augmentation: The recipe's augmentation.
         batch_size: Crops a step and process.
@@ -29,18 +31,22 @@ class SegmentationDataModule(L.LightningDataModule):
         train_split: The split to train on.
         val_split: The split that `validate` and the checks during training measure.
         test_split: The split that `test` measures.
+        predict_split: The split whose images are predicted; it needs no labels.
         num_workers: Loader processes.
         in_memory: Decode the training split once and keep it.
         seed: Fixes order, crops and colours.
 
     Attributes:
         label_spec: The data set's classes.
+
+    Raises:
+        ValueError: There is no such data set; the message lists those that there are.
     """
 
     def __init__(
         self,
         *,
-        dataset: Literal["camvid", "cityscapes"],
+        dataset: str,
         root: str,
         augmentation: Augmentation,
         batch_size: int,
@@ -48,13 +54,14 @@ class SegmentationDataModule(L.LightningDataModule):
         train_split: str = "train",
         val_split: str = "val",
         test_split: str = "test",
+        predict_split: str = "test",
         num_workers: int = 2,
         in_memory: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.dataset = DATASETS[dataset]
-        self.label_spec = self.dataset.label_spec
+        self.dataset = find_dataset(dataset)
+        self.label_spec = self.dataset.spec(Path(root))
         self.root = root
         self.augmentation = augmentation
         self.batch_size = batch_size
@@ -62,6 +69,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.train_split = train_split
         self.val_split = val_split
         self.test_split = test_split
+        self.predict_split = predict_split
         self.num_workers = num_workers
         self.in_memory = in_memory
         self.seed = seed
@@ -75,6 +83,8 @@ class SegmentationDataModule(L.LightningDataModule):
             self._val = self.dataset(self.root, self.val_split)
         if stage == TrainerFn.TESTING:
             self._test = self.dataset(self.root, self.test_split)
+        if stage == TrainerFn.PREDICTING:
+            self._predict = SplitImages(self.dataset, self.root, self.predict_split)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Augmented crops, beginning where a resumed run stopped.
@@ -84,7 +94,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """
         trainer = self.trainer
         assert trainer is not None
-        stream = SampleStream(self._train, self.augmentation.build(), seed=self.seed)
+        stream = SampleStream(self._train, self.augmentation.build(self.label_spec), seed=self.seed)
 
         def steps_taken() -> int:
             # Lightning counts every batch it has trained on, those before a resumed run's checkpoint included.
@@ -103,23 +113,28 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the validation split, as whole images in order."""
-        return self._eval_loader(self._val)
+        return self._eval_loader(self._val, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the test split, as whole images in order."""
-        return self._eval_loader(self._test)
+        return self._eval_loader(self._test, self.eval_batch_size)
 
-    def _eval_loader(self, dataset: SegmentationDataset) -> DataLoader[Sample]:
+    def predict_dataloader(self) -> DataLoader[ImageSample]:
+        """This process's share of the images to predict, whole, in order and one at a time."""
+        return self._eval_loader(self._predict, 1)
+
+    def _eval_loader(self, dataset: SegmentationDataset | SplitImages, batch_size: int) -> DataLoader[Any]:
         trainer = self.trainer
         assert trainer is not None
         # Each image once over all processes, none repeated to even out their numbers.
         share = range(trainer.global_rank, len(dataset), trainer.world_size)
-        return self._loader(dataset, self.eval_batch_size, share)
+        return self._loader(dataset, batch_size, share)
 
-    def _loader(self, dataset: Dataset[Sample], batch_size: int, sampler: Iterable[int]) -> DataLoader[Sample]:
+    def _loader(self, dataset: Dataset[Any], batch_size: int, sampler: Iterable[int]) -> DataLoader[Any]:
         return _ResumableLoader(
             dataset,
-            batch_size,
+            # By its name, because Lightning makes the loader of a prediction anew with arguments of its own.
+            batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0 and isinstance(sampler, StreamSampler),

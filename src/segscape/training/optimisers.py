@@ -1,9 +1,9 @@
-"""Parameter groups and the learning-rate schedule of the STDC-Seg recipe."""
+"""Parameter groups, optimisers and learning-rate schedules of the recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -14,35 +14,86 @@ from segscape.networks import SegmentationNetwork
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """A warm-up and a polynomial decay.
+
+    Attributes:
+        warmup: `"exponential"`, after which the decay begins (`warmup_poly`); `"linear"`, which multiplies a decay that
+            has begun with the first step (`poly_with_floor`); or `"none"`.
+        warmup_steps: The steps of the warm-up.
+        warmup_ratio: What the learning rate is multiplied by in the first step of the linear warm-up.
+        power: Of the decay.
+        min_lr: The learning rate that the decay ends at; not with an exponential warm-up, whose decay ends at zero.
+    """
+
+    warmup: Literal["none", "linear", "exponential"] = "none"
+    warmup_steps: int = 0
+    warmup_ratio: float = 0.1
+    power: float = 0.9
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup == "exponential" and self.min_lr:
+            raise ValueError("An exponential warm-up goes with a decay to zero; leave min_lr out, or warm up linearly.")
+        if self.warmup == "none" and self.warmup_steps:
+            raise ValueError("There are warmup_steps but no warm-up; set warmup to linear or exponential.")
+
+    def factor(self, lr: float, max_steps: int) -> Callable[[int], float]:
+        """What the learning rate is multiplied by, by 0-based step.
+
+        Args:
+            lr: The learning rate itself, which `min_lr` is compared with.
+            max_steps: The steps of the whole run; a longer warm-up ends with it.
+        """
+        warmup_steps = min(self.warmup_steps, max_steps)
+        if self.warmup == "exponential":
+            return warmup_poly(warmup_steps, max_steps, self.power)
+        return poly_with_floor(
+            max_steps,
+            self.power,
+            floor=self.min_lr / lr,
+            warmup_steps=warmup_steps,
+            warmup_ratio=self.warmup_ratio,
+        )
+
+
+@dataclass(frozen=True)
 class OptimiserSettings:
     """A recipe's optimiser and schedule.
 
     Attributes:
-        name: `"sgd"` or `"adamw"`.
-        lr: The learning rate after the warm-up.
-        momentum: Of SGD, without Nesterov's; unused by AdamW.
-        weight_decay: Of convolutions and linear layers; normalisation layers and biases have none.
+        name: `"sgd"`, `"adam"` or `"adamw"`.
+        lr: The learning rate without warm-up and decay.
+        momentum: Of SGD, without Nesterov's; unused by the others.
+        betas: Of Adam and AdamW: the decay rates of the averages of the gradient and of its square.
+        weight_decay: See `groups`.
+        groups: `"one"`: every parameter has the same learning rate and weight decay. `"split"`, STDC-Seg's: only
+            convolutions and linear layers decay, not normalisation layers and biases, and the next two settings hold.
         head_lr_factor: What the learning rate of the network's new modules is multiplied by.
         train_backbone_norms: Whether the backbone's own normalisation scales and shifts are trained. The official
             recipe leaves them as pre-trained; without pre-trained weights they should be trained.
-        warmup_steps: Steps of the exponential warm-up from a thousandth of the learning rate.
-        power: Of the polynomial decay to zero after it.
+        schedule: Warm-up and decay.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 5e-4
+    groups: Literal["split", "one"] = "split"
     head_lr_factor: float = 10.0
     train_backbone_norms: bool = False
-    warmup_steps: int = 1000
-    power: float = 0.9
+    schedule: Schedule = field(default_factory=Schedule)
 
     def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimiser over `parameter_groups`."""
-        if self.name == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
-        return torch.optim.AdamW(groups, lr=self.lr)
+        match self.name:
+            case "sgd":
+                return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
+            case "adam":
+                return torch.optim.Adam(groups, lr=self.lr, betas=self.betas)
+            case "adamw":
+                return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
 
 
 def parameter_groups(
@@ -56,9 +107,26 @@ def parameter_groups(
         extra: Parameters of the losses; they decay at the base learning rate.
 
     Returns:
-        Groups for a torch optimiser, in this order: base with decay, base without, new with decay, new without, extra;
-        empty ones are left out.
+        Groups for a torch optimiser: one, or split in this order: base with decay, base without, new with decay, new
+        without, extra; empty ones are left out.
     """
+    decayed = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    if settings.groups == "one":
+        return [{"params": [*network.parameters(), *extra], **decayed}]
+    rows = [
+        {
+            "params": parameters,
+            "lr": settings.lr * (settings.head_lr_factor if new else 1.0),
+            "weight_decay": settings.weight_decay if decay else 0.0,
+        }
+        for (new, decay), parameters in _split(network, settings).items()
+    ]
+    rows.append({"params": list(extra), **decayed})
+    return [row for row in rows if row["params"]]
+
+
+def _split(network: SegmentationNetwork, settings: OptimiserSettings) -> dict[tuple[bool, bool], list[nn.Parameter]]:
+    """The trained parameters by whether they are of a new module and whether they decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
         (new, decay): [] for new in (False, True) for decay in (True, False)
     }
@@ -71,16 +139,7 @@ def parameter_groups(
             for leaf, parameter in module.named_parameters(recurse=False):
                 decay = not is_norm and leaf != "bias"
                 groups[name in network.new_modules, decay].append(parameter)
-    rows = [
-        {
-            "params": parameters,
-            "lr": settings.lr * (settings.head_lr_factor if new else 1.0),
-            "weight_decay": settings.weight_decay if decay else 0.0,
-        }
-        for (new, decay), parameters in groups.items()
-    ]
-    rows.append({"params": list(extra), "lr": settings.lr, "weight_decay": settings.weight_decay})
-    return [row for row in rows if row["params"]]
+    return groups
 
 
 def warmup_poly(warmup_steps: int, max_steps: int, power: float) -> Callable[[int], float]:
@@ -96,5 +155,27 @@ def warmup_poly(warmup_steps: int, max_steps: int, power: float) -> Callable[[in
         if step <= warmup_steps and warmup_steps > 0:
             return 1e-3 * 1000.0 ** (step / warmup_steps)
         return max(1 - (step - warmup_steps) / max(max_steps - warmup_steps, 1), 0.0) ** power
+
+    return factor
+
+
+def poly_with_floor(
+    max_steps: int, power: float, *, floor: float, warmup_steps: int = 0, warmup_ratio: float = 0.1
+) -> Callable[[int], float]:
+    """The factor of the learning rate by 0-based step: polynomial from 1 to a floor, as MMSegmentation has it.
+
+    Args:
+        max_steps: The step at which the floor is reached.
+        power: The exponent of the decay.
+        floor: A share of the learning rate.
+        warmup_steps: The first steps, in which the factor is also multiplied by a number that rises evenly to 1.
+        warmup_ratio: That number at the first step.
+    """
+
+    def factor(step: int) -> float:
+        decay = (1 - floor) * max(1 - step / max(max_steps, 1), 0.0) ** power + floor
+        if step < warmup_steps:
+            decay *= 1 - (1 - step / warmup_steps) * (1 - warmup_ratio)
+        return decay
 
     return factor

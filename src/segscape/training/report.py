@@ -76,16 +76,21 @@ class RunReport(L.Callback):
         monitors = [callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None)]
         best = next((callback.best_model_score for callback in monitors), None)  # type: ignore[attr-defined]
         split = f"{task.label_spec.name} {data.val_split}"
+        training = f"{task.label_spec.name} {data.train_split}, {trainer.global_step} steps"
+        licence = f"that of {task.label_spec.name}"
+        if task.start is not None:
+            training += f", from {task.start_name} ({task.start.training})"
+            licence += f"; that of {task.start_name}: {task.start.licence}"
         card = WeightsCard(
             network=task.network_name,
             class_names=task.label_spec.class_names,
             palette=task.label_spec.palette,
             normalisation=task.normalise,
             training_size=data.augmentation.crop,
-            training=f"{task.label_spec.name} {data.train_split}, {trainer.global_step} steps",
+            training=training,
             score={} if best is None else {"miou": float(best)},
-            protocol=f"{split}, whole images, scale {task.eval_scales[0]:g}" if best is not None else "not measured",
-            licence=f"that of {task.label_spec.name}",
+            protocol=f"{split}: {next(iter(task.protocols.values()))}" if best is not None else "not measured",
+            licence=licence,
         )
         write_weights(self.root / "weights.safetensors", card, inference_state(task.network))
 

@@ -3,84 +3,139 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from segscape.checkpoints.convert import convert_checkpoint
-from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import create_model, load_inference_state
+from segscape.checkpoints.backbone import load_pretrained
+from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import create_model, find_weights, load_inference_state, read_weights
+from segscape.checkpoints.transfer import transfer
+from segscape.inference.protocols import EvaluationProtocol, score_maps
 from segscape.labels import LabelSpec
-from segscape.losses import Criterion, LossTerm
+from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
-from segscape.metrics.protocol import whole_image_logits
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
-from segscape.training.optimisers import OptimiserSettings, parameter_groups, warmup_poly
+from segscape.training.optimisers import OptimiserSettings, parameter_groups
 
 _log = logging.getLogger(__name__)
 
 
+def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
+    """Cross entropy over the labelled pixels: of the logits, and with a weight of 0.4 of each auxiliary logits."""
+    auxiliary = [LossTerm(name, CrossEntropy(), 0.4) for name in network.aux_logits]
+    return [LossTerm("logits", CrossEntropy()), *auxiliary]
+
+
+def _load(
+    network: SegmentationNetwork, name: str, weights: str, label_spec: LabelSpec
+) -> tuple[WeightsCard, tuple[str, ...]]:
+    """Load a weights file; its card, and the entries that stay fresh because they go with other classes."""
+    path = find_weights(weights)
+    card, state = read_weights(path)
+    if card.network != name:
+        raise ValueError(f"{path} holds weights of {card.network}, not of {name}.")
+    if card.num_classes == label_spec.num_classes:
+        load_inference_state(network, state, source=path)
+        return card, ()
+    report = transfer(network, state)
+    _log.info("%s: %s.", weights, report)
+    return card, report.reshaped
+
+
 class SegmentationTask(L.LightningModule):
-    """A network, its losses, its optimiser and its evaluation protocol.
+    """A network, its losses, its optimiser and its evaluation protocols.
 
     Args:
-        network: The registered name of a network.
+        name: The registered name of a network.
         label_spec: The classes, those of the data module.
-        losses: The recipe's losses.
         optimiser: The recipe's optimiser and schedule.
-        eval_scales: The scales at which the network is evaluated; the first one's mIoU is `val/miou`.
-        weights: A name or a weights file to start from, or nothing.
-        backbone_checkpoint: An official ImageNet checkpoint for the network's backbone, or nothing.
-        backbone_name: The registered name of that checkpoint's network.
+        losses: The recipe's losses; by default `default_losses`.
+        protocols: How the network is evaluated; the first one's mIoU is `val/miou`. By default whole images.
+        small_classes: Names of classes whose own mean IoU is reported too, such as those of small objects.
+        weights: A name or a weights file of this network to start from, or nothing. To train on, it may be for other
+            classes: what depends on their number starts afresh.
+        pretrained: Where parts of the network take ImageNet weights from without `weights`; see `load_pretrained`.
+        freeze_backbone: Train only what is not the network's backbone.
         channels_last: Keep the network's tensors channels last in memory.
 
     Attributes:
-        results: The latest evaluation's scores by scale.
+        protocols: The protocols by name.
+        results: The latest evaluation's scores by the protocol's name.
+        is_wanted: Whether an image is to be predicted, by its name; by default every one is.
+        start_name: The `weights`, as they were named.
+        start: Their card.
+        untrained: The entries that depend on the number of classes and did not fit `weights`.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: There is no such network, or weights do not fit it.
     """
 
     def __init__(
         self,
         *,
-        network: str,
+        name: str,
         label_spec: LabelSpec,
-        losses: list[LossTerm],
         optimiser: OptimiserSettings,
-        eval_scales: list[float] | None = None,
+        losses: list[LossTerm] | None = None,
+        protocols: list[EvaluationProtocol] | None = None,
+        small_classes: list[str] | None = None,
         weights: str | None = None,
-        backbone_checkpoint: str | None = None,
-        backbone_name: str | None = None,
+        pretrained: dict[str, str] | None = None,
+        freeze_backbone: bool = False,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.network_name = network
+        self.network_name = name
         self.label_spec = label_spec
-        net = create_model(network, label_spec.num_classes, weights)
+        net = create_model(name, label_spec.num_classes)
         if not isinstance(net, SegmentationNetwork):
-            raise ValueError(f"{network} does not segment images; `segscape models` lists those that do.")
-        if backbone_checkpoint is not None:
-            if backbone_name is None:
-                raise ValueError("backbone_checkpoint needs backbone_name, the registered name of its network.")
-            converted = convert_checkpoint(backbone_name, read_state_dict(backbone_checkpoint))
-            inside = {
-                key.removeprefix("backbone."): value for key, value in converted.items() if key.startswith("backbone.")
-            }
-            load_inference_state(net.get_submodule("backbone"), inside, source=Path(backbone_checkpoint))
+            raise ValueError(f"{name} does not segment images; `segscape models` lists those that do.")
+        self.untrained: tuple[str, ...] = ()
+        self.start: WeightsCard | None = None
+        self.start_name = weights
+        if weights is not None:
+            self.start, self.untrained = _load(net, name, weights, label_spec)
+        else:
+            for part, source in (pretrained or {}).items():
+                load_pretrained(net, name, part, source)
+                _log.info("The %s starts from %s.", part, source)
         if channels_last:
             net.to(memory_format=torch.channels_last)
         self.network: SegmentationNetwork = net.train()
-        self.criterion = Criterion(losses, align_corners=net.align_corners)
+        if freeze_backbone:
+            for part in net.backbone_modules:
+                net.get_submodule(part).eval().requires_grad_(False)
+        self.criterion = Criterion(losses or default_losses(net), align_corners=net.align_corners)
         self.settings = optimiser
-        self.eval_scales = eval_scales or [1.0]
+        self.protocols = {protocol.name: protocol for protocol in protocols or [EvaluationProtocol()]}
+        self.small_classes = _indices(label_spec, small_classes or [])
         self.normalise = Normalisation()
-        self.results: dict[float, Scores] = {}
-        self.confusions = torch.nn.ModuleList(ConfusionMatrix(label_spec.num_classes) for _ in self.eval_scales)
+        self.results: dict[str, Scores] = {}
+        self.is_wanted: Callable[[str], bool] = lambda name: True
+        self.confusions = torch.nn.ModuleList(ConfusionMatrix(label_spec.num_classes) for _ in self.protocols)
+
+    def setup(self, stage: str) -> None:
+        """Refuse to measure or predict with a classifier that was never trained.
+
+        Raises:
+            ValueError: The weights are for another number of classes, and this is no training run.
+        """
+        if self.untrained and stage != "fit":
+            raise ValueError(
+                f"The weights are not for the {self.label_spec.num_classes} classes of {self.label_spec.name}; "
+                "`segscape fit` adapts them first."
+            )
 
     def on_fit_start(self) -> None:
-        """Warn of a precision that this processor can only imitate."""
+        """Say how the network will be evaluated; warn of a precision that this processor can only imitate."""
+        for name, protocol in self.protocols.items():
+            _log.info("Validation %s: %s.", name, protocol)
         reduced = self.trainer.precision in ("bf16-mixed", "bf16-true")
         if reduced and self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             _log.warning(
@@ -100,8 +155,7 @@ class SegmentationTask(L.LightningModule):
         """The recipe's optimiser, its learning rate set before every step."""
         groups = parameter_groups(self.network, self.settings, extra=self.criterion.parameters())
         optimiser = self.settings.build(groups)
-        total = int(self.trainer.estimated_stepping_batches)
-        factor = warmup_poly(min(self.settings.warmup_steps, total), total, self.settings.power)
+        factor = self.settings.schedule.factor(self.settings.lr, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -113,29 +167,56 @@ class SegmentationTask(L.LightningModule):
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Count a batch of whole images at every scale."""
-        images = self.normalise(batch["image"])
-        for scale, confusion in zip(self.eval_scales, self.confusions, strict=True):
-            logits = whole_image_logits(self.network, images, scale=scale, align_corners=self.network.align_corners)
-            cast("ConfusionMatrix", confusion).update(logits.argmax(1), batch["mask"])
+        """Count a batch of whole images by every protocol."""
+        for protocol, confusion in zip(self.protocols.values(), self.confusions, strict=True):
+            cast("ConfusionMatrix", confusion).update(self._predict(protocol, batch["image"]), batch["mask"])
 
     test_step = validation_step
 
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        """Class indices (H, W) uint8, by name, of those images of a batch that are wanted, by the first protocol."""
+        protocol = next(iter(self.protocols.values()))
+        images = zip(batch["name"], batch["image"], strict=True)
+        return {
+            name: self._predict(protocol, image.unsqueeze(0))[0].to(torch.uint8)
+            for name, image in images
+            if self.is_wanted(name)
+        }
+
+    def _predict(self, protocol: EvaluationProtocol, images: Tensor) -> Tensor:
+        flip_pairs = self.label_spec.flip_pairs
+        return score_maps(protocol, self.network, images, normalise=self.normalise, flip_pairs=flip_pairs).argmax(1)
+
     def on_validation_epoch_end(self) -> None:
-        """Log the scores: those of the first scale as `val/...`, of another as `val@<scale>/...`."""
+        """Log the scores: those of the first protocol as `val/...`, of another as `val@<its name>/...`."""
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores: those of the first scale as `test/...`, of another as `test@<scale>/...`."""
+        """Log the scores: those of the first protocol as `test/...`, of another as `test@<its name>/...`."""
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
-        for number, (scale, confusion) in enumerate(zip(self.eval_scales, self.confusions, strict=True)):
-            result = scores(cast("ConfusionMatrix", confusion).compute())
-            self.results[scale] = result
-            prefix = split if number == 0 else f"{split}@{scale:g}"
+        for number, (name, confusion) in enumerate(zip(self.protocols, self.confusions, strict=True)):
+            result = scores(cast("ConfusionMatrix", confusion).compute(), excluded=self.label_spec.excluded)
+            self.results[name] = result
+            prefix = split if number == 0 else f"{split}@{name}"
             self.log(f"{prefix}/miou", result.miou, prog_bar=number == 0, sync_dist=True)
             self.log(f"{prefix}/pixel_accuracy", result.pixel_accuracy, sync_dist=True)
             self.log(f"{prefix}/class_accuracy", result.class_accuracy, sync_dist=True)
-            for name, iou in zip(self.label_spec.class_names, result.iou, strict=True):
-                self.log(f"{prefix}/iou/{name}", iou, sync_dist=True)
+            if self.small_classes:
+                self.log(f"{prefix}/miou_small", result.mean_iou(self.small_classes), sync_dist=True)
+            for class_name, iou in zip(self.label_spec.class_names, result.iou, strict=True):
+                self.log(f"{prefix}/iou/{class_name}", iou, sync_dist=True)
+
+
+def _indices(label_spec: LabelSpec, class_names: list[str]) -> tuple[int, ...]:
+    """The indices of classes by name.
+
+    Raises:
+        ValueError: There is no such class; the message lists the names.
+    """
+    known = label_spec.class_names
+    strange = [name for name in class_names if name not in known]
+    if strange:
+        raise ValueError(f"{label_spec.name} has no class {', '.join(strange)}; it has {', '.join(known)}.")
+    return tuple(known.index(name) for name in class_names)

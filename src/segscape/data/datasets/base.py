@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from segscape.data.masks import read_mask
 from segscape.labels import LabelSpec
-from segscape.rasters.image import read_image, read_labels
+from segscape.rasters.image import read_image, write_labels
 
 
 class Sample(TypedDict):
@@ -26,6 +29,18 @@ class Sample(TypedDict):
 
     image: tv_tensors.Image
     mask: tv_tensors.Mask
+    name: str
+
+
+class ImageSample(TypedDict):
+    """One image, whether it has labels or not.
+
+    Attributes:
+        image: (3, H, W) uint8, red, green, blue.
+        name: The image's name, unique in its data set.
+    """
+
+    image: tv_tensors.Image
     name: str
 
 
@@ -48,12 +63,13 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     Args:
         root: The data set's folder.
-        split: One of the class's `splits` or `joined_splits`.
+        split: One of the data set's splits or of the class's `joined_splits`.
 
     Attributes:
-        label_spec: The classes.
+        label_spec: The classes; of the class, those of every folder, where they do not depend on it (see `spec`).
         splits: The names of the splits that have files of their own.
         joined_splits: Names that stand for several splits together.
+        unlabelled_splits: The splits that may come without any label file.
         layout: Where the files lie below the root, for messages.
         pairs: The files of each sample, sorted by name.
 
@@ -62,69 +78,143 @@ class SegmentationDataset(Dataset[Sample], ABC):
         ValueError: There is no such split.
     """
 
-    label_spec: ClassVar[LabelSpec]
+    label_spec: LabelSpec
     splits: ClassVar[tuple[str, ...]]
     joined_splits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
     layout: ClassVar[str]
 
     def __init__(self, root: str | Path, split: str) -> None:
-        names = (*self.splits, *self.joined_splits)
-        if split not in names:
-            raise ValueError(f"{self.label_spec.name} has no split {split!r}; it has {', '.join(names)}.")
-        parts = [self.find_pairs(Path(root), part) for part in self.joined_splits.get(split, (split,))]
-        self.pairs = sorted(pair for pairs, _ in parts for pair in pairs)
-        problems = [problem for _, found in parts for problem in found]
+        root = Path(root)
+        self.label_spec = self.spec(root)
+        problems: list[str] = []
+        self.pairs: list[Pair] = []
+        for part in self._parts(root, split):
+            images, masks = self.find_files(root, part)
+            if images and not masks:
+                raise FileNotFoundError(
+                    f"Split {part} of {self.label_spec.name} in {root} has images but no label files: it can be "
+                    f"predicted, neither trained on nor measured; labels would be at {self.layout}."
+                )
+            pairs, found = match_files(images, masks)
+            self.pairs += pairs
+            problems += found
+        self.pairs.sort()
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise FileNotFoundError(f"{problems[0]}{more}; `segscape data check {root}` lists every problem.")
         if not self.pairs:
-            raise FileNotFoundError(
-                f"No images of {self.label_spec.name}, split {split}, in {root}; expected {self.layout}."
-            )
+            raise FileNotFoundError(self._nothing(root, split))
 
     @classmethod
     @abstractmethod
     def find_files(cls, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
-        """The image files and the label files of one of `splits`, by sample name."""
+        """The image files and the label files of one split, by sample name."""
 
     @classmethod
-    def find_pairs(cls, root: Path, split: str) -> tuple[list[Pair], list[str]]:
-        """The complete samples of one of `splits`, sorted by name, and a sentence for each file without its partner."""
-        images, masks = cls.find_files(root, split)
-        pairs = [Pair(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
-        problems = [f"{images[name]} has no label file" for name in sorted(images.keys() - masks.keys())]
-        problems += [f"{masks[name]} has no image" for name in sorted(masks.keys() - images.keys())]
-        return pairs, problems
+    def spec(cls, root: Path) -> LabelSpec:
+        """The classes of the data set in a folder."""
+        return cls.label_spec
 
     @classmethod
-    def read_pair(cls, pair: Pair) -> Sample:
+    def find_splits(cls, root: Path) -> tuple[str, ...]:
+        """The names of the splits that the data set in a folder may have."""
+        return cls.splits
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether a folder has this data set's layout."""
+        return any(any(cls.find_files(root, split)) for split in cls.find_splits(root))
+
+    @classmethod
+    def images(cls, root: Path, split: str) -> list[tuple[str, Path]]:
+        """Name and file of each image of a split or joined split, sorted, whether it has labels or not.
+
+        Raises:
+            FileNotFoundError: There are no images.
+            ValueError: There is no such split.
+        """
+        found = sorted(item for part in cls._parts(root, split) for item in cls.find_files(root, part)[0].items())
+        if not found:
+            raise FileNotFoundError(cls._nothing(root, split))
+        return found
+
+    @classmethod
+    def read_indices(cls, path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
+        """Class indices of a label file, (H, W) uint8; see `segscape.data.masks.read_mask`."""
+        return read_mask(path, spec)
+
+    @classmethod
+    def read_pair(cls, pair: Pair, spec: LabelSpec) -> Sample:
         """Decode one sample.
 
         Raises:
             ValueError: A file is damaged, its sizes differ, or a label value is strange; the message names the file.
         """
         image = read_image(pair.image)
-        raw = read_labels(pair.mask)
-        if raw.shape != image.shape[:2]:
+        indices = cls.read_indices(pair.mask, spec)
+        if indices.shape != image.shape[:2]:
             raise ValueError(
-                f"{pair.mask} is {raw.shape[1]} x {raw.shape[0]} pixels but its image {pair.image} is "
+                f"{pair.mask} is {indices.shape[1]} x {indices.shape[0]} pixels but its image {pair.image} is "
                 f"{image.shape[1]} x {image.shape[0]}; the two must be of one size"
             )
-        try:
-            indices = cls.label_spec.to_indices(raw)
-        except ValueError as error:
-            raise ValueError(f"{pair.mask} has {error}") from None
-        return Sample(
-            image=tv_tensors.Image(torch.from_numpy(image.transpose(2, 0, 1).copy())),
-            mask=tv_tensors.Mask(torch.from_numpy(indices)),
-            name=pair.name,
-        )
+        return Sample(image=_as_image(image), mask=tv_tensors.Mask(torch.from_numpy(indices)), name=pair.name)
+
+    @classmethod
+    def prediction_name(cls, name: str) -> str:
+        """The file name of an image's predicted labels."""
+        return f"{name}.png"
+
+    @classmethod
+    def write_prediction(cls, folder: Path, name: str, indices: npt.NDArray[np.uint8], spec: LabelSpec) -> None:
+        """Write predicted labels as the data set's own label files have them: raw values, in a PNG with a palette.
+
+        Args:
+            folder: Where to.
+            name: The image's name.
+            indices: (H, W) uint8, class indices.
+            spec: The classes.
+        """
+        write_labels(folder / cls.prediction_name(name), spec.to_raw(indices), spec.raw_palette)
+
+    @classmethod
+    def _parts(cls, root: Path, split: str) -> tuple[str, ...]:
+        """The splits with files of their own that a name stands for."""
+        own = cls.find_splits(root)
+        if split not in own and split not in cls.joined_splits:
+            names = ", ".join((*own, *cls.joined_splits))
+            raise ValueError(f"{cls.spec(root).name} has no split {split!r}; it has {names}.")
+        return cls.joined_splits.get(split, (split,))
+
+    @classmethod
+    def _nothing(cls, root: Path, split: str) -> str:
+        return f"No images of {cls.spec(root).name}, split {split}, in {root}; expected {cls.layout}."
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.read_pair(self.pairs[index])
+        return self.read_pair(self.pairs[index], self.label_spec)
+
+
+class SplitImages(Dataset[ImageSample]):
+    """The images of a split alone, for prediction.
+
+    Args:
+        dataset: The data set's class.
+        root: Its folder.
+        split: One of its splits or joined splits.
+    """
+
+    def __init__(self, dataset: type[SegmentationDataset], root: str | Path, split: str) -> None:
+        self.files = dataset.images(Path(root), split)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        name, path = self.files[index]
+        return ImageSample(image=_as_image(read_image(path)), name=name)
 
 
 class InMemory(Dataset[Sample]):
@@ -138,3 +228,15 @@ class InMemory(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
+
+
+def match_files(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[list[Pair], list[str]]:
+    """The complete samples, sorted by name, and a sentence for each file without its partner."""
+    pairs = [Pair(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
+    problems = [f"{images[name]} has no label file" for name in sorted(images.keys() - masks.keys())]
+    problems += [f"{masks[name]} has no image" for name in sorted(masks.keys() - images.keys())]
+    return pairs, problems
+
+
+def _as_image(pixels: npt.NDArray[np.uint8]) -> tv_tensors.Image:
+    return tv_tensors.Image(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))

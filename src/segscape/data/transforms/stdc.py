@@ -1,7 +1,4 @@
-"""Augmentation of an image with its labels, on torchvision's v2 transforms.
-
-The order and the constants are those of STDC-Seg's recipe: colour, flip, scale, crop.
-"""
+"""STDC-Seg's augmentation, on torchvision's v2 transforms: colour, flip, scale, crop, in this order."""
 
 from __future__ import annotations
 
@@ -14,12 +11,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from segscape.data.transforms.base import Augmentation, RandomFlip, integer, uniform
+from segscape.labels import LabelSpec
+
 # Scales of the official recipe: 0.125 to 1.5 in steps of 0.125.
 _SCALES = tuple(step / 8 for step in range(1, 13))
-
-
-def _uniform(low: float, high: float) -> float:
-    return float(torch.empty(()).uniform_(low, high))
 
 
 def resize_sample(value: Any, size: tuple[int, int]) -> Any:
@@ -50,7 +46,7 @@ class ColourJitter(v2.Transform):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the three factors."""
         names = ("brightness", "contrast", "saturation")
-        return {name: _uniform(1 - self.strength, 1 + self.strength) for name in names}
+        return {name: uniform(1 - self.strength, 1 + self.strength) for name in names}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Change an image (3, H, W) uint8; leave anything else."""
@@ -71,7 +67,7 @@ class RandomScale(v2.Transform):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the scale and work out the size."""
         height, width = v2.query_size(flat_inputs)
-        scale = self.scales[int(torch.randint(len(self.scales), ()))]
+        scale = self.scales[integer(0, len(self.scales))]
         return {"size": (max(int(height * scale), 1), max(int(width * scale), 1))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -93,8 +89,8 @@ class RandomCrop(v2.Transform):
         if height < self.size[0] or width < self.size[1]:
             factor = max(self.size[0] / height, self.size[1] / width)
             enlarged = height, width = int(factor * height + 1), int(factor * width + 1)
-        top = int(_uniform(0, 1) * (height - self.size[0]))
-        left = int(_uniform(0, 1) * (width - self.size[1]))
+        top = int(uniform(0, 1) * (height - self.size[0]))
+        left = int(uniform(0, 1) * (width - self.size[1]))
         return {"enlarged": enlarged, "box": (top, left, *self.size)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -106,29 +102,51 @@ class RandomCrop(v2.Transform):
         return F.crop(inpt, *params["box"])
 
 
+class QuarterTurn(v2.Transform):
+    """A turn by a random multiple of 90 degrees."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the number of quarters."""
+        return {"quarters": integer(0, 4)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Turn an image or a mask."""
+        if not isinstance(inpt, tv_tensors.TVTensor):
+            return inpt
+        return tv_tensors.wrap(torch.rot90(inpt.as_subclass(torch.Tensor), params["quarters"], (-2, -1)), like=inpt)
+
+
 @dataclass(frozen=True)
-class Augmentation:
-    """A recipe's augmentation.
+class StdcAugmentation(Augmentation):
+    """The augmentation of STDC-Seg and BiSeSTDC.
 
     Attributes:
         crop: (height, width) of the crop, in pixels after scaling.
         scales: The factors of which one is drawn.
         colour: The strength of the colour jitter; see `ColourJitter`.
         flip: The probability of a horizontal flip.
+        quarter_turns: Also turn square crops by a random multiple of 90 degrees: seen from above nothing has an up.
+
+    Raises:
+        ValueError: Quarter turns of crops that are not square.
     """
 
     crop: tuple[int, int]
     scales: tuple[float, ...] = _SCALES
     colour: float = 0.5
     flip: float = 0.5
+    quarter_turns: bool = False
 
-    def build(self) -> v2.Transform:
+    def __post_init__(self) -> None:
+        if self.quarter_turns and self.crop[0] != self.crop[1]:
+            raise ValueError(f"Quarter turns need a square crop, not {self.crop[0]} x {self.crop[1]}.")
+
+    def build(self, label_spec: LabelSpec) -> v2.Transform:
         """The transform from a sample to its augmented crop."""
-        return v2.Compose(
-            [
-                ColourJitter(self.colour),
-                v2.RandomHorizontalFlip(self.flip),
-                RandomScale(self.scales),
-                RandomCrop(self.crop),
-            ]
-        )
+        steps = [
+            ColourJitter(self.colour),
+            RandomFlip(self.flip, label_spec.flip_pairs),
+            RandomScale(self.scales),
+            RandomCrop(self.crop),
+        ]
+        return v2.Compose([*steps, QuarterTurn()] if self.quarter_turns else steps)

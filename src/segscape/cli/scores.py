@@ -1,0 +1,69 @@
+"""Scores for people, as a table, and for programs, as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.table import Table
+
+from segscape.metrics import Scores
+from segscape.training.segmentation import SegmentationTask
+
+
+def scores_table(task: SegmentationTask) -> Table:
+    """The latest scores of a task: a column for each protocol; a row for each class, then the summaries."""
+    names = task.label_spec.class_names
+    excluded = task.label_spec.excluded
+    results = list(task.results.values())
+    table = Table("class", *(f"IoU, {name}" for name in task.results))
+    for index, name in enumerate(names):
+        shown = f"{name} (not in mIoU)" if index in excluded else name
+        table.add_row(shown, *(_percent(result.iou[index]) for result in results))
+    table.add_section()
+    table.add_row("mIoU", *(_percent(result.miou) for result in results))
+    if excluded:
+        table.add_row("mIoU of all classes", *(_percent(result.miou_all) for result in results))
+    if task.small_classes:
+        listed = ", ".join(names[index] for index in task.small_classes)
+        table.add_row(f"mIoU of {listed}", *(_percent(result.mean_iou(task.small_classes)) for result in results))
+    table.add_row("pixel accuracy", *(_percent(result.pixel_accuracy) for result in results))
+    table.add_row("class accuracy", *(_percent(result.class_accuracy) for result in results))
+    return table
+
+
+def scores_report(task: SegmentationTask, measured_on: str) -> dict[str, Any]:
+    """The latest scores of a task by the protocol's name, each between 0 and 1, or `None` where nothing was counted.
+
+    Args:
+        task: After an evaluation.
+        measured_on: The data set and split, for the statement of the protocol.
+    """
+    return {
+        name: {"protocol": f"{measured_on}, {task.protocols[name]}", **_one_report(task, result)}
+        for name, result in task.results.items()
+    }
+
+
+def _one_report(task: SegmentationTask, result: Scores) -> dict[str, Any]:
+    names = task.label_spec.class_names
+    report: dict[str, Any] = {
+        "miou": _number(result.miou),
+        "pixel_accuracy": _number(result.pixel_accuracy),
+        "class_accuracy": _number(result.class_accuracy),
+    }
+    if task.label_spec.excluded:
+        excluded = [names[index] for index in task.label_spec.excluded]
+        report |= {"miou_all": _number(result.miou_all), "excluded": excluded}
+    if task.small_classes:
+        small = [names[index] for index in task.small_classes]
+        report |= {"miou_small": _number(result.mean_iou(task.small_classes)), "small_classes": small}
+    return report | {"iou": {name: _number(value) for name, value in zip(names, result.iou, strict=True)}}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _percent(value: float) -> str:
+    return "absent" if math.isnan(value) else f"{value:.2%}"

@@ -1,0 +1,105 @@
+"""Label files of every kind as class indices: grey and palette images, colour-coded images, MATLAB files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from segscape.labels import LabelSpec
+from segscape.rasters.image import read_image, read_labels
+
+
+def read_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
+    """Class indices of a label image: its values, or its colours where it is colour-coded and `spec` has colours.
+
+    Args:
+        path: The image.
+        spec: What its values and colours mean.
+
+    Returns:
+        (H, W) uint8, class indices and the ignore index.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or holds strange values; the message names it.
+    """
+    if spec.colour_to_index and _is_coloured(path):
+        colours = read_image(path)
+        with _named(path):
+            return spec.colours_to_indices(colours)
+    values = read_labels(path)
+    with _named(path):
+        return spec.to_indices(values)
+
+
+def read_index_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
+    """The class indices that a label image holds as they are; see `read_mask`."""
+    values = read_labels(path)
+    with _named(path):
+        return spec.check_indices(values)
+
+
+def read_corner_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
+    """As `read_mask`, for colours whose channels are all off or on: each channel is thresholded at 128 first."""
+    if not _is_coloured(path):
+        return read_mask(path, spec)
+    return spec.colours_to_indices(np.where(read_image(path) >= 128, np.uint8(255), np.uint8(0)))
+
+
+def read_matlab_labels(path: Path) -> npt.NDArray[np.uint8]:
+    """The matrix `S` of a COCO-Stuff 10k label file: (H, W) uint8, category ids.
+
+    Raises:
+        ModuleNotFoundError: SciPy is missing; the message names the extra that has it.
+        ValueError: The file is damaged or has no such matrix; the message names it.
+    """
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"Reading {path} needs SciPy: pip install 'segscape[train]'.", name="scipy") from None
+    try:
+        matrix = loadmat(path, variable_names=["S"]).get("S")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    # The reader raises whatever a damaged byte happens to lead to.
+    except Exception as error:
+        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "uif" or not matrix.size:
+        raise ValueError(f"{path} has no label matrix S; is it a label file of COCO-Stuff 10k?")
+    ids = matrix.astype(np.uint8)
+    if not np.array_equal(ids, matrix):
+        raise ValueError(f"{path} has label values outside 0 to 255 in its matrix S; it is damaged.")
+    return ids
+
+
+def read_matlab_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
+    """Class indices of a COCO-Stuff 10k label file; see `read_matlab_labels`."""
+    ids = read_matlab_labels(path)
+    with _named(path):
+        return spec.to_indices(ids)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put a file's name before what is said of its values."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} has {error}") from None
+
+
+def _is_coloured(path: Path) -> bool:
+    """Whether a file is an image with several channels; what else may be wrong with it is for its reader to say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return len(image.getbands()) > 1
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False

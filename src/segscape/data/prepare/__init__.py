@@ -1,0 +1,43 @@
+"""From a data set's download to the layout and the labels that are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segscape.data.prepare.manifest import Manifest
+from segscape.data.prepare.run import PrepareReport, Track, carry_out
+from segscape.data.prepare.sources import PREPARATIONS
+
+
+def prepare(name: str, source: Path, root: Path, *, workers: int, track: Track) -> PrepareReport:
+    """Prepare a data set, or what of it is not prepared yet.
+
+    Images become hard links to the source's files, or copies where the two folders lie on different disks; labels are
+    converted. `manifest.json` in the root records the counts and the sha256 of every file. A file that is as recorded
+    is left as it is, so a run that was stopped goes on and a second run finds nothing to do.
+
+    Args:
+        name: One of `PREPARATIONS`.
+        source: The unpacked download.
+        root: The folder to write; for some data sets it may be `source`.
+        workers: The number of processes.
+        track: For a progress bar.
+
+    Returns:
+        What was done. Where it names problems, the rest is prepared and the next run goes on; there is no new manifest.
+
+    Raises:
+        FileNotFoundError: The source is missing, or is no download of the data set.
+        ValueError: The root holds another data set.
+        OSError: The disk is full, or a folder may not be written to.
+    """
+    make_plan, expected = PREPARATIONS[name]
+    if not source.is_dir():
+        raise FileNotFoundError(f"There is no folder {source}.")
+    plan = make_plan(source)
+    if not plan.tasks and not plan.problems:
+        raise FileNotFoundError(f"{source} is no download of {name}; expected in it: {expected}.")
+    return carry_out(plan, Manifest(root, name), workers=workers, track=track)
+
+
+__all__ = ["PREPARATIONS", "PrepareReport", "prepare"]

@@ -1,0 +1,48 @@
+"""The augmentation of MMSegmentation and of sssegmentation: resize, crop by class, flip, rotate, distort, pad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torchvision.transforms import v2
+
+from segscape.data.transforms.base import Augmentation, RandomFlip
+from segscape.data.transforms.geometry import PadToSize, RandomCropByClass, RandomResize, RandomRotate, Rotation
+from segscape.data.transforms.photometric import PhotometricDistortion
+from segscape.labels import LabelSpec
+
+
+@dataclass(frozen=True)
+class MmsegAugmentation(Augmentation):
+    """The augmentation of DABNet, ISDNet and ISNet.
+
+    Attributes:
+        crop: (height, width) of the crop, in pixels after resizing; what is smaller is padded to it.
+        base: (height, width) that the random ratio refers to.
+        ratios: The range of the ratio.
+        keep_ratio: Whether the image keeps its aspect; see `RandomResize`.
+        flip: The probability of a horizontal flip, which also exchanges the classes that a mirror exchanges.
+        rotation: How crops are rotated, if they are.
+        padded: Where a smaller image lies in its padding, `"corner"` (the top left one, MMSegmentation) or `"centre"`
+            (sssegmentation).
+    """
+
+    crop: tuple[int, int]
+    base: tuple[int, int]
+    ratios: tuple[float, float] = (0.5, 2.0)
+    keep_ratio: bool = True
+    flip: float = 0.5
+    rotation: Rotation | None = None
+    padded: Literal["corner", "centre"] = "corner"
+
+    def build(self, label_spec: LabelSpec) -> v2.Transform:
+        """The transform from a sample to its augmented crop."""
+        steps = [
+            RandomResize(self.base, self.ratios, keep_ratio=self.keep_ratio),
+            RandomCropByClass(self.crop),
+            RandomFlip(self.flip, label_spec.flip_pairs),
+        ]
+        if self.rotation is not None:
+            steps.append(RandomRotate(self.rotation))
+        return v2.Compose([*steps, PhotometricDistortion(), PadToSize(self.crop, self.padded)])

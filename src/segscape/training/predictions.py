@@ -1,0 +1,70 @@
+"""Predicted labels of a whole split as files, in the form that its data set's test server or label reader takes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from segscape.training.datamodule import SegmentationDataModule
+from segscape.training.segmentation import SegmentationTask
+
+_log = logging.getLogger(__name__)
+
+
+class PredictionWriter(L.Callback):
+    """Writes each prediction as soon as it is made, and leaves out images whose file is there already.
+
+    A file appears whole or not at all, so that a stopped run goes on where it was. With several processes each writes
+    its own share.
+
+    Args:
+        folder: Where to; it is made where it is missing.
+
+    Attributes:
+        written: The files written by this process.
+        kept: The files that were there already, of this process's share.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written = 0
+        self.kept = 0
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Have only images without a file predicted."""
+        assert isinstance(pl_module, SegmentationTask)
+        dataset = _data(trainer).dataset
+        pl_module.is_wanted = lambda name: not (self.folder / dataset.prediction_name(name)).is_file()
+        _log.info("Predicting by %s.", next(iter(pl_module.protocols.values())))
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: dict[str, Tensor],
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write what the step has predicted."""
+        assert isinstance(pl_module, SegmentationTask)
+        dataset = _data(trainer).dataset
+        for name, indices in outputs.items():
+            dataset.write_prediction(self.folder, name, indices.cpu().numpy(), pl_module.label_spec)
+        self.written += len(outputs)
+        self.kept += len(batch["name"]) - len(outputs)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what has been done."""
+        kept = f"; {self.kept} were there already and are kept" if self.kept else ""
+        _log.info("%d prediction(s) written to %s%s.", self.written, self.folder, kept)
+
+
+def _data(trainer: L.Trainer) -> SegmentationDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, SegmentationDataModule)
+    return data
