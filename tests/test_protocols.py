@@ -1,6 +1,5 @@
 """Evaluation protocols beside literal versions of the official procedures, on tiny networks."""
 
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,15 +15,11 @@ from torch.nn import functional as F
 from segscape.inference.protocols import (
     EvaluationProtocol,
     TestSize,
-    mean_score_maps,
-    scaled_tensors,
     score_maps,
     sliding_windows,
 )
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
-from tests.golden import fill
-from tests.references import isnet
 
 PAIRS = [(1, 2), (3, 4)]
 
@@ -157,37 +152,6 @@ def test_sssegmentation_averages_scaled_tensors(probabilities: bool, window) -> 
         two_steps=False,
     )
     torch.testing.assert_close(_maps(protocol, images), expected, atol=1e-4, rtol=1e-5)
-
-
-SCALES_AND_FLIP = {"scales": (0.75, 1.0, 1.6), "flip": True, "two_steps": False}
-WINDOWS = {"window": (64, 128), "stride": (43, 43)}
-GOLDEN_PROTOCOLS = {
-    "slide_logits": EvaluationProtocol(**WINDOWS),
-    "slide_probs": EvaluationProtocol(**WINDOWS, softmax="network"),
-    "tta_whole_logits": EvaluationProtocol(**SCALES_AND_FLIP),
-    "tta_whole_probs": EvaluationProtocol(**SCALES_AND_FLIP, softmax="network"),
-    "lip_flip_logits": EvaluationProtocol(flip=True, two_steps=False),
-}
-
-
-_reference_network = cache(isnet.reference_network)
-
-
-@pytest.mark.parametrize("name", GOLDEN_PROTOCOLS)
-def test_isnet_is_evaluated_as_by_its_authors(name: str) -> None:
-    protocol = GOLDEN_PROTOCOLS[name]
-    entry = isnet.golden()["inference"]["arrays"][name]
-    network = _reference_network(entry["variant"])
-    image = torch.from_numpy(fill.image(entry["input"]["name"], tuple(entry["input"]["shape"])))
-    views = scaled_tensors(image, protocol.scales, align_corners=network.align_corners)
-    with torch.inference_mode():
-        maps = mean_score_maps(
-            protocol, network, views, tuple(entry["full_shape"][2:]), flip_pairs=entry.get("swapped_pairs", [])
-        )
-    stored = np.load(isnet.FOLDER / "golden_inference.npz")[name]
-    steps = tuple(slice(None, None, step) for step in entry["step"])
-    assert np.abs(maps.numpy()[steps] - stored).max() <= 1e-4 * entry["max_abs"]
-    assert np.array_equal(maps.numpy()[steps].argmax(1), stored.argmax(1))
 
 
 @pytest.mark.parametrize(

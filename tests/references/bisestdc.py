@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import segscape
+from segscape.checkpoints.convert import leftovers, to_official
 from segscape.checkpoints.convert.stdc import FORMATS
 from segscape.inference.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
 from segscape.losses import Criterion, DetailLoss, LossTerm, OhemCrossEntropy
@@ -265,10 +266,20 @@ def schedule_units() -> Iterator[Comparison]:
             yield compare(f"learning rate at {step} of {total}", value, rate, 1e-5)
 
 
+def round_trip(variant: str) -> Iterator[Comparison]:
+    """Official names and values -> ours -> official."""
+    name, official = NETWORKS[variant], official_state(variant)
+    converted = segscape.convert_checkpoint(name, official)
+    restored = to_official(name, converted, kept=leftovers(name, official, converted))
+    differing = [key for key, value in official.items() if not torch.equal(restored.get(key, torch.empty(0)), value)]
+    yield compare(f"{variant} entries changed", len(differing) + len(restored.keys() - official.keys()), 0, 0.0)
+
+
 def every_comparison() -> Iterator[Comparison]:
     for units in (ohem_units, detail_units, norm_units, schedule_units):
         yield from units()
     for variant in NETWORKS:
+        yield from round_trip(variant)
         yield from evaluation_outputs(variant)
     for variant in SEGMENTATION:
         if "evaluation" in golden()["variants"][variant]:

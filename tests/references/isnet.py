@@ -22,6 +22,7 @@ from segscape.checkpoints.convert import detect_format, leftovers, to_official
 from segscape.checkpoints.convert.isnet import FORMATS
 from segscape.checkpoints.convert.official import OfficialFormat
 from segscape.cli.models import network_cost
+from segscape.inference.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.networks.isnet import ISNet, ISNetShortcut
 from tests.golden import fill
@@ -318,6 +319,34 @@ def costs_of_parts() -> Iterator[Comparison]:
             yield compare(f"multiply-accumulates of {part} at {size}", macs, expected[part], 0.0)
 
 
+_SCALES_AND_FLIP: dict[str, Any] = {"scales": (0.75, 1.0, 1.6), "flip": True, "two_steps": False}
+_WINDOWS: dict[str, Any] = {"window": (64, 128), "stride": (43, 43)}
+PROTOCOLS = {
+    "slide_logits": EvaluationProtocol(**_WINDOWS),
+    "slide_probs": EvaluationProtocol(**_WINDOWS, softmax="network"),
+    "tta_whole_logits": EvaluationProtocol(**_SCALES_AND_FLIP),
+    "tta_whole_probs": EvaluationProtocol(**_SCALES_AND_FLIP, softmax="network"),
+    "lip_flip_logits": EvaluationProtocol(flip=True, two_steps=False),
+}
+"""The authors' evaluation of one image, by the name of its golden."""
+
+
+def evaluation_protocol(name: str) -> Iterator[Comparison]:
+    """What windows, scales and mirrors make of one image."""
+    entry = golden()["inference"]["arrays"][name]
+    network = reference_network(entry["variant"])
+    image = torch.from_numpy(fill.image(entry["input"]["name"], tuple(entry["input"]["shape"])))
+    views = scaled_tensors(image, PROTOCOLS[name].scales, align_corners=network.align_corners)
+    size = tuple(entry["full_shape"][2:])
+    with torch.inference_mode():
+        maps = mean_score_maps(PROTOCOLS[name], network, views, size, flip_pairs=entry.get("swapped_pairs", []))
+    ours = maps.numpy()[tuple(slice(None, None, step) for step in entry["step"])]
+    with np.load(FOLDER / "golden_inference.npz") as arrays:
+        stored = arrays[name]
+    yield compare(f"evaluation {name}", ours, stored, 1e-4)
+    yield compare(f"evaluation {name}, pixels decided otherwise", (ours.argmax(1) != stored.argmax(1)).sum(), 0, 0.0)
+
+
 def every_comparison() -> Iterator[Comparison]:
     for variant in (*NETWORKS, "mmseg_r50_shortcut"):
         yield from evaluation_outputs(variant)
@@ -329,3 +358,5 @@ def every_comparison() -> Iterator[Comparison]:
     for variant in NETWORKS:
         yield from round_trip(variant)
     yield from port_names()
+    for name in PROTOCOLS:
+        yield from evaluation_protocol(name)
