@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests stay together: they share networks.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
 .PHONY: demo test test-all lint bench parity lock clean
@@ -11,11 +13,11 @@ demo: .venv/ready
 	$(BIN)/segscape demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m 'not heavy'
+	$(PYTEST) -m 'not heavy'
 
 # The slow tests too.
 test-all: test
-	$(BIN)/python -m pytest -m heavy
+	$(PYTEST) -m heavy
 
 lint: .venv/ready
 	$(BIN)/ruff check .

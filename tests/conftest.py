@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,8 @@ from segscape.checkpoints.store import inference_state, write_weights
 from segscape.labels import CAMVID
 from segscape.normalisation import Normalisation
 
-torch.set_num_threads(2)
+# Beside other workers one thread each is fastest.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")

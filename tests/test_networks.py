@@ -16,7 +16,7 @@ from segscape.normalisation import Normalisation
 from segscape.runtime.deploy import deploy
 from tests.references.bisestdc import NETWORKS, golden
 
-SIZES = [(64, 96), (61, 83), (33, 32), (1, 1), (7, 129)]
+SIZES = [(64, 96), (61, 83), (1, 1)]
 # Where several variants differ in depth or in one kernel's size alone, one of them does for every change.
 HEAVY = {"isnet_resnet101", "isnet_resnet101_lip", "dabnet_resnet18_p4", "dabnet_resnet18_p8", "dabnet_resnet18_p16"}
 

@@ -12,7 +12,7 @@ from segscape.networks.dabnet import DABNet
 from tests.references import dabnet as references
 from tests.references.common import Comparison
 
-QUICK = ("R_P1", "R_P2", "E", "E_coco")
+QUICK = ("R_P1", "R_P2", "E", "channel", "hfa_only")
 SIZE_MULTIPLES = {
     "dabnet_resnet18_p1": 2,
     "dabnet_resnet18_p2": 64,
@@ -30,15 +30,16 @@ def _assert_all(comparisons: Iterable[Comparison]) -> None:
     assert not worse, "\n".join(worse)
 
 
-@pytest.mark.parametrize(
-    "variant",
-    [pytest.param(variant, marks=() if variant in QUICK else pytest.mark.heavy) for variant in references.NETWORKS],
-)
+def _some_heavy(names: Iterable[str]) -> list:
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.heavy) for name in names]
+
+
+@pytest.mark.parametrize("variant", _some_heavy(references.NETWORKS))
 def test_variant(variant: str) -> None:
     _assert_all(references.variant_comparisons(variant))
 
 
-@pytest.mark.parametrize("name", references.golden()["ablations"])
+@pytest.mark.parametrize("name", _some_heavy(references.golden()["ablations"]))
 def test_ablation(name: str) -> None:
     _assert_all(references.ablation_comparisons(name))
 

@@ -331,10 +331,13 @@ PROTOCOLS = {
 """The authors' evaluation of one image, by the name of its golden."""
 
 
+_evaluated_network = cache(reference_network)
+
+
 def evaluation_protocol(name: str) -> Iterator[Comparison]:
     """What windows, scales and mirrors make of one image."""
     entry = golden()["inference"]["arrays"][name]
-    network = reference_network(entry["variant"])
+    network = _evaluated_network(entry["variant"])
     image = torch.from_numpy(fill.image(entry["input"]["name"], tuple(entry["input"]["shape"])))
     views = scaled_tensors(image, PROTOCOLS[name].scales, align_corners=network.align_corners)
     size = tuple(entry["full_shape"][2:])
