@@ -1,4 +1,4 @@
-"""Training as a user runs it, on tiny data: fit, resume after a kill, validate, the official recipes."""
+"""Training as a user runs it, on tiny data: fit, resume after a kill, validate."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,15 +18,10 @@ from PIL import Image
 
 import segscape
 from segscape.checkpoints.store import read_card
-from segscape.cli.config import find_config, load_config
+from segscape.cli.config import load_config
 from segscape.cli.main import main
-from segscape.training.optimisers import OptimiserSettings, parameter_groups
+from segscape.training.optimisers import OptimiserSettings, Schedule, parameter_groups
 from tests.references.bisestdc import NETWORKS, SEGMENTATION, golden, official_keys
-
-CONFIGS = Path(segscape.__file__).parent / "configs"
-RECIPES = sorted(
-    str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml") if path.parent.name != "base"
-)
 
 
 def _tiny(root: Path, output: Path) -> list[str]:
@@ -35,7 +31,7 @@ def _tiny(root: Path, output: Path) -> list[str]:
         *("--data.batch_size", "2", "--data.augmentation.crop", "[48, 64]", "--data.num_workers", "0"),
         *("--trainer.max_epochs", "6", "--trainer.check_val_every_n_epoch", "3", "--trainer.accelerator", "cpu"),
         *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
-        *("--model.optimiser.warmup_steps", "2", "--trainer.log_every_n_steps", "1"),
+        *("--model.optimiser.schedule.warmup_steps", "2", "--trainer.log_every_n_steps", "1"),
     ]
 
 
@@ -50,7 +46,7 @@ def test_fit_leaves_all_that_a_run_should(camvid_root: Path, tmp_path: Path) -> 
     for picture in ("curve.png", "predictions.png"):
         assert min(Image.open(output / picture).size) > 200
     config = yaml.safe_load((output / "checkpoints" / "config.yaml").read_text())
-    assert config["data"]["augmentation"]["crop"] == [48, 64]
+    assert config["data"]["augmentation"]["init_args"]["crop"] == [48, 64]
     assert list((output / "tensorboard").glob("events*"))
     rows = list(csv.DictReader(next((output / "csv").rglob("metrics.csv")).open()))
     assert {"loss/logits", "loss/aux16", "loss/bce", "loss/dice", "val/miou", "val/iou/Road"} <= set(rows[0])
@@ -72,8 +68,68 @@ def test_fit_leaves_all_that_a_run_should(camvid_root: Path, tmp_path: Path) -> 
     ]
     assert main([*words, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]) == 0
     scores = json.loads((output / "val_scores.json").read_text())
-    assert scores["1"]["miou"] == pytest.approx(card.score["miou"], abs=1e-6)
-    assert set(scores["1"]["iou"]) == set(card.class_names)
+    assert scores["whole-1"]["miou"] == pytest.approx(card.score["miou"], abs=1e-6)
+    assert set(scores["whole-1"]["iou"]) == set(card.class_names)
+    assert scores["whole-1"]["protocol"].startswith("CamVid val, whole image, scale 1")
+    assert card.protocol.startswith("CamVid val: whole image, scale 1")
+
+
+def test_predictions_are_label_files_and_go_on(camvid_root: Path, random_weights: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "predictions"
+    words = [
+        *("predict", "--config", "stdc1_seg/camvid", "--data.root", str(camvid_root), "--data.predict_split", "val"),
+        *("--model.weights", str(random_weights), "--data.num_workers", "0", "--predictions", str(folder)),
+        *("--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"),
+    ]
+    assert main(words) == 0
+    images = sorted((camvid_root / "images/val").iterdir())
+    files = sorted(folder.iterdir())
+    assert [file.stem for file in files] == [image.stem for image in images]
+    segmenter = segscape.Segmenter.from_weights(random_weights, device="cpu")
+    for file, image in zip(files, images, strict=True):
+        same = np.asarray(Image.open(file)) == segmenter.segment(image).labels
+        assert same.mean() > 0.999
+    before = {file: file.stat().st_mtime_ns for file in files}
+    files[2].unlink()
+    capsys.readouterr()
+    assert main(words) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "1 prediction(s) written" in printed
+    assert "4 were there already" in printed
+    assert files[2].is_file()
+    assert {file: file.stat().st_mtime_ns for file in files if file != files[2]} == {
+        file: moment for file, moment in before.items() if file != files[2]
+    }
+    assert main(words[: words.index("--predictions")] + words[words.index("--predictions") + 2 :]) == 1
+    assert "--predictions FOLDER" in capsys.readouterr().err
+
+
+def test_reports_name_protocols_and_small_classes(
+    cityscapes_root: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    second = "{scales: [1.0], window: [32, 64], stride: [16, 64], flip: true}"
+    words = [
+        *("validate", "--config", "stdc1_seg/cityscapes_75", "--data.root", str(cityscapes_root)),
+        *("--data.num_workers", "0", "--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"),
+        *("--model.pretrained", "null", "--trainer.logger", "false", "--trainer.sync_batchnorm", "false"),
+        *("--trainer.enable_progress_bar", "false"),
+        *("--model.protocols", f"[{{scales: [0.8], scaling: pixels}}, {second}]"),
+    ]
+    assert main(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "mIoU of pole, traffic light, traffic sign" in printed
+    statement = "Cityscapes val, windows of 32x64 every 16x64, scale 1, plain and mirrored; mean of logits"
+    assert statement in printed
+    report = json.loads((tmp_path / "val_scores.json").read_text())
+    assert set(report) == {"whole-0.8-pixels", "slide32x64by16x64-1-flip"}
+    entry = report["slide32x64by16x64-1-flip"]
+    assert entry["protocol"].startswith(statement)
+    assert entry["small_classes"] == ["pole", "traffic light", "traffic sign"]
+    small = [entry["iou"][name] for name in entry["small_classes"]]
+    assert entry["miou_small"] == pytest.approx(sum(small) / 3)
+    assert main([*words, "--model.small_classes", "[lamp]"]) == 1
+    assert "Cityscapes has no class lamp; it has road" in " ".join(capsys.readouterr().err.split())
 
 
 def _command(root: Path, output: Path) -> list[str]:
@@ -121,60 +177,6 @@ def test_unknown_config_lists_the_names(capsys) -> None:
     assert "stdc1_seg/camvid" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "cityscapes" in recipe])
-def test_official_recipes_run(recipe: str, cityscapes_root: Path, tmp_path: Path) -> None:
-    """Two steps and one evaluation of every published recipe, on a tiny Cityscapes."""
-    config = load_config(find_config(recipe))
-    for term in config["model"]["losses"]:
-        if "min_kept" in term["loss"].get("init_args", {}):
-            term["loss"]["init_args"]["min_kept"] = 500
-    config["model"]["backbone_checkpoint"] = None
-    config["data"] |= {"root": str(cityscapes_root), "batch_size": 2, "num_workers": 0}
-    config["data"]["augmentation"] |= {"crop": [32, 64], "scales": [0.5, 1.0]}
-    output = tmp_path / "run"
-    config["trainer"] |= {
-        "max_steps": 2,
-        "val_check_interval": 2,
-        "default_root_dir": str(output),
-        "accelerator": "cpu",
-    }
-    config["trainer"] |= {"enable_progress_bar": False, "enable_model_summary": False, "sync_batchnorm": False}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    assert main(["fit", "--config", str(tmp_path / "tiny.yaml"), "--save_every_n_steps", "2"]) == 0
-    assert _final(output)["global_step"] == 2
-    rows = list(csv.DictReader(next((output / "csv").rglob("metrics.csv")).open()))
-    other = "val@0.75" if recipe.endswith("50") else "val@0.5"
-    assert any(row["val/miou"] and row[f"{other}/miou"] for row in rows)
-
-
-def test_backbone_checkpoint_is_loaded(tmp_path: Path) -> None:
-    from segscape.labels import CITYSCAPES
-    from segscape.losses import CrossEntropy, LossTerm
-    from segscape.training.segmentation import SegmentationTask
-    from tests.references.bisestdc import official_state
-
-    official = official_state("cls_stdc1")
-    torch.save({"state_dict": official}, tmp_path / "STDCNet813M_73.91.tar")
-    task = SegmentationTask(
-        network="bisestdc",
-        label_spec=CITYSCAPES,
-        losses=[LossTerm("logits", CrossEntropy())],
-        optimiser=OptimiserSettings(),
-        backbone_checkpoint=str(tmp_path / "STDCNet813M_73.91.tar"),
-        backbone_name="stdc1",
-    )
-    assert torch.equal(task.network.backbone.stage2.conv.weight, official["features.0.conv.weight"])
-    with pytest.raises(ValueError, match=r"STDCNet813M_73\.91\.tar does not fit the network: missing"):
-        SegmentationTask(
-            network="stdc2_seg",
-            label_spec=CITYSCAPES,
-            losses=[LossTerm("logits", CrossEntropy())],
-            optimiser=OptimiserSettings(),
-            backbone_checkpoint=str(tmp_path / "STDCNet813M_73.91.tar"),
-            backbone_name="stdc1",
-        )
-
-
 @pytest.mark.parametrize("variant", SEGMENTATION)
 def test_parameter_groups_are_the_official_ones(variant: str) -> None:
     """The groups of the reference, less the parameters that the authors optimise but never use."""
@@ -212,6 +214,69 @@ def test_every_parameter_is_in_one_group() -> None:
     assert sorted(grouped) == sorted(id(parameter) for parameter in network.parameters())
 
 
+def _rates(settings: OptimiserSettings, steps: int, read: tuple[int, ...]) -> list[float]:
+    """The learning rates of the given steps, as an optimiser sees them."""
+    factor = settings.schedule.factor(settings.lr, steps)
+    return [settings.lr * factor(step) for step in read]
+
+
+def test_schedules_are_those_of_the_published_logs() -> None:
+    # What DABNet's training logs print at iterations 50 and 100, counted from 1.
+    warm = Schedule(warmup="linear", warmup_steps=1000, warmup_ratio=0.1, min_lr=1e-4)
+    assert _rates(OptimiserSettings(lr=0.025, schedule=warm), 80000, (49, 99)) == pytest.approx(
+        [3.601e-3, 4.722e-3], abs=5e-7
+    )
+    plain = Schedule(min_lr=1e-4)
+    assert _rates(OptimiserSettings(lr=1e-3, schedule=plain), 80000, (49,)) == pytest.approx([9.995e-4], abs=5e-8)
+
+
+@pytest.mark.parametrize(("lr", "min_lr"), [(0.01, 1e-4), (0.001, 1e-5)])
+def test_decay_ends_at_its_floor(lr: float, min_lr: float) -> None:
+    settings = OptimiserSettings(lr=lr, schedule=Schedule(min_lr=min_lr))
+    first, middle, last, after = _rates(settings, 81840, (0, 40920, 81840, 90000))
+    assert first == pytest.approx(lr)
+    assert middle == pytest.approx((lr - min_lr) * 0.5**0.9 + min_lr)
+    assert last == after == pytest.approx(min_lr)
+
+
+def test_a_schedule_drives_the_optimiser() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    settings = OptimiserSettings(
+        lr=0.5, schedule=Schedule(warmup="linear", warmup_steps=4, warmup_ratio=0.25, min_lr=0.1)
+    )
+    optimiser = settings.build([{"params": [parameter]}])
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, settings.schedule.factor(settings.lr, 10))
+    rates = []
+    for _ in range(10):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    expected = [(0.5 - 0.1) * (1 - step / 10) ** 0.9 + 0.1 for step in range(10)]
+    expected = [rate * (1 - (1 - step / 4) * 0.75 if step < 4 else 1) for step, rate in enumerate(expected)]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [({"warmup": "exponential", "min_lr": 1e-4}, "decay to zero"), ({"warmup_steps": 5}, "set warmup to")],
+)
+def test_senseless_schedules(words: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Schedule(**words)
+
+
+def test_one_group_decays_everything() -> None:
+    network = segscape.create_model("stdc1_seg", 19)
+    loss = torch.nn.Parameter(torch.zeros(3))
+    settings = OptimiserSettings(name="adam", lr=1e-3, betas=(0.5, 0.999), weight_decay=5e-4, groups="one")
+    groups = parameter_groups(network, settings, extra=[loss])
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-3, 5e-4)]
+    assert sorted(map(id, groups[0]["params"])) == sorted(map(id, [*network.parameters(), loss]))
+    optimiser = settings.build(groups)
+    assert isinstance(optimiser, torch.optim.Adam)
+    assert optimiser.param_groups[0]["betas"] == (0.5, 0.999)
+
+
 def test_configs_merge_their_bases(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("x: {p: 1, q: 2}\ny: [1]\n")
     (tmp_path / "b.yaml").write_text("base: [a.yaml]\nx: {q: 3}\ny: [2]\n")
@@ -230,5 +295,5 @@ def test_two_processes_train_and_measure_as_one(camvid_root: Path, tmp_path: Pat
     assert _final(output)["global_step"] == 3
     alone = [*_tiny(camvid_root, output)[:6], "--model.weights", str(output / "weights.safetensors")]
     assert main(["validate", *alone, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]) == 0
-    single = json.loads((output / "val_scores.json").read_text())["1"]["miou"]
+    single = json.loads((output / "val_scores.json").read_text())["whole-1"]["miou"]
     assert read_card(output / "weights.safetensors").score["miou"] == pytest.approx(single, abs=1e-6)

@@ -11,7 +11,8 @@ import yaml
 BASE_KEY = "base"
 
 PUBLISHED_KEY = "published"
-"""The key under which a recipe says which `score` its authors published, and in which `source`; no setting."""
+"""The key under which a recipe says which `score` its authors published, in which `source`, and on how many `processes`
+they trained; no setting."""
 
 
 def shipped_configs() -> list[str]:

@@ -142,6 +142,7 @@ def main(words: list[str]) -> int:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # A run goes on in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     _CommandLine(
         SegmentationTask,
         SegmentationDataModule,
@@ -151,6 +152,11 @@ def main(words: list[str]) -> int:
         save_config_kwargs={"save_to_log_dir": False},
     )
     return 0
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning's is about the run, not a tip to install another package of its makers."""
+    return "Tip:" not in record.getMessage()
 
 
 def _with_merged_configs(arguments: list[str]) -> list[str]:

@@ -40,8 +40,8 @@ def _load(
     if card.network != name:
         raise ValueError(f"{path} holds weights of {card.network}, not of {name}.")
     if card.num_classes == label_spec.num_classes:
+        # Only heads that nothing but training uses may be missing.
         load_inference_state(network, state, source=path)
-        return card, ()
     report = transfer(network, state)
     _log.info("%s: %s.", weights, report)
     return card, report.reshaped
