@@ -3,31 +3,25 @@
 import pytest
 
 from tests.references import bisestdc as references
-
-
-def _assert_all(comparisons) -> None:
-    comparisons = list(comparisons)
-    assert comparisons
-    worse = [f"{c.name}: {c.error:.2e} > {c.tolerance:.1e}" for c in comparisons if not c.passed]
-    assert not worse, "\n".join(worse)
+from tests.references.common import assert_all
 
 
 @pytest.mark.parametrize("variant", references.NETWORKS)
 def test_evaluation_outputs(variant: str) -> None:
-    _assert_all(references.evaluation_outputs(variant))
+    assert_all(references.evaluation_outputs(variant))
 
 
 @pytest.mark.parametrize("variant", ["bisestdc", "stdc1", "stdc2"])
 def test_official_evaluation_protocol(variant: str) -> None:
-    _assert_all(references.evaluation_protocol(variant))
+    assert_all(references.evaluation_protocol(variant))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("variant", references.SEGMENTATION)
 def test_training_losses_and_gradients(variant: str, dtype: str) -> None:
-    _assert_all(references.training_losses(variant, dtype))
+    assert_all(references.training_losses(variant, dtype))
 
 
 @pytest.mark.parametrize("unit", ["ohem_units", "detail_units", "norm_units", "schedule_units"])
 def test_units(unit: str) -> None:
-    _assert_all(getattr(references, unit)())
+    assert_all(getattr(references, unit)())

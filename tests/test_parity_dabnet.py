@@ -10,7 +10,7 @@ import segscape
 from segscape.networks import SegmentationOutput
 from segscape.networks.dabnet import DABNet
 from tests.references import dabnet as references
-from tests.references.common import Comparison
+from tests.references.common import assert_all
 
 QUICK = ("R_P1", "R_P2", "E", "channel", "hfa_only")
 SIZE_MULTIPLES = {
@@ -23,25 +23,18 @@ SIZE_MULTIPLES = {
 }
 
 
-def _assert_all(comparisons: Iterable[Comparison]) -> None:
-    comparisons = list(comparisons)
-    assert comparisons
-    worse = [f"{c.name}: {c.error:.2e} > {c.tolerance:.1e}" for c in comparisons if not c.passed]
-    assert not worse, "\n".join(worse)
-
-
 def _some_heavy(names: Iterable[str]) -> list:
     return [pytest.param(name, marks=() if name in QUICK else pytest.mark.heavy) for name in names]
 
 
 @pytest.mark.parametrize("variant", _some_heavy(references.NETWORKS))
 def test_variant(variant: str) -> None:
-    _assert_all(references.variant_comparisons(variant))
+    assert_all(references.variant_comparisons(variant))
 
 
 @pytest.mark.parametrize("name", _some_heavy(references.golden()["ablations"]))
 def test_ablation(name: str) -> None:
-    _assert_all(references.ablation_comparisons(name))
+    assert_all(references.ablation_comparisons(name))
 
 
 @pytest.mark.parametrize("variant", ["R_P2", "E"])

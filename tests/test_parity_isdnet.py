@@ -14,19 +14,13 @@ from segscape.checkpoints.convert import leftovers, to_official
 from segscape.losses import ReconstructionLoss, StructureLoss
 from segscape.networks.isdnet import LaplacianPyramid
 from tests.references import isdnet as references
+from tests.references.common import assert_all
 from tests.references.isdnet import NAME
-
-
-def _assert_all(comparisons) -> None:
-    comparisons = list(comparisons)
-    assert comparisons
-    worse = [f"{c.name}: {c.error:.2e} > {c.tolerance:.1e}" for c in comparisons if not c.passed]
-    assert not worse, "\n".join(worse)
 
 
 @pytest.mark.parametrize("variant", references.VARIANTS)
 def test_evaluation_outputs(variant: str) -> None:
-    _assert_all(references.evaluation_outputs(variant))
+    assert_all(references.evaluation_outputs(variant))
 
 
 @pytest.mark.parametrize(
@@ -43,16 +37,16 @@ def test_evaluation_outputs(variant: str) -> None:
     ],
 )
 def test_training_losses_and_gradients(variant: str, dtype: str) -> None:
-    _assert_all(references.training_losses(variant, dtype))
+    assert_all(references.training_losses(variant, dtype))
 
 
 @pytest.mark.parametrize("variant", references.CHECKPOINTS)
 def test_entries(variant: str) -> None:
-    _assert_all(references.entries(variant))
+    assert_all(references.entries(variant))
 
 
 def test_costs() -> None:
-    _assert_all(references.costs())
+    assert_all(references.costs())
 
 
 @pytest.fixture(scope="module")

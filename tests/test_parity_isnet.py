@@ -11,52 +11,46 @@ import segscape
 from segscape.checkpoints.convert import to_official
 from segscape.networks.isnet import ClassPooling, ContextAttention, SemanticLevelContext
 from tests.references import isnet as references
+from tests.references.common import assert_all
 
 
 def _some_heavy(variants, *, quick: set[str]) -> list:
     return [pytest.param(v, marks=() if v in quick else pytest.mark.heavy) for v in variants]
 
 
-def _assert_all(comparisons) -> None:
-    comparisons = list(comparisons)
-    assert comparisons
-    worse = [f"{c.name}: {c.error:.2e} > {c.tolerance:.1e}" for c in comparisons if not c.passed]
-    assert not worse, "\n".join(worse)
-
-
 @pytest.mark.parametrize(
     "variant", _some_heavy([*references.NETWORKS, "mmseg_r50_shortcut"], quick={"r50_cityscapes", "r50_lip"})
 )
 def test_evaluation_outputs(variant: str) -> None:
-    _assert_all(references.evaluation_outputs(variant))
+    assert_all(references.evaluation_outputs(variant))
 
 
 @pytest.mark.parametrize("variant", _some_heavy(references.AUTHORS, quick={"r50_lip"}))
 def test_training_losses_and_gradients(variant: str) -> None:
-    _assert_all(references.training_losses(variant))
+    assert_all(references.training_losses(variant))
 
 
 @pytest.mark.heavy
 def test_training_losses_of_the_port() -> None:
-    _assert_all(references.port_training_losses())
+    assert_all(references.port_training_losses())
 
 
 @pytest.mark.parametrize("variant", references.AUTHORS)
 def test_costs(variant: str) -> None:
-    _assert_all(references.costs(variant))
+    assert_all(references.costs(variant))
 
 
 def test_costs_of_parts() -> None:
-    _assert_all(references.costs_of_parts())
+    assert_all(references.costs_of_parts())
 
 
 @pytest.mark.parametrize("variant", _some_heavy(references.NETWORKS, quick={"r50_lip", "mmseg_r50_cityscapes"}))
 def test_official_names_and_back(variant: str) -> None:
-    _assert_all(references.round_trip(variant))
+    assert_all(references.round_trip(variant))
 
 
 def test_names_of_the_port() -> None:
-    _assert_all(references.port_names())
+    assert_all(references.port_names())
 
 
 @pytest.mark.parametrize("name", ["isnet_resnet50", "isnet_resnet50_lip"])
@@ -180,4 +174,4 @@ def test_half_precision_counts_every_pixel(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", references.PROTOCOLS)
 def test_evaluation_protocols(name: str) -> None:
-    _assert_all(references.evaluation_protocol(name))
+    assert_all(references.evaluation_protocol(name))

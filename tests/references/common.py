@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,11 @@ def compare(name: str, ours: Any, reference: Any, tolerance: float) -> Compariso
     assert ours.shape == reference.shape, f"{name}: {ours.shape} instead of {reference.shape}"
     scale = np.abs(reference).max()
     return Comparison(name, float(np.abs(ours - reference).max() / (scale or 1.0)), tolerance)
+
+
+def assert_all(comparisons: Iterable[Comparison]) -> None:
+    """Fail with every comparison that is outside its tolerance, and where there is none at all."""
+    comparisons = list(comparisons)
+    assert comparisons
+    worse = [f"{c.name}: {c.error:.2e} > {c.tolerance:.1e}" for c in comparisons if not c.passed]
+    assert not worse, "\n".join(worse)
