@@ -46,7 +46,9 @@ LEFT_OUT = ("isnet_resnet50_lip", "isnet_resnet101_lip")
 INTRODUCTION = """# The networks compared
 
 Every segmentation network trained from scratch for the same time, with the same losses, optimiser, augmentation and
-pixels a step (`scripts/compare_networks.py`), then measured on whole validation images at their own size.
+pixels a step (`scripts/compare_networks.py`), then measured on whole validation images at their own size. Without a GPU
+time is processor time of one thread. Memory is the peak of the whole process, libraries included.
+`dabnet_resnet18_p16` takes no crops smaller than 512 pixels, and training needs two: it gets twice the pixels a step.
 
 **Read with care:** without a GPU a few minutes are a few dozen steps, so these tables say which network learns fast
 on a small machine, not which one is best in the end. The authors' figures, after days on several GPUs, are in
@@ -204,7 +206,7 @@ def write_page() -> None:
             "",
             f"## {result['dataset']}",
             "",
-            f"{result['minutes']:g} minutes of training each on {result['processor']}, torch {result['torch']}, "
+            f"{result['minutes'] * 60:g} seconds of training each on {result['processor']}, torch {result['torch']}, "
             f"{result['date']}. Validation: {result['protocol']}.",
             "",
             "| network | val mIoU | pixel accuracy | steps | ms a step | crops | peak memory, MiB |",
@@ -239,7 +241,7 @@ def main() -> None:
         "processor": processor(),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
-        "protocol": f"every {arguments.every}. image of val, {EvaluationProtocol()}",
+        "protocol": f"one in {arguments.every} images of val, {EvaluationProtocol()}",
         "rows": [],
     }
     console = Console(stderr=True)

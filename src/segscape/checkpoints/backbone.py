@@ -46,6 +46,11 @@ def load_pretrained(network: SegmentationNetwork, name: str, part: str, source: 
     known = official_formats(name)[0]
     if part not in known.pretrained:
         raise ValueError(f"{name} has no part {part!r} with ImageNet weights; it has {', '.join(known.pretrained)}.")
+    if source != TIMM and not Path(source).is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {source} for the {part} of {name}; docs/recipes.md says where it comes from, and "
+            "--model.pretrained null starts without it."
+        )
     found = _from_timm(name) if source == TIMM else unwrap(read_state_dict(Path(source)))
     if "conv1.0.weight" in found:
         found = {_without_timm_stem(key): value for key, value in found.items()}
