@@ -34,6 +34,14 @@ def test_weights_of_our_own_have_official_names(tmp_path: Path) -> None:
     assert torch.equal(official["cp.backbone.x2.0.0.conv.weight"], official["cp.backbone.features.0.conv.weight"])
 
 
+def test_heads_that_were_not_kept_are_missed_aloud(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    back = tmp_path / "back.pth"
+    assert main(["convert", "stdc1_seg", "stdc1_seg.camvid", str(back), "--to-official"]) == 0
+    assert "lacks 21 entries of heads that only training uses, such as aux16." in capsys.readouterr().err
+    assert not any(key.startswith("conv_out16.") for key in torch.load(back, weights_only=True))
+
+
 def test_kept_entries_are_no_part_of_the_network(tmp_path: Path) -> None:
     source, ours = tmp_path / "source.pth", tmp_path / "ours.safetensors"
     torch.save(official_state("stdc1"), source)

@@ -1,4 +1,4 @@
-"""Weights taken over into a network that differs: another number of classes, or a backbone alone."""
+"""Weights taken over into a network that differs, such as in the number of classes."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import colorsys
+import logging
 from pathlib import Path
 
 import torch
@@ -24,6 +25,9 @@ from segscape.data.datasets import find_dataset
 from segscape.files import atomic_path
 from segscape.labels.file import read_label_file
 from segscape.normalisation import Normalisation
+from segscape.registry import model_entry
+
+_log = logging.getLogger(__name__)
 
 
 def main(words: list[str]) -> int:
@@ -93,6 +97,15 @@ def _write_official(arguments: argparse.Namespace) -> int:
     # What was kept has the names of the file it came from.
     kept = read_leftovers(path) if origin == card.origin else {}
     official = to_official(card.network, state, origin=origin, kept=kept)
+    with torch.device("meta"):
+        complete = model_entry(card.network).build(num_classes=card.num_classes).state_dict()
+    if absent := complete.keys() - state.keys():
+        _log.warning(
+            "%s lacks %d entries of heads that only training uses, such as %s; so does the official file.",
+            path,
+            len(absent),
+            min(absent),
+        )
     wrapper = next(known.wrapper for known in official_formats(card.network) if known.origin == origin)
     with atomic_path(arguments.output) as temporary:
         torch.save({wrapper: official} if wrapper else official, temporary)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from segscape.checkpoints.convert.official import OfficialFormat
+from segscape.checkpoints.convert.official import OfficialFormat, renamed
 
 _INSIDE = (
     (re.compile(r"^image_context\."), "ilc_net."),
@@ -36,14 +36,8 @@ _MMSEGMENTATION = (
 )
 
 
-def _renamed(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    for pattern, replacement in patterns:
-        name = pattern.sub(replacement, name)
-    return name
-
-
 def _sssegmentation_name(name: str) -> str:
-    name = _renamed(name, _SSSEGMENTATION)
+    name = renamed(name, _SSSEGMENTATION)
     if name.startswith("backbone_net."):
         return name
     # There, a convolution and its norm are the first two of a sequence.
@@ -51,7 +45,7 @@ def _sssegmentation_name(name: str) -> str:
 
 
 def _mmsegmentation_name(name: str) -> str:
-    return _renamed(name, _MMSEGMENTATION)
+    return renamed(name, _MMSEGMENTATION)
 
 
 class _Port(OfficialFormat):

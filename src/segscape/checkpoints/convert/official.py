@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -34,6 +34,13 @@ def unwrap(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
     while all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
+
+
+def renamed(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    """A name after each substitution (pattern, replacement) in turn."""
+    for pattern, replacement in patterns:
+        name = pattern.sub(replacement, name)
+    return name
 
 
 _NEVER = re.compile(r"(?!)")

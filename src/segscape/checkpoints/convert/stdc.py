@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from segscape.checkpoints.convert.official import OfficialFormat
+from segscape.checkpoints.convert.official import OfficialFormat, renamed
 from segscape.networks.stdc import STDC1_BLOCKS, STDC2_BLOCKS
 
 _INSIDE = (
@@ -57,9 +57,7 @@ def _official_name(name: str, *, blocks: tuple[int, int, int], prefix: str) -> s
             block, rest = rest.split(".", 1)
             first = {"stage8": 2, "stage16": 2 + blocks[0], "stage32": 2 + blocks[0] + blocks[1]}[stage]
             name = f"{prefix}features.{first + int(block)}.{rest}"
-    for pattern, replacement in _INSIDE:
-        name = pattern.sub(replacement, name)
-    return name
+    return renamed(name, _INSIDE)
 
 
 def _segmentation(origin: str, blocks: tuple[int, int, int]) -> OfficialFormat:
