@@ -50,7 +50,7 @@ pixels a step (`scripts/compare_networks.py`), then measured on whole validation
 time is processor time of one thread. Memory is the peak of the whole process, libraries included.
 `dabnet_resnet18_p16` takes no crops smaller than 512 pixels, and training needs two: it gets twice the pixels a step.
 
-**Read with care:** without a GPU this is 2 to 92 steps, so these tables say which network learns fast on a
+**Read with care:** without a GPU this is few steps, so these tables say which network learns fast on a
 small machine, not which one is best in the end. The authors' figures, after days on several GPUs, are in
 [recipes.md](recipes.md). Nothing has been measured on a GPU."""
 
