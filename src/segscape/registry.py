@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 if TYPE_CHECKING:
     from torch import nn
 
-Task = Literal["segmentation", "classification"]
+Task = Literal["segmentation", "refinement", "classification"]
 Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
 
@@ -21,13 +21,25 @@ class ModelEntry:
 
     Attributes:
         name: The network's name, equal to the name of its function.
-        build: `build(num_classes=K)` returns the network with fresh weights.
+        build: `build(num_classes=K)` returns the network with fresh weights; `build()` one that refines masks.
         task: What the network computes from images (N, 3, H, W).
     """
 
     name: str
     build: Callable[..., nn.Module]
     task: Task
+
+    def create(self, num_classes: int) -> nn.Module:
+        """The network with fresh weights for K classes; one that refines masks knows the object alone, so K is 1.
+
+        Raises:
+            ValueError: K does not do for the network.
+        """
+        if self.task != "refinement":
+            return self.build(num_classes=num_classes)
+        if num_classes != 1:
+            raise ValueError(f"{self.name} refines the mask of one object; it has no {num_classes} classes.")
+        return self.build()
 
 
 _ENTRIES: dict[str, ModelEntry] = {}
@@ -57,7 +69,8 @@ def list_models(pattern: str = "*", *, task: Task = "segmentation") -> list[str]
 
     Args:
         pattern: A shell pattern such as `"stdc*"`.
-        task: Only networks of this task; the ImageNet forms of the backbones are `"classification"`.
+        task: Only networks of this task; those that refine masks are `"refinement"`, the ImageNet forms of the
+            backbones `"classification"`.
     """
     return sorted(name for name, entry in _ENTRIES.items() if entry.task == task and fnmatch.fnmatchcase(name, pattern))
 

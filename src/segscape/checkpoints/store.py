@@ -125,11 +125,12 @@ def create_model(name: str, num_classes: int | None = None, weights: str | Path 
 
     Args:
         name: One of `list_models()`.
-        num_classes: K; may be left out where `weights` tell it.
+        num_classes: K; may be left out where `weights` tell it, and for networks that refine masks.
         weights: A name from `list_weights()` or a weights file. Training heads that the file does not hold stay fresh.
 
     Returns:
-        A module from normalised images (N, 3, H, W) to logits (N, K, h, w); see `SegmentationNetwork`.
+        A module from normalised images (N, 3, H, W) to logits (N, K, h, w); see `SegmentationNetwork`. One that refines
+        masks is called with them and a size as well; see `segscape.networks.crm.CRM`.
 
     Raises:
         FileNotFoundError: There are no such weights.
@@ -137,16 +138,16 @@ def create_model(name: str, num_classes: int | None = None, weights: str | Path 
     """
     entry = model_entry(name)
     if weights is None:
-        if num_classes is None:
+        if num_classes is None and entry.task != "refinement":
             raise ValueError(f"create_model({name!r}) needs num_classes, or weights that tell it.")
-        return entry.build(num_classes=num_classes).eval()
+        return entry.create(num_classes or 1).eval()
     path = find_weights(weights)
     card, state = read_weights(path)
     if card.network != name:
         raise ValueError(f"{path} holds weights of {card.network}, not of {name}.")
     if num_classes not in (None, card.num_classes):
         raise ValueError(f"{path} holds weights for {card.num_classes} classes, not for {num_classes}.")
-    network = entry.build(num_classes=card.num_classes).eval()
+    network = entry.create(card.num_classes).eval()
     load_inference_state(network, state, source=path)
     return network
 

@@ -1,7 +1,17 @@
 """The networks. Importing this package registers every one of them."""
 
-from segscape.networks import bisestdc, dabnet, isdnet, isnet, stdc
+from segscape.networks import bisestdc, crm, dabnet, isdnet, isnet, stdc
 from segscape.networks.base import SegmentationNetwork, SegmentationOutput
 from segscape.registry import list_models
 
-__all__ = ["SegmentationNetwork", "SegmentationOutput", "bisestdc", "dabnet", "isdnet", "isnet", "list_models", "stdc"]
+__all__ = [
+    "SegmentationNetwork",
+    "SegmentationOutput",
+    "bisestdc",
+    "crm",
+    "dabnet",
+    "isdnet",
+    "isnet",
+    "list_models",
+    "stdc",
+]

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from segscape.checkpoints.convert import dabnet, isdnet, isnet, stdc
+from segscape.checkpoints.convert import crm, dabnet, isdnet, isnet, stdc
 from segscape.checkpoints.convert.official import OfficialFormat, unwrap
 from segscape.registry import model_entry
 
-FORMATS: dict[str, tuple[OfficialFormat, ...]] = {**dabnet.FORMATS, **isdnet.FORMATS, **isnet.FORMATS, **stdc.FORMATS}
+FORMATS: dict[str, tuple[OfficialFormat, ...]] = {
+    **crm.FORMATS,
+    **dabnet.FORMATS,
+    **isdnet.FORMATS,
+    **isnet.FORMATS,
+    **stdc.FORMATS,
+}
 """The official formats of each network, the one that `to_official` writes by default first."""
 
 
@@ -65,7 +71,7 @@ def convert_checkpoint(
             wrong shape; the message names every one of them.
     """
     known = detect_format(name, state_dict)
-    return known.convert(model_entry(name).build, unwrap(state_dict), num_classes)
+    return known.convert(model_entry(name).create, unwrap(state_dict), num_classes)
 
 
 def num_classes_of(name: str, converted: Mapping[str, Tensor]) -> int:

@@ -52,10 +52,10 @@ class _Port(OfficialFormat):
     """The port's format; its form with a shortcut is another network."""
 
     def convert(
-        self, build: Callable[..., nn.Module], official: Mapping[str, Tensor], num_classes: int | None
+        self, create: Callable[[int], nn.Module], official: Mapping[str, Tensor], num_classes: int | None
     ) -> dict[str, Tensor]:
         _refuse_shortcut(official)
-        return super().convert(build, official, num_classes)
+        return super().convert(create, official, num_classes)
 
     def restore(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         official = super().restore(state)

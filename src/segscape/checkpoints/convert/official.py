@@ -94,21 +94,21 @@ class OfficialFormat:
         return any(self.canonical(key) == self.classifier for key in official)
 
     def convert(
-        self, build: Callable[..., nn.Module], official: Mapping[str, Tensor], num_classes: int | None
+        self, create: Callable[[int], nn.Module], official: Mapping[str, Tensor], num_classes: int | None
     ) -> dict[str, Tensor]:
-        """Our state dict for the network that `build` makes, from one that `fits`; see `convert_checkpoint`."""
+        """Our state dict for the network that `create` makes for K classes, from one that `fits`; see `convert_checkpoint`."""
         official = self._without_aliases(official)
         found = official[self.classifier].shape[0]
         if num_classes not in (None, found):
             raise ValueError(f"The checkpoint is for {found} classes, not for {num_classes}.")
         with torch.device("meta"):
-            expected = build(num_classes=found).state_dict()
+            expected = create(found).state_dict()
         names = {ours: self.official_name(ours) for ours in expected}
         differing = self._differing(names, expected, official)
         if differing:
             official = {key: value for key, value in official.items() if not self.may_differ.fullmatch(key)}
         self._check(names, expected, official, allowed=differing)
-        fresh = build(num_classes=found).state_dict() if differing else {}
+        fresh = create(found).state_dict() if differing else {}
         converted = {}
         for ours, name in names.items():
             if name in official:

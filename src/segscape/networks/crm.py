@@ -1,0 +1,248 @@
+"""CRM: a coarse mask refined by an image's features and a decoder that is asked for single points.
+
+Paper: High Quality Segmentation for Ultra High-resolution Images (CVPR 2022, arXiv:2111.14482), section 3, figure 2.
+Origin: github.com/dvlab-research/Entity, folder High-Quality-Segmention. What differs: the extractor's last stage,
+which the authors compute and discard, does not exist; the decoder's first layer is applied to each feature once
+instead of to each of its copies at the points; coordinates are float64 until they are relative to a feature, so that
+no line of a large image picks its neighbours twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segscape.networks.layers import ConvNormAct, init_kaiming
+from segscape.registry import register_model
+
+_DROPOUT = 0.5
+# Added to every shifted coordinate: a point at a feature's centre is half-way between two neighbours, and takes the
+# later one.
+_TIE = 1e-6
+# Added to every area, so that their sum is not 0.
+_AREA_FLOOR = 1e-9
+_SHIFTS = (-1.0, 1.0)
+
+
+class Stages(NamedTuple):
+    """What the fusion reads of the extractor.
+
+    Attributes:
+        x1: (N, a, ceil(H / 2), ceil(W / 2)), from the stem.
+        x2: (N, b, ceil(H / 4), ceil(W / 4)), from the first stage.
+        x3: (N, c, ceil(H / 8), ceil(W / 8)), from the third.
+    """
+
+    x1: Tensor
+    x2: Tensor
+    x3: Tensor
+
+
+class Extractor(nn.Module):
+    """ResNet of an image and its mask, dilated to stride 8, up to its third stage.
+
+    Args:
+        depth: The number of layers of the ResNet whose first three stages these are.
+
+    Attributes:
+        channels: Of the three maps of `Stages`.
+    """
+
+    def __init__(self, depth: Literal[18, 50]) -> None:
+        import timm  # seconds to import, and not every network needs it
+
+        super().__init__()
+        built = timm.create_model(f"resnet{depth}", in_chans=4, num_classes=0, output_stride=8)
+        self.channels = (64, 64, 256) if depth == 18 else (64, 256, 1024)
+        self.conv1, self.bn1, self.act1, self.maxpool = built.conv1, built.bn1, built.act1, built.maxpool
+        self.layer1, self.layer2, self.layer3 = built.layer1, built.layer2, built.layer3
+        init_kaiming(self, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor, masks: Tensor) -> Stages:
+        """Normalised images (N, 3, H, W) and masks (N, 1, H, W) in [-1, 1] -> `Stages`."""
+        x1 = self.act1(self.bn1(self.conv1(torch.cat([images, masks], dim=1))))
+        x2 = self.layer1(self.maxpool(x1))
+        return Stages(x1, x2, self.layer3(self.layer2(x2)))
+
+
+class Branch(nn.Module):
+    """A 1x1 convolution with its normalisation, and another normalisation behind it, as published."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(in_channels, out_channels, 1)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H, W)."""
+        return self.dropout(self.norm(self.conv(x)).relu_())
+
+
+class Fusion(nn.Module):
+    """The three maps of the extractor at stride 2, joined by a convolution.
+
+    Args:
+        in_channels: Of `Stages`.
+        widths: Of the three branches; the result has as many channels as they have together.
+    """
+
+    def __init__(self, in_channels: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = sum(widths)
+        self.branches = nn.ModuleList(Branch(*pair) for pair in zip(in_channels, widths, strict=True))
+        self.join = ConvNormAct(self.channels, self.channels, 3)
+        self.dropout = nn.Dropout(_DROPOUT)
+        init_kaiming(self, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, stages: Stages) -> Tensor:
+        """`Stages` -> (N, C, ceil(H / 2), ceil(W / 2))."""
+        first, *others = (branch(x) for branch, x in zip(self.branches, stages, strict=True))
+        size = first.shape[-2:]
+        resized = [F.interpolate(x, size=size, mode="bilinear", align_corners=True) for x in others]
+        return self.dropout(self.join(torch.cat([first, *resized], dim=1)))
+
+
+class Axis(NamedTuple):
+    """Where the n lines of queried points along one axis of the image stand among m lines of features.
+
+    Attributes:
+        cells: (2, n) int64, the two lines of features nearest to each.
+        offsets: (2, n) float64, the distances to their centres in lines of features.
+        positions: (n,) float64, the coordinates, from -1 to 1.
+        step: The distance of two neighbouring lines of points, in lines of features.
+    """
+
+    cells: Tensor
+    offsets: Tensor
+    positions: Tensor
+    step: float
+
+    @classmethod
+    def of(cls, points: int, features: int, *, device: torch.device | None = None) -> Axis:
+        """The axis of a grid of `points` lines over `features` lines, both of which span the image."""
+        return cls.at((torch.arange(points, dtype=torch.float64, device=device) * 2 + 1) / points - 1, features, points)
+
+    @classmethod
+    def at(cls, positions: Tensor, features: int, points: int) -> Axis:
+        """As `of`, for any float64 positions (n,) of a grid of `points` lines."""
+        shifts = torch.tensor(_SHIFTS, dtype=torch.float64, device=positions.device)[:, None] / features
+        near = (positions + shifts + _TIE).clamp(_TIE - 1, 1 - _TIE)
+        cells = ((near + 1) * features / 2).floor().long().clamp(0, features - 1)
+        offsets = (positions - ((2 * cells + 1) / features - 1)) * features
+        return cls(cells, offsets, positions, 2 * features / points)
+
+    def lines(self, chosen: slice | Tensor) -> Axis:
+        """Some of the lines."""
+        return Axis(self.cells[:, chosen], self.offsets[:, chosen], self.positions[chosen], self.step)
+
+    def to(self, dtype: torch.dtype) -> Axis:
+        """The same with offsets and positions of another type."""
+        return self._replace(offsets=self.offsets.to(dtype), positions=self.positions.to(dtype))
+
+
+class ImplicitDecoder(nn.Module):
+    """The implicit function: logits at any point from the four features around it (the paper's equations 2 to 4).
+
+    Its input at a point is a feature, the point's offset from the feature's centre, its absolute position and the
+    size of what is queried. The four results are weighted by the areas opposite to them.
+
+    Args:
+        channels: Of the features.
+        width: Of the hidden layers.
+    """
+
+    def __init__(self, channels: int, width: int = 32) -> None:
+        super().__init__()
+        self.channels = channels
+        self.first = nn.Linear(channels + 6, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(3))
+        self.last = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Features (N, C, h, w) -> logits (N, 1, H, W) at the centres of a grid of `size` (H, W)."""
+        rows, cols = (
+            Axis.of(points, lines, device=features.device)
+            for points, lines in zip(size, features.shape[-2:], strict=True)
+        )
+        return self.decode(self.project(features), rows, cols)
+
+    def project(self, features: Tensor) -> Tensor:
+        """The features' part of the first layer, once for each: (N, C, h, w) -> (N, h, w, width)."""
+        return F.linear(features.movedim(1, -1), self.first.weight[:, : self.channels])
+
+    def decode(self, projected: Tensor, rows: Axis, cols: Axis) -> Tensor:
+        """Logits (N, 1, H, W) at the points of all `rows` (H) in all `cols` (W), from the result of `project`."""
+        rows, cols = rows.to(projected.dtype), cols.to(projected.dtype)
+        logits = total = torch.zeros((), dtype=projected.dtype, device=projected.device)
+        for row in (0, 1):
+            for col in (0, 1):
+                hidden = self._first(projected, rows, cols, (row, col))
+                for layer in self.hidden:
+                    hidden = layer(hidden).relu_()
+                # Each result counts by the area of the rectangle opposite to its feature.
+                area = torch.outer(rows.offsets[1 - row], cols.offsets[1 - col]).abs_() + _AREA_FLOOR
+                logits = logits + self.last(hidden).squeeze(-1) * area
+                total = total + area
+        return (logits / total).unsqueeze(1)
+
+    def _first(self, projected: Tensor, rows: Axis, cols: Axis, shift: tuple[int, int]) -> Tensor:
+        """The first layer at every point for one of the four features, (N, H, W, width): a row part and a column part.
+
+        Its inputs beside the feature are, in this order, the offsets by row and column, the positions by row and
+        column, and the steps by row and column.
+        """
+        by_place = self.first.weight[:, self.channels :].T
+        of_row = rows.offsets[shift[0], :, None] * by_place[0] + rows.positions[:, None] * by_place[2]
+        of_col = cols.offsets[shift[1], :, None] * by_place[1] + cols.positions[:, None] * by_place[3]
+        of_col = of_col + (self.first.bias + rows.step * by_place[4] + cols.step * by_place[5])
+        lines = projected.index_select(1, rows.cells[shift[0]]) + of_row[:, None]
+        return (lines.index_select(2, cols.cells[shift[1]]) + of_col).relu_()
+
+
+class CRM(nn.Module):
+    """Refines masks of one object each; see the module.
+
+    Args:
+        depth: Of the extractor's ResNet.
+        widths: Of the fusion's branches.
+    """
+
+    def __init__(self, *, depth: Literal[18, 50], widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.extractor = Extractor(depth)
+        self.fusion = Fusion(self.extractor.channels, widths)
+        self.decoder = ImplicitDecoder(self.fusion.channels)
+
+    def features(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W), masks (N, 1, H, W) in [-1, 1] -> (N, C, ceil(H / 2), ceil(W / 2))."""
+        return self.fusion(self.extractor(images, masks))
+
+    def forward(self, images: Tensor, masks: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """Refine masks.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            masks: (N, 1, H, W), -1 outside the object and 1 inside it, or anything between.
+            size: (h, w) of the grid whose centres are queried.
+
+        Returns:
+            Logits (N, 1, h, w); their sigmoid is the probability of the object.
+        """
+        return self.decoder(self.features(images, masks), size)
+
+
+@register_model(task="refinement")
+def crm_resnet50() -> CRM:
+    """CRM as published."""
+    return CRM(depth=50, widths=(64, 64, 128))
+
+
+@register_model(task="refinement")
+def crm_resnet18() -> CRM:
+    """CRM of the same design on ResNet-18, with half as many channels in the fusion; ours."""
+    return CRM(depth=18, widths=(32, 32, 64))
