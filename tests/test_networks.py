@@ -12,6 +12,7 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.cli.models import network_cost
 from segscape.inference.padding import fitting_size, pad_to_fit
 from segscape.networks import SegmentationNetwork
+from segscape.networks.crm import Axis
 from segscape.normalisation import Normalisation
 from segscape.runtime.deploy import deploy
 from tests.references.bisestdc import NETWORKS, golden
@@ -128,3 +129,45 @@ def test_cost_equals_the_official_count(variant: str) -> None:
 def test_classifier_parameters(variant: str, name: str) -> None:
     network = segscape.create_model(name, 1000)
     assert sum(p.numel() for p in network.parameters()) == golden()["variants"][variant]["parameters_used"]
+
+
+@pytest.fixture(scope="module", params=segscape.list_models(task="refinement"))
+def refiner(request) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return segscape.create_model(request.param)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_refiner_takes_any_size_and_is_asked_for_any(refiner: torch.nn.Module, size: tuple[int, int]) -> None:
+    images, masks = torch.randn(2, 3, *size), torch.rand(2, 1, *size) * 2 - 1
+    with torch.no_grad():
+        logits = refiner(images, masks, size=(37, 50))
+        features = refiner.features(images, masks)
+    assert logits.shape == (2, 1, 37, 50)
+    assert logits.isfinite().all()
+    assert features.shape == (2, refiner.fusion.channels, -(-size[0] // 2), -(-size[1] // 2))
+
+
+def test_training_reaches_every_parameter_of_a_refiner(refiner: torch.nn.Module) -> None:
+    trained = copy.deepcopy(refiner).train()
+    trained(torch.randn(2, 3, 61, 83), torch.randn(2, 1, 61, 83), size=(61, 83)).square().mean().backward()
+    assert [name for name, parameter in trained.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_refiner_knows_one_object() -> None:
+    assert segscape.list_models(task="refinement") == ["crm_resnet18", "crm_resnet50"]
+    assert "crm_resnet50" not in segscape.list_models()
+    with pytest.raises(ValueError, match="refines the mask of one object; it has no 3 classes"):
+        segscape.create_model("crm_resnet50", 3)
+
+
+@pytest.mark.parametrize("points", [1, 96, 2175, 4064, 6061])
+@pytest.mark.parametrize("features", [1, 3, 48, 2032, 3031])
+def test_a_point_lies_between_its_two_features(points: int, features: int) -> None:
+    axis = Axis.of(points, features)
+    lower, upper = axis.cells
+    # A point before the first centre or behind the last has the same feature twice.
+    assert ((upper - lower == 1) | (lower == upper) & ((lower == 0) | (lower == features - 1))).all()
+    place = (axis.positions + 1) * features / 2 - 0.5
+    torch.testing.assert_close(axis.offsets, 2 * (place - axis.cells), rtol=0, atol=1e-8)
+    assert axis.step == pytest.approx(2 * features / points)

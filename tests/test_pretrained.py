@@ -109,3 +109,17 @@ def test_transfer_says_what_became_of_each_entry() -> None:
 def test_transfer_of_strange_weights() -> None:
     with pytest.raises(ValueError, match="None of the weights' entries fits"):
         transfer(_fresh("stdc1_seg"), {"a": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(("name", "depth"), [("crm_resnet18", 18), ("crm_resnet50", 50)])
+def test_the_channel_of_the_mask_starts_at_zero(name: str, depth: int, tmp_path: Path) -> None:
+    source = timm.create_model(f"resnet{depth}")
+    torch.save(source.state_dict(), tmp_path / "timm.pth")
+    net = segscape.create_model(name)
+    load_pretrained(net, name, "extractor", str(tmp_path / "timm.pth"))
+    first = net.extractor.conv1.weight
+    assert torch.equal(first[:, :3], source.conv1.weight)
+    assert not first[:, 3].any()
+    assert torch.equal(net.extractor.layer3[0].conv2.weight, source.layer3[0].conv2.weight)
+    with pytest.raises(ValueError, match=f"{name} has no part 'backbone' with ImageNet weights; it has extractor"):
+        load_pretrained(net, name, "backbone", str(tmp_path / "timm.pth"))

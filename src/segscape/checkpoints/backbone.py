@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from segscape.checkpoints.convert import official_formats
+from segscape.checkpoints.convert import FORMATS
 from segscape.checkpoints.convert.official import unwrap
 from segscape.checkpoints.read import read_state_dict
-from segscape.networks import SegmentationNetwork
 
 TIMM = "timm"
 """The source that stands for a download through timm."""
@@ -22,20 +21,26 @@ _TIMM_WEIGHTS = {
     "isnet_resnet50_lip": "resnet50c.gluon_in1k",
     "isnet_resnet101_lip": "resnet101c.gluon_in1k",
     "dabnet_efficientnet_b1": "efficientnet_b1.ft_in1k",
+    "crm_resnet50": "resnet50.tv_in1k",
+    "crm_resnet18": "resnet18.tv_in1k",
 }
 """The networks for whose backbone timm has weights. It has none for ResNet-18 with the deep stem, nor for STDC."""
+
+# Networks that no authors published, with the parts of them that hold a backbone's entries by their own names.
+_OWN_PARTS = {"crm_resnet18": ("extractor",)}
 
 # timm's names of the deep stem; ours are those of OpenMMLab's files.
 _TIMM_STEM = {"conv1.": "stem.", "bn1.": "stem.7."}
 
 
-def load_pretrained(network: SegmentationNetwork, name: str, part: str, source: str) -> None:
+def load_pretrained(network: nn.Module, name: str, part: str, source: str) -> None:
     """Load ImageNet weights into one part of a network.
 
     Args:
         network: Changed in place.
         name: Its registered name.
-        part: The submodule, `"backbone"`, or `"shallow"` for ISDNet's shallow branch.
+        part: The submodule: `"backbone"`, `"shallow"` for ISDNet's shallow branch, or `"extractor"` of CRM, whose
+            channel for the mask starts at zero.
         source: A local checkpoint, or `"timm"` to download what the authors' recipe starts from, where timm has it.
 
     Raises:
@@ -43,9 +48,7 @@ def load_pretrained(network: SegmentationNetwork, name: str, part: str, source: 
         ValueError: The network has no such part, timm has no weights for it or cannot be reached, or the checkpoint is
             of another backbone; the message says which entries.
     """
-    known = official_formats(name)[0]
-    if part not in known.pretrained:
-        raise ValueError(f"{name} has no part {part!r} with ImageNet weights; it has {', '.join(known.pretrained)}.")
+    names_of = _names_in_checkpoint(name, part)
     if source != TIMM and not Path(source).is_file():
         raise FileNotFoundError(
             f"There is no checkpoint {source} for the {part} of {name}; docs/recipes.md says where it comes from, and "
@@ -59,8 +62,7 @@ def load_pretrained(network: SegmentationNetwork, name: str, part: str, source: 
     state, missing = {}, []
     taken: set[str] = set()
     for key, value in expected.items():
-        official = known.official_name(f"{part}.{key}")
-        names = [given.removeprefix(known.pretrained[part]) for given in (official, *known.aliases(official))]
+        names = names_of(key)
         match = next((given for given in names if given in found), None)
         taken.update(names)
         if match is not None:
@@ -69,7 +71,7 @@ def load_pretrained(network: SegmentationNetwork, name: str, part: str, source: 
             missing.append(names[0])
     # Classifiers are left aside; further layers of the same kind are of a deeper backbone. The shallow branch is meant
     # to be a part of one.
-    kinds = {given.split(".")[0] for given in taken} if part == "backbone" else set()
+    kinds = {given.split(".")[0] for given in taken} if part != "shallow" else set()
     strange = sorted(key for key in found.keys() - taken if key.split(".")[0] in kinds)
     reshaped = sorted(key for key in state if state[key].shape != expected[key].shape)
     if missing or strange or reshaped:
@@ -79,6 +81,26 @@ def load_pretrained(network: SegmentationNetwork, name: str, part: str, source: 
         )
     with torch.no_grad():
         module.load_state_dict(state, strict=False)
+
+
+def _names_in_checkpoint(name: str, part: str) -> Callable[[str], list[str]]:
+    """The names that an ImageNet checkpoint may have for an entry of a part, from the entry's name in it.
+
+    Raises:
+        ValueError: The network has no such part.
+    """
+    if part in _OWN_PARTS.get(name, ()):
+        return lambda key: [key]
+    known = FORMATS[name][0] if name in FORMATS else None
+    if known is None or part not in known.pretrained:
+        parts = ", ".join(_OWN_PARTS.get(name, known.pretrained if known else ())) or "none"
+        raise ValueError(f"{name} has no part {part!r} with ImageNet weights; it has {parts}.")
+
+    def names(key: str) -> list[str]:
+        official = known.official_name(f"{part}.{key}")
+        return [given.removeprefix(known.pretrained[part]) for given in (official, *known.aliases(official))]
+
+    return names
 
 
 def _from_timm(name: str) -> Mapping[str, Tensor]:
@@ -103,7 +125,13 @@ def _without_timm_stem(name: str) -> str:
 
 
 def _widened(value: Tensor, like: Tensor) -> Tensor:
-    """A kernel of three channels twice over where six are wanted: the start of ISDNet's shallow branch."""
-    if value.ndim == like.ndim == 4 and value.shape[1] == 3 and like.shape[1] == 6:
-        return torch.cat([value, value], dim=1)
+    """A kernel of three channels for more: six in ISDNet's shallow branch, a fourth for CRM's mask.
+
+    The six are the three twice over, the fourth is zero, as the authors start.
+    """
+    if value.ndim == like.ndim == 4 and value.shape[1] == 3:
+        if like.shape[1] == 6:
+            return torch.cat([value, value], dim=1)
+        if like.shape[1] == 4:
+            return torch.cat([value, torch.zeros_like(value[:, :1])], dim=1)
     return value

@@ -10,7 +10,7 @@ no line of a large image picks its neighbours twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class Extractor(nn.Module):
         import timm  # seconds to import, and not every network needs it
 
         super().__init__()
-        built = timm.create_model(f"resnet{depth}", in_chans=4, num_classes=0, output_stride=8)
+        built: Any = timm.create_model(f"resnet{depth}", in_chans=4, num_classes=0, output_stride=8)
         self.channels = (64, 64, 256) if depth == 18 else (64, 256, 1024)
         self.conv1, self.bn1, self.act1, self.maxpool = built.conv1, built.bn1, built.act1, built.maxpool
         self.layer1, self.layer2, self.layer3 = built.layer1, built.layer2, built.layer3
@@ -133,7 +133,8 @@ class Axis(NamedTuple):
         shifts = torch.tensor(_SHIFTS, dtype=torch.float64, device=positions.device)[:, None] / features
         near = (positions + shifts + _TIE).clamp(_TIE - 1, 1 - _TIE)
         cells = ((near + 1) * features / 2).floor().long().clamp(0, features - 1)
-        offsets = (positions - ((2 * cells + 1) / features - 1)) * features
+        centres = (2 * cells.double() + 1) / features - 1
+        offsets = (positions - centres) * features
         return cls(cells, offsets, positions, 2 * features / points)
 
     def lines(self, chosen: slice | Tensor) -> Axis:

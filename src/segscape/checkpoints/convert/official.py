@@ -96,7 +96,7 @@ class OfficialFormat:
     def convert(
         self, create: Callable[[int], nn.Module], official: Mapping[str, Tensor], num_classes: int | None
     ) -> dict[str, Tensor]:
-        """Our state dict for the network that `create` makes for K classes, from one that `fits`; see `convert_checkpoint`."""
+        """Our state dict for the network that `create` makes, from one that `fits`; see `convert_checkpoint`."""
         official = self._without_aliases(official)
         found = official[self.classifier].shape[0]
         if num_classes not in (None, found):
