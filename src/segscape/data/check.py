@@ -91,7 +91,7 @@ def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, t
     if not masks and split in dataset.unlabelled_splits:
         report = SplitReport(split, len(images), labelled=False)
         nothing = np.zeros_like(report.pixels)
-        readings = _read_all(images.values(), lambda path: Finding(read_image(path).shape[:2], nothing))
+        readings = read_all(images.values(), lambda path: Finding(read_image(path).shape[:2], nothing))
     else:
         pairs, problems = match_files(images, masks)
         report = SplitReport(split, len(pairs), problems=problems)
@@ -100,7 +100,7 @@ def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, t
             mask = dataset.read_pair(pair, spec)["mask"].numpy()
             return Finding(mask.shape, _count(mask))
 
-        readings = _read_all(pairs, read)
+        readings = read_all(pairs, read)
     for reading in track(readings, report.samples):
         if isinstance(reading, str):
             report.problems.append(reading)
@@ -119,12 +119,13 @@ def _count(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 _Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 
-def _read_all(items: Iterable[_Item], read: Callable[[_Item], Finding]) -> Iterator[Finding | str]:
+def read_all(items: Iterable[_Item], read: Callable[[_Item], _Found]) -> Iterator[_Found | str]:
     """What each item holds, in order, or the sentence that says why it cannot be read; a few are read ahead."""
 
-    def attempt(item: _Item) -> Finding | str:
+    def attempt(item: _Item) -> _Found | str:
         try:
             return read(item)
         except (ValueError, OSError) as error:

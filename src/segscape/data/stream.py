@@ -7,15 +7,14 @@ exactly what an uninterrupted one would have seen, with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
-from segscape.data.datasets.base import Sample
 
-
-class SampleStream(Dataset[Sample]):
+class SampleStream(Dataset[Any]):
     """Augmented samples by position: each run of `len(dataset)` positions is one shuffled epoch.
 
     Args:
@@ -24,13 +23,13 @@ class SampleStream(Dataset[Sample]):
         seed: Fixes the shuffling and the augmentation.
     """
 
-    def __init__(self, dataset: Dataset[Sample], transform: v2.Transform, *, seed: int) -> None:
+    def __init__(self, dataset: Dataset[Any], transform: v2.Transform, *, seed: int) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
         self.epoch_length = len(dataset)  # type: ignore[arg-type]
 
-    def __getitem__(self, position: int) -> Sample:
+    def __getitem__(self, position: int) -> Any:
         epoch, rank = divmod(position, self.epoch_length)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(self.epoch_length, generator=generator)

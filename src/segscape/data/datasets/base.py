@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypedDict
+from typing import ClassVar, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from torchvision import tv_tensors
 from segscape.data.masks import read_mask
 from segscape.labels import LabelSpec
 from segscape.rasters.image import read_image, write_labels
+
+Item = TypeVar("Item")
 
 
 class Sample(TypedDict):
@@ -217,16 +219,16 @@ class SplitImages(Dataset[ImageSample]):
         return ImageSample(image=_as_image(read_image(path)), name=name)
 
 
-class InMemory(Dataset[Sample]):
+class InMemory(Dataset[Item]):
     """A data set decoded once and kept as uint8, for sets that fit: 4 bytes a pixel."""
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.samples = [dataset[index] for index in range(len(dataset))]
+    def __init__(self, dataset: Dataset[Item]) -> None:
+        self.samples = [dataset[index] for index in range(len(dataset))]  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Item:
         return self.samples[index]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segscape.data.prepare.manifest import Manifest
+from segscape.data.prepare.pairs import PAIR_PREPARATIONS
 from segscape.data.prepare.run import PrepareReport, Track, carry_out
 from segscape.data.prepare.sources import PREPARATIONS
 
@@ -14,11 +15,12 @@ def prepare(name: str, source: Path, root: Path, *, workers: int, track: Track) 
 
     Images become hard links to the source's files, or copies where the two folders lie on different disks; labels are
     converted. `manifest.json` in the root records the counts and the sha256 of every file. A file that is as recorded
-    is left as it is, so a run that was stopped goes on and a second run finds nothing to do.
+    is left as it is, so a run that was stopped goes on and a second run finds nothing to do. Sources of pairs may share
+    a root; theirs is `manifest.<name>.json`.
 
     Args:
-        name: One of `PREPARATIONS`.
-        source: The unpacked download.
+        name: One of `PREPARATIONS` or `PAIR_PREPARATIONS`.
+        source: The unpacked download; of pairs also the zip file, or the folder of several.
         root: The folder to write; for some data sets it may be `source`.
         workers: The number of processes.
         track: For a progress bar.
@@ -31,13 +33,13 @@ def prepare(name: str, source: Path, root: Path, *, workers: int, track: Track) 
         ValueError: The root holds another data set.
         OSError: The disk is full, or a folder may not be written to.
     """
-    make_plan, expected = PREPARATIONS[name]
-    if not source.is_dir():
+    make_plan, expected = (PREPARATIONS | PAIR_PREPARATIONS)[name]
+    if not source.exists():
         raise FileNotFoundError(f"There is no folder {source}.")
     plan = make_plan(source)
     if not plan.tasks and not plan.problems:
         raise FileNotFoundError(f"{source} is no download of {name}; expected in it: {expected}.")
-    return carry_out(plan, Manifest(root, name), workers=workers, track=track)
+    return carry_out(plan, Manifest(root, name, shared=name in PAIR_PREPARATIONS), workers=workers, track=track)
 
 
-__all__ = ["PREPARATIONS", "PrepareReport", "prepare"]
+__all__ = ["PAIR_PREPARATIONS", "PREPARATIONS", "PrepareReport", "prepare"]

@@ -10,8 +10,6 @@ from typing import TextIO
 
 from segscape.files import atomic_path
 
-MANIFEST = "manifest.json"
-
 
 class Manifest:
     """The sha256 of every prepared file, by its path relative to the root.
@@ -22,19 +20,22 @@ class Manifest:
     Args:
         root: The data set's folder.
         dataset: Its name.
+        shared: The folder is for several data sets; the files are then `manifest.<name>.json` and so on.
 
     Attributes:
+        path: `manifest.json`.
         recorded: What earlier runs wrote.
 
     Raises:
         ValueError: The folder holds another data set, or its manifest is damaged.
     """
 
-    def __init__(self, root: Path, dataset: str) -> None:
-        self.path = root / MANIFEST
+    def __init__(self, root: Path, dataset: str, *, shared: bool = False) -> None:
+        stem = f"manifest.{dataset}" if shared else "manifest"
+        self.path = root / f"{stem}.json"
         self.dataset = dataset
         self.recorded: dict[str, str] = {}
-        self._journal_path = root / "manifest.partial.jsonl"
+        self._journal_path = root / f"{stem}.partial.jsonl"
         self._journal: TextIO | None = None
         if self.path.is_file():
             self.recorded.update(self._read())

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
-from segscape.data.prepare.manifest import MANIFEST, Manifest, sha256_of
+from segscape.data.prepare.manifest import Manifest, sha256_of
 from segscape.data.prepare.plan import Plan, Task, link
 
 
@@ -71,7 +71,7 @@ def carry_out(plan: Plan, manifest: Manifest, *, workers: int, track: Track) -> 
     report = PrepareReport(remarks=plan.remarks, problems=list(plan.problems))
     digests: dict[str, str] = {}
     recorded = [manifest.recorded.get(task.target, "") for task in plan.tasks]
-    outcomes = _outcomes(plan.tasks, recorded, manifest.path.parent, workers)
+    outcomes = _outcomes(plan.tasks, recorded, manifest.path, workers)
     try:
         for task, outcome in zip(plan.tasks, track(outcomes, len(plan.tasks)), strict=True):
             if outcome.problem:
@@ -90,8 +90,8 @@ def carry_out(plan: Plan, manifest: Manifest, *, workers: int, track: Track) -> 
     return report
 
 
-def _outcomes(tasks: list[Task], recorded: list[str], root: Path, workers: int) -> Generator[Outcome, None, None]:
-    do = partial(_do, root)
+def _outcomes(tasks: list[Task], recorded: list[str], manifest: Path, workers: int) -> Generator[Outcome, None, None]:
+    do = partial(_do, manifest)
     if workers == 1:
         yield from map(do, tasks, recorded)
         return
@@ -121,9 +121,9 @@ def _start_worker() -> None:
     Thread(target=end_with_parent, daemon=True).start()
 
 
-def _do(root: Path, task: Task, recorded: str) -> Outcome:
+def _do(manifest: Path, task: Task, recorded: str) -> Outcome:
     """Write a task's file, unless it is there and as recorded (an empty record is none)."""
-    target = root / task.target
+    target = manifest.parent / task.target
     try:
         if recorded and target.is_file() and sha256_of(target) == recorded:
             return Outcome(recorded, written=False)
@@ -131,7 +131,7 @@ def _do(root: Path, task: Task, recorded: str) -> Outcome:
             return Outcome(
                 "",
                 written=False,
-                problem=f"{task.source} is not the file any more that {root / MANIFEST} records; put that one back, or "
+                problem=f"{task.source} is not the file any more that {manifest} records; put that one back, or "
                 "delete the manifest to prepare everything again",
             )
         task.write(task.source, target)

@@ -1,0 +1,17 @@
+"""Data for mask refinement: pairs of image and exact mask, coarse masks made of them, and triples for evaluation."""
+
+from segscape.data.refinement.pairs import RefinementPairs
+from segscape.data.refinement.perturbation import perturb
+from segscape.data.refinement.samples import PairSample, TripleSample
+from segscape.data.refinement.transforms import PerturbedPairs, RefinementAugmentation
+from segscape.data.refinement.triples import RefinementTriples
+
+__all__ = [
+    "PairSample",
+    "PerturbedPairs",
+    "RefinementAugmentation",
+    "RefinementPairs",
+    "RefinementTriples",
+    "TripleSample",
+    "perturb",
+]

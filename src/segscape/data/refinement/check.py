@@ -1,0 +1,103 @@
+"""What is in a folder of pairs, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from segscape.data.check import read_all
+from segscape.data.refinement.pairs import SOURCES, SPLITS, PairFiles
+from segscape.data.refinement.samples import read_with_masks
+
+_THRESHOLD = 127
+
+
+class PairFinding(NamedTuple):
+    """What one mask holds.
+
+    Attributes:
+        path: Its file.
+        size: Height and width.
+        foreground: Pixels above 127.
+        fringe: Pixels that are neither 0 nor 255.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    foreground: int
+    fringe: int
+
+
+Track = Callable[[Iterable[PairFinding | str], int], Iterable[PairFinding | str]]
+"""Called with what masks hold, or why a pair cannot be read, and their number; yields the former again."""
+
+
+@dataclass
+class PairReport:
+    """What a split of a source holds.
+
+    Attributes:
+        source: One of `SOURCES`.
+        split: The split's name.
+        pairs: The number of images with a mask.
+        sizes: The number of pairs of each size (height, width).
+        foreground: Pixels above 127, which train as foreground.
+        fringe: Pixels that are neither 0 nor 255.
+        fringed: Masks with such pixels.
+        problems: A sentence for each thing that is wrong, naming its file.
+    """
+
+    source: str
+    split: str
+    pairs: int
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    foreground: int = 0
+    fringe: int = 0
+    fringed: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def pixels(self) -> int:
+        """The number of pixels of all pairs that can be read."""
+        return sum(height * width * count for (height, width), count in self.sizes.items())
+
+
+def holds_pairs(root: Path) -> bool:
+    """Whether a folder has the layout of a source of pairs, with one complete pair at least."""
+    return any(find(root, split).pairs for find in SOURCES.values() for split in SPLITS)
+
+
+def check_pairs(root: Path, source: str, split: str, *, track: Track) -> PairReport | None:
+    """Read every file of a split of a source; nothing where a folder does not hold it.
+
+    Args:
+        root: The folder.
+        source: One of `SOURCES`.
+        split: One of `SPLITS`.
+        track: For a progress bar.
+    """
+    found = SOURCES[source](root, split)
+    if not any(found):
+        return None
+    report = PairReport(source, split, len(found.pairs), problems=[*found.problems, *found.left_out])
+    for reading in track(read_all(found.pairs, _measure), len(found.pairs)):
+        if isinstance(reading, str):
+            report.problems.append(reading)
+            continue
+        report.sizes[reading.size] += 1
+        report.foreground += reading.foreground
+        report.fringe += reading.fringe
+        report.fringed += reading.fringe > 0
+        if not reading.foreground:
+            report.problems.append(f"{reading.path} is empty: no pixel is above {_THRESHOLD}.")
+    return report
+
+
+def _measure(pair: PairFiles) -> PairFinding:
+    _, [mask] = read_with_masks(pair.image, pair.truth)
+    grey = mask[0].numpy()
+    foreground, fringe = int((grey > _THRESHOLD).sum()), int(((grey > 0) & (grey < 255)).sum())
+    return PairFinding(pair.truth, grey.shape, foreground, fringe)

@@ -1,0 +1,173 @@
+"""From pairs of image and exact mask to samples that also have a coarse mask, for training and for validation."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from segscape.data.refinement.perturbation import perturb
+from segscape.data.refinement.samples import PairSample, TripleSample
+from segscape.data.transforms.base import uniform
+
+# Of the authors' code.
+_IOU_TARGETS = 0.8, 1.0
+_JITTER = {"brightness": 0.2, "contrast": 0.05, "saturation": 0.05}
+_GREY_PROBABILITY = 0.1
+
+
+def coarse_mask(truth: Tensor, generator: np.random.Generator) -> tv_tensors.Mask:
+    """A coarse mask of an exact one, with a target drawn from [0.8, 1); see `perturb`.
+
+    Args:
+        truth: (1, H, W) uint8, grey; every level above 0 counts as foreground here, as in the authors' code.
+        generator: Every draw is its.
+
+    Returns:
+        (1, H, W) uint8, 0 and 255.
+    """
+    binary = (truth[0].numpy() > 0).astype(np.uint8) * np.uint8(255)
+    coarse = perturb(binary, generator=generator, iou_target=generator.uniform(*_IOU_TARGETS))
+    return tv_tensors.Mask(torch.from_numpy(coarse)[None])
+
+
+class AddCoarseMask(nn.Module):
+    """Turn a pair into a triple by a random coarse mask, seeded by one draw from torch's global generator."""
+
+    def forward(self, sample: PairSample) -> TripleSample:
+        """Make the mask from the sample's exact one."""
+        generator = np.random.default_rng(int(torch.randint(2**62, ())))
+        mask = coarse_mask(sample["truth"].as_subclass(Tensor), generator)
+        return TripleSample(image=sample["image"], mask=mask, truth=sample["truth"], name=sample["name"])
+
+
+class RandomScale(v2.Transform):
+    """Resize by a random factor, bilinearly with antialiasing, image and mask alike."""
+
+    def __init__(self, scales: tuple[float, float]) -> None:
+        super().__init__()
+        self.scales = scales
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the factor and work out the size."""
+        factor = uniform(*self.scales)
+        return {"size": [max(round(side * factor), 1) for side in v2.query_size(flat_inputs)]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize an image or a mask; the grey levels of a mask's edge are kept."""
+        return _resized(inpt, params["size"], antialias=True)
+
+
+class ZoomedCrop(nn.Module):
+    """A random crop whose sides are those wanted, divided by a random factor; zeros surround what is too short.
+
+    Args:
+        size: (height, width) that the crop is to be shrunk to.
+        zooms: The range of the factor, whose logarithm is drawn evenly.
+    """
+
+    def __init__(self, size: tuple[int, int], zooms: tuple[float, float]) -> None:
+        super().__init__()
+        self.size = size
+        self.zooms = zooms
+
+    def forward(self, sample: PairSample) -> PairSample:
+        """Crop image and mask alike."""
+        zoom = math.exp(uniform(math.log(self.zooms[0]), math.log(self.zooms[1])))
+        # Pads each end by what the side lacks, so that the object may lie anywhere in the crop.
+        return v2.RandomCrop([round(side / zoom) for side in self.size], pad_if_needed=True)(sample)
+
+
+class ShrinkAsStage(v2.Transform):
+    """Resize to one size as a stage of the refinement reads image and mask: bilinearly, without antialiasing."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize an image or a mask; a mask's edges become grey."""
+        return _resized(inpt, list(self.size), antialias=False)
+
+
+def _resized(inpt: Any, size: list[int], *, antialias: bool) -> Any:
+    if not isinstance(inpt, tv_tensors.TVTensor):
+        return inpt
+    return tv_tensors.wrap(F.resize_image(inpt.as_subclass(Tensor), size, antialias=antialias), like=inpt)
+
+
+@dataclass(frozen=True)
+class RefinementAugmentation:
+    """The augmentation of CascadePSP and CRM, from pairs to triples of one size.
+
+    Zeros on both ends of what is too short, a random crop, a horizontal flip, the coarse mask, colour jitter and now
+    and then a grey image, in this order. Every draw comes from torch's global generator, so that a seed set beforehand
+    fixes the result.
+
+    Attributes:
+        crop: (height, width) of the crops, in pixels after scaling.
+        scales: The range of a factor by which pairs are resized first. The published recipe has none; small data sets
+            gain by it.
+        zooms: The range of a factor, at most 1, by which triples are shrunk to the crop after their coarse masks are
+            made, as the coarser stages of a refinement see them. The published recipe has none: its images are
+            as small as those stages of the images that it is meant for.
+
+    Raises:
+        ValueError: A range that is empty, not positive, or of zooms beyond 1.
+    """
+
+    crop: tuple[int, int] = (224, 224)
+    scales: tuple[float, float] = (1.0, 1.0)
+    zooms: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise ValueError(f"scales must be a positive range (low, high), not {tuple(self.scales)}.")
+        if not 0 < self.zooms[0] <= self.zooms[1] <= 1:
+            raise ValueError(f"zooms must be a range (low, high) within (0, 1], not {tuple(self.zooms)}.")
+
+    def build(self) -> v2.Transform:
+        """The transform from a `PairSample` to the `TripleSample` of its augmented crop."""
+        unchanged = (1.0, 1.0)
+        return v2.Compose(
+            [
+                *([] if tuple(self.scales) == unchanged else [RandomScale(self.scales)]),
+                ZoomedCrop(self.crop, self.zooms),
+                v2.RandomHorizontalFlip(0.5),
+                AddCoarseMask(),
+                *([] if tuple(self.zooms) == unchanged else [ShrinkAsStage(self.crop)]),
+                v2.ColorJitter(**_JITTER),
+                v2.RandomGrayscale(_GREY_PROBABILITY),
+            ]
+        )
+
+
+class PerturbedPairs(Dataset[TripleSample]):
+    """Whole images with coarse masks that are always the same, for validation.
+
+    Args:
+        pairs: The pairs.
+        seed: With each image's name, fixes its coarse mask.
+    """
+
+    def __init__(self, pairs: Dataset[PairSample], *, seed: int = 0) -> None:
+        self.pairs = pairs
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> TripleSample:
+        sample = self.pairs[index]
+        generator = np.random.default_rng([self.seed, zlib.crc32(sample["name"].encode())])
+        mask = coarse_mask(sample["truth"].as_subclass(Tensor), generator)
+        return TripleSample(image=sample["image"], mask=mask, truth=sample["truth"], name=sample["name"])
