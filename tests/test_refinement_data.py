@@ -243,7 +243,8 @@ def test_zoomed_samples_are_shrunk_with_their_coarse_masks() -> None:
     shares = [float((truth > 127).float().mean()) for truth in (sample["truth"], whole["truth"])]
     assert shares[0] == pytest.approx(shares[1], abs=0.01)
     # As a stage reads it, without antialiasing; it may be mirrored.
-    assert any(sample["truth"][0].equal(_shrunk(truth)) for truth in (whole["truth"], whole["truth"].flip(-1)))
+    shrunk = [_shrunk(truth).int() for truth in (whole["truth"], whole["truth"].flip(-1))]
+    assert min(int((sample["truth"][0] - truth).abs().max()) for truth in shrunk) <= 1
     # What perturbation changes by a few pixels is a fraction of one here: coarse masks are grey at their edges.
     assert len(sample["mask"].unique()) > 2
 
