@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config, shipped_configs
+from segscape.data.refinement import RefinementAugmentation
 from segscape.data.transforms import MmsegAugmentation, StdcAugmentation
 from segscape.inference.protocols import EvaluationProtocol
 from segscape.losses import (
@@ -24,16 +25,28 @@ from segscape.losses import (
     ReconstructionLoss,
     StructureLoss,
 )
+from segscape.registry import model_entry
 from segscape.training.datamodule import SegmentationDataModule
 from segscape.training.optimisers import OptimiserSettings
+from segscape.training.refinement import PROTOCOL, RefinementTask
+from segscape.training.refinement_data import RefinementDataModule
 from segscape.training.segmentation import SegmentationTask
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 BEGIN = "<!-- From here on written by scripts/recipes_table.py. -->"
 END = "<!-- Up to here written by scripts/recipes_table.py. -->"
 
-SYSTEMS = {"stdc": "STDC-Seg", "bisestdc": "BiSeSTDC", "isdnet": "ISDNet", "isnet": "ISNet", "dabnet": "DABNet"}
+SYSTEMS = {
+    "stdc": "STDC-Seg",
+    "bisestdc": "BiSeSTDC",
+    "isdnet": "ISDNet",
+    "isnet": "ISNet",
+    "dabnet": "DABNet",
+    "crm": "CRM",
+}
 OURS = "Our own"
+TEST_ALONE = {"crm_resnet50/big"}
+"""Configs that train nothing of their own."""
 
 LOSS_NAMES = {
     OhemCrossEntropy: "hard-example cross entropy",
@@ -50,8 +63,8 @@ class Recipe:
     Attributes:
         name: Such as `bisestdc/cityscapes_50`.
         trainer: The settings of Lightning's trainer.
-        model: The arguments of `SegmentationTask`, its losses, optimiser and protocols as objects.
-        data: The arguments of `SegmentationDataModule`, its augmentation as an object.
+        model: The arguments of `SegmentationTask` or `RefinementTask`, all that is not plain as objects.
+        data: The arguments of the data module that goes with it, its augmentation as an object.
         published: `score` and `source`, and the `processes` that the authors trained on; empty for our own recipes.
     """
 
@@ -74,23 +87,38 @@ class Recipe:
         return self.published.get("processes", 1)
 
     @property
+    def refines(self) -> bool:
+        """Whether it trains a network that refines masks."""
+        return "loss_weights" in self.model
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name, or for masks the folder's."""
+        return Path(self.data.root).name if self.refines else self.data.dataset
+
+    @property
     def protocols(self) -> list[EvaluationProtocol]:
-        """How it is evaluated; the published score is the first one's."""
+        """How a segmentation network is evaluated; the published score is the first one's."""
         return self.model.protocols or [EvaluationProtocol()]
 
 
 def resolve(name: str, config: dict[str, Any]) -> Recipe:
     """The recipe of a merged config, its parts made by the parser that also `segscape fit` uses."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(SegmentationTask, "model", skip={"label_spec"}, instantiate=False)
-    parser.add_class_arguments(SegmentationDataModule, "data", instantiate=False)
+    if model_entry(config["model"]["name"]).task == "refinement":
+        parser.add_class_arguments(RefinementTask, "model", instantiate=False)
+        parser.add_class_arguments(RefinementDataModule, "data", instantiate=False)
+    else:
+        parser.add_class_arguments(SegmentationTask, "model", skip={"label_spec"}, instantiate=False)
+        parser.add_class_arguments(SegmentationDataModule, "data", instantiate=False)
     parts = parser.instantiate(parser.parse_object({key: config[key] for key in ("model", "data")}))
     return Recipe(name, config["trainer"], parts.model, parts.data, config.get(PUBLISHED_KEY, {}))
 
 
 def recipes() -> list[Recipe]:
     """Every shipped recipe for a data set, which `finetune` is not."""
-    return [resolve(name, load_config(find_config(name))) for name in shipped_configs() if "/" in name]
+    names = [name for name in shipped_configs() if "/" in name and name not in TEST_ALONE]
+    return [resolve(name, load_config(find_config(name))) for name in names]
 
 
 def _by(size: Iterable[int]) -> str:
@@ -98,7 +126,7 @@ def _by(size: Iterable[int]) -> str:
 
 
 def _data(recipe: Recipe) -> str:
-    return f"{recipe.data.dataset} ({recipe.data.train_split}, {recipe.data.val_split})"
+    return f"{recipe.dataset} ({recipe.data.train_split}, {recipe.data.val_split or 'nothing'})"
 
 
 def _length(recipe: Recipe) -> str:
@@ -110,6 +138,8 @@ def _length(recipe: Recipe) -> str:
 
 def _crop(recipe: Recipe) -> str:
     settings = recipe.data.augmentation
+    if isinstance(settings, RefinementAugmentation):
+        return f"{_by(settings.crop)} of the image at {' to '.join(f'{s:g}' for s in dict.fromkeys(settings.scales))}"
     if isinstance(settings, StdcAugmentation):
         turns = ", quarter turns" if settings.quarter_turns else ""
         return f"{_by(settings.crop)} of the image at {settings.scales[0]:g} to {settings.scales[-1]:g}{turns}"
@@ -144,6 +174,8 @@ def _optimiser(recipe: Recipe) -> str:
 
 def _schedule(settings: OptimiserSettings) -> str:
     schedule = settings.schedule
+    if schedule.milestones:
+        return f"a tenth of it after each of {' and '.join(f'{step:,}' for step in schedule.milestones)} steps"
     decay = f"polynomial decay of power {schedule.power:g} to {schedule.min_lr:g}"
     if schedule.warmup == "none":
         return decay
@@ -167,6 +199,9 @@ def _start(recipe: Recipe) -> str:
 
 
 def _losses(recipe: Recipe) -> str:
+    if recipe.refines:
+        w = recipe.model.loss_weights
+        return f"{w.ce:g} x cross entropy, {w.l1:g} x absolute, {w.l2:g} x squared, {w.grad:g} x edge strength"
     by_loss: dict[str, list[str]] = {}
     for term in recipe.model.losses:
         factor = "" if term.weight == 1 else f"{term.weight:g} x "
@@ -201,7 +236,7 @@ COLUMNS: dict[str, Callable[[Recipe], str]] = {
     "starts from": _start,
     "optimiser": _optimiser,
     "losses": _losses,
-    "protocol": lambda recipe: str(recipe.protocols[0]),
+    "protocol": lambda recipe: PROTOCOL if recipe.refines else str(recipe.protocols[0]),
     "published": _published,
     "published in": _source,
     "our result": _result,
@@ -234,14 +269,14 @@ def _block(members: list[Recipe], columns: Iterable[str]) -> list[str]:
 
 def section(title: str, members: list[Recipe]) -> str:
     """The recipes of one system, divided by data set where one has several."""
-    datasets = dict.fromkeys(recipe.data.dataset for recipe in members)
+    datasets = dict.fromkeys(recipe.dataset for recipe in members)
     if len(datasets) in (1, len(members)):
         parts = _block(members, COLUMNS)
     else:
         common = _common(members, COLUMNS)
         parts = [_listed(common)]
         for dataset in datasets:
-            own = [recipe for recipe in members if recipe.data.dataset == dataset]
+            own = [recipe for recipe in members if recipe.dataset == dataset]
             parts += [f"#### {title}, {dataset}", *_block(own, [name for name in COLUMNS if name not in common])]
     return "\n\n".join([f"### {title}", *filter(None, parts)])
 
