@@ -69,6 +69,16 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def refiner_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of an untrained refiner."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "refiner.safetensors"
+    card = WeightsCard("crm_resnet18", ("foreground",), ((255, 255, 255),), Normalisation())
+    write_weights(path, card, segscape.create_model("crm_resnet18").state_dict())
+    return path
+
+
 @pytest.fixture
 def street_frame(tmp_path: Path, camvid_examples: Path) -> Path:
     """A copy of a real frame."""

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import segscape
+from segscape.cli import demo, refine
 from segscape.cli.main import main
 from segscape.files import atomic_path
 from segscape.labels import CAMVID
@@ -127,22 +128,33 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
 def test_models_lists_networks_and_weights(capsys) -> None:
     assert main(["models", "--size", "512", "1024"]) == 0
     printed = capsys.readouterr().out
-    for word in ("stdc1_seg", "8.28 M", "16.86", "bisestdc", "50.79", "stdc1_seg.camvid", "miou 0."):
+    for word in ("stdc1_seg", "8.28 M", "16.86", "bisestdc", "50.79", "crm_resnet50", "stdc1_seg.camvid", "miou 0."):
         assert word in printed
     assert main(["models", "stdc2*"]) == 0
     assert "bisestdc" not in capsys.readouterr().out.split("weights")[0]
 
 
-def test_demo(tmp_path: Path, capsys) -> None:
+def test_demo(refiner_weights: Path, camvid_examples: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """With the street frames as they ship, a smaller aeroplane and an untrained refiner."""
+    examples = tmp_path / "examples"
+    shutil.copytree(camvid_examples, examples / "camvid")
+    (examples / "refine").mkdir()
+    for name in ("aeroplane.jpg", "aeroplane.png"):
+        Image.open(camvid_examples.parent / "refine" / name).resize((524, 349)).save(examples / "refine" / name)
+    monkeypatch.setattr(demo, "_EXAMPLES", examples)
+    monkeypatch.setattr(refine, "DEFAULT_WEIGHTS", str(refiner_weights))
     assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr().out
-    assert "Road" in printed
-    assert "contact_sheet.png" in printed
+    for word in ("Road", "524 x 349", "contact_sheet.png"):
+        assert word in printed
     assert len(list((tmp_path / "demo").glob("*_overlay.jpg"))) == 5
-    labels = [path for path in (tmp_path / "demo").glob("*.png") if path.stem != "contact_sheet"]
-    assert all(Image.open(path).mode == "P" for path in labels)
-    assert len(labels) == 5
-    assert Image.open(tmp_path / "demo" / "contact_sheet.png").size[0] > 1400
+    modes = {path.stem: Image.open(path).mode for path in (tmp_path / "demo").glob("*.png")}
+    assert sorted(modes.values()) == ["L", "P", "P", "P", "P", "P", "RGB", "RGBA"]
+    assert modes["aeroplane_refined"] == "L"
+    assert modes["aeroplane_alpha"] == "RGBA"
+    width, height = Image.open(tmp_path / "demo" / "contact_sheet.png").size
+    assert width > 1400
+    assert height > 5 * 360 + 320
 
 
 def test_help_and_unknown_command() -> None:
@@ -151,7 +163,7 @@ def test_help_and_unknown_command() -> None:
 
     shown = run("--help")
     assert shown.returncode == 0
-    for command in ("segment", "demo", "models", "convert", "data", "fit", "validate", "test"):
+    for command in ("segment", "refine", "demo", "models", "convert", "data", "fit", "validate", "test"):
         assert command in shown.stdout
     assert run("--version").stdout.strip() == f"segscape {segscape.__version__}"
     unknown = run("segmnt")

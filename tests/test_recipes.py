@@ -159,6 +159,8 @@ def _rows() -> Iterator[tuple[str, list[str]]]:
 
 
 ROWS = dict(_rows())
+# Those for networks that refine masks have tests of their own.
+SEGMENTATION = [name for name in shipped_configs() if not name.startswith("crm")]
 
 
 def _of(table: dict[str, Any], recipe: str) -> Any:
@@ -175,9 +177,9 @@ def _shipped(name: str) -> Recipe:
 
 
 def test_every_published_recipe_is_listed() -> None:
-    published = {name for name in shipped_configs() if "published" in load_config(find_config(name))}
+    published = {name for name in SEGMENTATION if "published" in load_config(find_config(name))}
     assert set(ROWS) == published
-    assert set(shipped_configs()) - published == {"finetune", "stdc1_seg/camvid", "stdc1_seg/dronedeploy"}
+    assert set(SEGMENTATION) - published == {"finetune", "stdc1_seg/camvid", "stdc1_seg/dronedeploy"}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -326,7 +328,7 @@ def _write_small(name: str, roots: dict[str, Path], run: Path) -> tuple[str, Rec
 HEAVY = re.compile(
     "resnet101|resnet50/ade|resnet50/coco|lip/lip$|_p1|_p4|_p8|multiscale|trainval|cityscapes_75|b1/coco"
 )
-RUNS = [pytest.param(name, marks=[pytest.mark.heavy] if HEAVY.search(name) else []) for name in shipped_configs()]
+RUNS = [pytest.param(name, marks=[pytest.mark.heavy] if HEAVY.search(name) else []) for name in SEGMENTATION]
 
 
 @pytest.mark.parametrize("name", RUNS)

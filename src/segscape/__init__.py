@@ -11,27 +11,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segscape.checkpoints.convert import convert_checkpoint
     from segscape.checkpoints.store import create_model, list_weights
+    from segscape.inference.class_maps import refine_classes
+    from segscape.inference.refiner import Refinement, Refiner
     from segscape.inference.segmenter import Segmentation, Segmenter
     from segscape.networks import list_models
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Refinement",
+    "Refiner",
     "Segmentation",
     "Segmenter",
     "convert_checkpoint",
     "create_model",
     "list_models",
     "list_weights",
+    "refine_classes",
 ]
 
 _HOMES = {
+    "Refinement": "segscape.inference.refiner",
+    "Refiner": "segscape.inference.refiner",
     "Segmentation": "segscape.inference.segmenter",
     "Segmenter": "segscape.inference.segmenter",
     "convert_checkpoint": "segscape.checkpoints.convert",
     "create_model": "segscape.checkpoints.store",
     "list_models": "segscape.networks",
     "list_weights": "segscape.checkpoints.store",
+    "refine_classes": "segscape.inference.class_maps",
 }
 
 

@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator
 
-from tests.references import bisestdc, dabnet, isdnet, isnet
+from tests.references import bisestdc, boundary, crm, dabnet, isdnet, isnet
 from tests.references.common import Comparison
 
-SYSTEMS = {"bisestdc": bisestdc, "dabnet": dabnet, "isdnet": isdnet, "isnet": isnet}
+SYSTEMS = {
+    "bisestdc": bisestdc,
+    "boundary": boundary,
+    "crm": crm,
+    "dabnet": dabnet,
+    "isdnet": isdnet,
+    "isnet": isnet,
+}
 
 
 def every_comparison() -> Iterator[Comparison]:

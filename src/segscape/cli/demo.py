@@ -1,64 +1,96 @@
-"""`segscape demo`: the shipped street frames, segmented, with one sheet to look at."""
+"""`segscape demo`: the shipped street frames segmented, a shipped mask refined, with one sheet to look at."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from segscape.cli import refine, segment
+from segscape.cli.jobs import run_jobs
+from segscape.cli.pairs import plan
 from segscape.cli.progress import progress
-from segscape.cli.segment import DEFAULT_WEIGHTS, Summary, plan, run_jobs, timing_table
 from segscape.inference.segmenter import Segmentation, Segmenter
 from segscape.rasters.image import write_image
+from segscape.rasters.masks import ObjectMask
 from segscape.viz.contact_sheet import contact_sheet
 from segscape.viz.overlay import colourise
+from segscape.viz.refinement import before_and_after
+
+_EXAMPLES = Path(str(files("segscape"))) / "examples"
 
 
 def main(words: list[str]) -> int:
     """Run `segscape demo`."""
     parser = argparse.ArgumentParser(
-        prog="segscape demo", description="Segment the street frames that ship with Segscape."
+        prog="segscape demo", description="Segment the street frames that ship with Segscape, and refine a mask."
     )
     parser.add_argument(
         "--output", type=Path, default=Path("demo"), help="the folder to write to (default: %(default)s)"
     )
-    arguments = parser.parse_args(words[1:])
+    output = parser.parse_args(words[1:]).output
     console = Console(soft_wrap=True, highlight=False)
-
-    frames = Path(str(files("segscape"))) / "examples" / "camvid" / "images" / "val"
-    jobs = plan([str(frames / "*.jpg")], arguments.output, with_overlay=True)
-    segmenter = Segmenter.from_weights(DEFAULT_WEIGHTS)
-    results, summaries = [], []
-    with progress() as bar:
-        for job, result, seconds in bar.track(run_jobs(segmenter, jobs), total=len(jobs), description="segmenting"):
-            if not isinstance(result, Segmentation):
-                raise result
-            results.append(result)
-            summaries.append(Summary.of(job, result, seconds))
-
-    sheet = arguments.output / "contact_sheet.png"
-    pictures = [(result.image, colourise(result.labels, result.palette), result.overlay()) for result in results]
-    write_image(
-        sheet,
-        contact_sheet(
-            pictures,
-            titles=("frame", "labels", "overlay"),
-            class_names=segmenter.card.class_names,
-            palette=segmenter.card.palette,
-        ),
-    )
-    console.print(timing_table(summaries))
-    console.print(_share_table(summaries))
-    console.print(f"{len(results)} frames segmented by {DEFAULT_WEIGHTS} on {segmenter.device}.")
-    console.print(f"Look at {sheet}; label PNGs and overlays lie beside it.")
+    street = _segment_street(output, console)
+    aeroplane = _refine_aeroplane(output, console)
+    sheet = output / "contact_sheet.png"
+    write_image(sheet, np.concatenate([street, aeroplane]))
+    console.print(f"Look at {sheet}; label PNGs, overlays, the refined mask and the cut-out lie beside it.")
     return 0
 
 
-def _share_table(summaries: list[Summary]) -> Table:
+def _segment_street(output: Path, console: Console) -> npt.NDArray[np.uint8]:
+    """Segment the street frames, print how it went, and return their part of the sheet."""
+    jobs = segment.plan([str(_EXAMPLES / "camvid" / "images" / "val" / "*.jpg")], output, with_overlay=True)
+    segmenter = Segmenter.from_weights(segment.DEFAULT_WEIGHTS)
+    results, summaries = [], []
+    with progress() as bar:
+        for job, result in segment.segment_jobs(segmenter, jobs, bar):
+            if not isinstance(result, Segmentation):
+                raise result
+            results.append(result)
+            summaries.append(segment.Summary.of(job, result))
+    console.print(segment.timing_table(summaries))
+    console.print(_share_table(summaries))
+    console.print(f"{len(results)} frames segmented by {segment.DEFAULT_WEIGHTS} on {segmenter.device}.")
+    return contact_sheet(
+        [(result.image, colourise(result.labels, result.palette), result.overlay()) for result in results],
+        titles=("frame", "labels", "overlay"),
+        class_names=segmenter.card.class_names,
+        palette=segmenter.card.palette,
+    )
+
+
+def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
+    """Refine the aeroplane's mask, print how it went, and return its part of the sheet."""
+    image, mask = (str(_EXAMPLES / "refine" / f"aeroplane{suffix}") for suffix in (".jpg", ".png"))
+    jobs, _ = plan(image, mask, output / "aeroplane_refined.png", with_cut_out=True)
+    refiner = refine.load_refiner(refine.DEFAULT_WEIGHTS)
+    work = partial(refine.refine, refiner, steps=4, band=None, binary=False)
+    read = partial(refine.read, as_classes=False, one_object=True)
+    with progress() as bar:
+        [(job, result, seconds)] = run_jobs(
+            jobs, read=read, work=work, write=refine.write, bar=bar, description="refining"
+        )
+    if isinstance(result, Exception):
+        raise result
+    console.print(refine.timing_table([refine.Summary.of(job, result, seconds)]))
+    material = result.material
+    assert isinstance(material.mask, ObjectMask)
+    console.print(f"1 mask refined by {refine.DEFAULT_WEIGHTS} on {refiner.device}.")
+    return contact_sheet(
+        before_and_after(material.image, material.mask.values > 0.5, result.values),
+        titles=("coarse mask", "refined mask", "cut out"),
+    )
+
+
+def _share_table(summaries: list[segment.Summary]) -> Table:
     """The share of each class over all frames, largest first."""
     shares = {name: mean(summary.shares[name] for summary in summaries) for name in summaries[0].shares}
     table = Table("class", "share of the pixels")

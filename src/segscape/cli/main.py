@@ -16,7 +16,8 @@ import segscape
 # Each command's module and its line of help; a module is imported only when its command runs.
 _COMMANDS = {
     "segment": ("segscape.cli.segment", "segment images and write label maps"),
-    "demo": ("segscape.cli.demo", "segment the street frames that ship with the package"),
+    "refine": ("segscape.cli.refine", "make coarse masks and class maps sharp"),
+    "demo": ("segscape.cli.demo", "segment the street frames that ship with the package, and refine a mask"),
     "models": ("segscape.cli.models", "list networks and weights"),
     "convert": ("segscape.cli.convert", "convert an authors' checkpoint to a weights file, and back"),
     "data": ("segscape.cli.data", "prepare and check data sets"),
@@ -25,6 +26,9 @@ _COMMANDS = {
     "test": ("segscape.cli.train", "measure a network on the test split"),
     "predict": ("segscape.cli.train", "write predicted labels of a split as its data set has them"),
 }
+
+# The extras that hold the packages that a command may lack; any other is of the training.
+_EXTRAS = {"rasterio": "raster"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("segscape"):
             raise
-        advice = "pip install 'segscape[train]'"
+        advice = f"pip install 'segscape[{_EXTRAS.get(error.name or '', 'train')}]'"
         console.print(f"error: `segscape {command}` needs the package {error.name}: {advice}", markup=False)
         return 1
     except KeyboardInterrupt:

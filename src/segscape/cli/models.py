@@ -66,12 +66,19 @@ def main(words: list[str]) -> int:
         cost = network_cost(name, num_classes=arguments.num_classes, size=(height, width))
         networks.add_row(
             name,
-            f"{cost.parameters / 1e6:.2f} M",
+            _millions(cost.parameters),
             f"{cost.macs / 1e9:.2f}",
             f"{cost.authors_macs / 1e9:.2f}",
             str(cost.stride),
         )
     console.print(networks)
+
+    refiners = Table("network", "parameters", title="networks that refine masks")
+    for name in list_models(arguments.pattern, task="refinement"):
+        with torch.device("meta"):
+            refiners.add_row(name, _millions(_parameter_count(model_entry(name).build())))
+    if refiners.row_count:
+        console.print(refiners)
 
     weights = Table(Column("weights", no_wrap=True), "classes", "score", "protocol", "licence", title="weights")
     for name in list_weights():
@@ -101,8 +108,16 @@ def network_cost(name: str, *, num_classes: int = _NUM_CLASSES, size: tuple[int,
         network(images)
     macs = counter.get_total_flops() // 2
     return NetworkCost(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=_parameter_count(network),
         macs=macs,
         authors_macs=macs + network.skipped_macs(height, width),
         stride=network.stride,
     )
+
+
+def _parameter_count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"

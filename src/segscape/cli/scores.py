@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from segscape.metrics import Scores
+from segscape.training.refinement import COARSE, PROTOCOL, RefinementTask
 from segscape.training.segmentation import SegmentationTask
 
 
@@ -59,6 +60,37 @@ def _one_report(task: SegmentationTask, result: Scores) -> dict[str, Any]:
         small = [names[index] for index in task.small_classes]
         report |= {"miou_small": _number(result.mean_iou(task.small_classes)), "small_classes": small}
     return report | {"iou": {name: _number(value) for name, value in zip(names, result.iou, strict=True)}}
+
+
+def refinement_table(task: RefinementTask) -> Table:
+    """The latest scores of a task: a row for each stage, refined beside coarse."""
+    coarse = task.results[COARSE]
+    table = Table("stage", "IoU, coarse", "IoU, refined", "gain", "mBA, coarse", "mBA, refined", "gain")
+    for name, result in task.results.items():
+        if name != COARSE:
+            cells = [*_beside(coarse.iou, result.iou), *_beside(coarse.mba, result.mba)]
+            table.add_row(name, *cells)
+    return table
+
+
+def _beside(before: float, after: float) -> tuple[str, str, str]:
+    gain = after - before
+    return _percent(before), _percent(after), "" if math.isnan(gain) else f"{gain:+.2%}"
+
+
+def refinement_report(task: RefinementTask, measured_on: str) -> dict[str, Any]:
+    """The latest scores of the coarse masks and of each stage, between 0 and 1, or `None` where nothing was counted.
+
+    Args:
+        task: After an evaluation.
+        measured_on: The data, for the statement of the protocol.
+    """
+    report: dict[str, Any] = {"protocol": f"{measured_on}: {PROTOCOL}"}
+    for name, result in task.results.items():
+        report[name] = {"iou": _number(result.iou), "mba": _number(result.mba)}
+    coarse = task.results[COARSE]
+    counts = {"images": coarse.images, "without_boundary": coarse.without_boundary}
+    return report | counts | {"small_objects": task.small_objects}
 
 
 def _number(value: float) -> float | None:

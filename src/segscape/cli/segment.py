@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Column, Table
 
+from segscape.cli.jobs import OnProgress, Targets, find_images, run_jobs
 from segscape.cli.progress import progress
+from segscape.cli.refine import DEFAULT_WEIGHTS as DEFAULT_REFINER
+from segscape.cli.refine import load_refiner, pixels
+from segscape.inference.class_maps import refine_classes
+from segscape.inference.refiner import Refiner
 from segscape.inference.segmenter import Segmentation, Segmenter
-from segscape.rasters.image import IMAGE_SUFFIXES, read_image, write_image
+from segscape.rasters.image import read_image, write_image
 
 DEFAULT_WEIGHTS = "stdc1_seg.camvid"
 
-_STAGES = ("read", "network", "labels", "write")
+_STAGES = ("read", "network", "labels", "refine", "write")
 # Images with a row of their own in the table.
 _LISTED = 20
 
@@ -53,6 +57,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overlay", action="store_true", help="also write <name>_overlay.jpg, the image in class colours"
     )
+    parser.add_argument("--refine", action="store_true", help="make every class follow the image's edges afterwards")
+    parser.add_argument(
+        "--refine-weights", metavar="NAME", help=f"a name or a weights file (default: {DEFAULT_REFINER})"
+    )
+    parser.add_argument(
+        "--band", type=pixels, metavar="PIXELS", help="refine only so near to a class's edge (default: everywhere)"
+    )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     return parser
 
@@ -60,13 +71,18 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str]) -> int:
     """Run `segscape segment`; 1 where an image failed, after the others were done."""
     arguments = parser().parse_args(words[1:])
+    if not arguments.refine and (arguments.refine_weights or arguments.band):
+        raise ValueError("--refine-weights and --band are for --refine, which is missing.")
     jobs = plan(arguments.images, arguments.output, with_overlay=arguments.overlay)
     segmenter = Segmenter.from_weights(arguments.weights, device=arguments.device)
+    refiner = None
+    if arguments.refine:
+        refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
     summaries: list[Summary] = []
     with progress() as bar:
-        for job, result, seconds in bar.track(run_jobs(segmenter, jobs), total=len(jobs), description="segmenting"):
+        for job, result in segment_jobs(segmenter, jobs, bar, refiner=refiner, band=arguments.band):
             if isinstance(result, Segmentation):
-                summaries.append(Summary.of(job, result, seconds))
+                summaries.append(Summary.of(job, result))
             else:
                 bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
     console = Console(soft_wrap=True, highlight=False)
@@ -96,10 +112,10 @@ class Summary:
     shares: dict[str, float]
 
     @classmethod
-    def of(cls, job: Job, result: Segmentation, seconds: dict[str, float]) -> Summary:
-        """The summary of one result."""
+    def of(cls, job: Job, result: Segmentation) -> Summary:
+        """The summary of one result of `segment_jobs`."""
         height, width = result.labels.shape
-        return cls(job.image.name, (height, width), seconds, result.shares())
+        return cls(job.image.name, (height, width), dict(result.seconds), result.shares())
 
 
 def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job]:
@@ -115,121 +131,79 @@ def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job
     Raises:
         FileNotFoundError: An input matches nothing.
         ValueError: Two images would be written to one file, or a result over an image.
+        OSError: There is no permission to write.
     """
     found: dict[Path, Path] = {}
     for text in inputs:
-        for image, place in _expand(text, output):
+        for image, place in find_images(text, output):
             found.setdefault(image, place)
     jobs = []
-    taken: dict[Path, Path] = {}
+    targets = Targets(found)
     for image, place in found.items():
         target = output / place
-        job = Job(
-            image, target.with_suffix(".png"), target.with_name(f"{target.stem}_overlay.jpg") if with_overlay else None
-        )
+        overlay = target.with_name(f"{target.stem}_overlay.jpg") if with_overlay else None
+        job = Job(image, target.with_suffix(".png"), overlay)
         for path in filter(None, (job.labels, job.overlay)):
-            if path in taken:
-                raise ValueError(
-                    f"{taken[path]} and {image} would both be written to {path}; segment them into different folders."
-                )
-            taken[path] = image
+            targets.claim(path, source=image)
         jobs.append(job)
-    inside = {image.resolve() for image in found}
-    for path in taken:
-        if path.resolve() in inside:
-            raise ValueError(f"{path} is an image to be segmented and would be overwritten; choose another --output.")
     return jobs
 
 
-def _expand(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
-    """The images that an argument names, each with its place below the output folder.
+def segment_jobs(
+    segmenter: Segmenter, jobs: list[Job], bar: Progress, *, refiner: Refiner | None = None, band: int | None = None
+) -> Iterator[tuple[Job, Segmentation | Exception]]:
+    """Segment each job, and refine its classes.
 
-    Of a folder, hidden files and what lies in the output folder do not count.
-    """
-    path = Path(text)
-    if path.is_dir():
-        files = (file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-        images = sorted(file for file in files if not file.resolve().is_relative_to(output.resolve()))
-        if not images:
-            raise FileNotFoundError(
-                f"There are no images in {path}; known suffixes are {' '.join(sorted(IMAGE_SUFFIXES))}."
-            )
-        yield from ((image, image.relative_to(path)) for image in images)
-    elif path.exists() or not glob.has_magic(text):
-        # A file that does not exist fails later, alone, with its own message.
-        yield path, Path(path.name)
-    else:
-        images = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
-        if not images:
-            raise FileNotFoundError(f"Nothing matches {text}.")
-        yield from ((image, Path(image.name)) for image in images)
-
-
-def run_jobs(segmenter: Segmenter, jobs: list[Job]) -> Iterator[tuple[Job, Segmentation | Exception, dict[str, float]]]:
-    """Segment each job, reading the next image and writing the last one meanwhile.
+    Args:
+        segmenter: Gives the labels.
+        jobs: In the order in which they are done.
+        bar: Shows how far all of it is.
+        refiner: Makes the labels follow the edges, where it is wanted.
+        band: See `Refiner.refine`.
 
     Yields:
-        The job, its result or the error that it failed with, and the seconds of each stage (`read`, `network`,
-        `labels`, `write`), in the order of the jobs.
+        The job, and its result, with the seconds of reading, refining and writing beside the segmenter's own, or the
+        error that it failed with.
     """
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        ahead = reader.submit(_read, jobs[0]) if jobs else None
-        behind: tuple[Job, Segmentation, dict[str, float], Future[float]] | None = None
-        for number, job in enumerate(jobs):
-            assert ahead is not None
-            current, ahead = ahead, (reader.submit(_read, jobs[number + 1]) if number + 1 < len(jobs) else None)
-            outcome: Segmentation | Exception
-            try:
-                image, read_seconds = current.result()
-                outcome = segmenter.segment(image)
-            except (ValueError, OSError, RuntimeError) as error:
-                outcome = error
-            if behind is not None:
-                yield _written(*behind)
-                behind = None
-            if isinstance(outcome, Exception):
-                yield job, outcome, {}
-            else:
-                seconds = {**outcome.seconds, "read": read_seconds}
-                behind = job, outcome, seconds, writer.submit(_write, job, outcome)
-        if behind is not None:
-            yield _written(*behind)
+
+    def work(image: npt.NDArray[np.uint8], on_progress: OnProgress) -> Segmentation:
+        result = segmenter.segment(image)
+        if refiner is None:
+            return result
+        start = time.perf_counter()
+        labels = refine_classes(refiner, image, result.labels, band=band, on_progress=on_progress)
+        return replace(result, labels=labels, seconds={**result.seconds, "refine": time.perf_counter() - start})
+
+    steps = run_jobs(
+        jobs, read=lambda job: read_image(job.image), work=work, write=_write, bar=bar, description="segmenting"
+    )
+    for job, result, seconds in steps:
+        if isinstance(result, Segmentation):
+            times = {**result.seconds, "read": seconds["read"], "write": seconds["write"]}
+            yield job, replace(result, seconds=times)
+        else:
+            yield job, result
 
 
-def _read(job: Job) -> tuple[npt.NDArray[np.uint8], float]:
-    start = time.perf_counter()
-    return read_image(job.image), time.perf_counter() - start
-
-
-def _write(job: Job, result: Segmentation) -> float:
-    start = time.perf_counter()
+def _write(job: Job, result: Segmentation) -> None:
     result.save(job.labels)
     if job.overlay is not None:
         write_image(job.overlay, result.overlay())
-    return time.perf_counter() - start
-
-
-def _written(
-    job: Job, result: Segmentation, seconds: dict[str, float], future: Future[float]
-) -> tuple[Job, Segmentation | Exception, dict[str, float]]:
-    try:
-        return job, result, {**seconds, "write": future.result()}
-    except (ValueError, OSError) as error:
-        return job, error, {}
 
 
 def timing_table(summaries: list[Summary]) -> Table:
     """Milliseconds of every stage and the three largest classes of the first images, and the medians of all."""
-    table = Table(Column("image", no_wrap=True), "size", *_STAGES, "largest classes", title="milliseconds")
+    stages = [stage for stage in _STAGES if stage in summaries[0].seconds]
+    table = Table(Column("image", no_wrap=True), "size", *stages, "largest classes", title="milliseconds")
     for summary in summaries[:_LISTED]:
         largest = sorted(summary.shares.items(), key=lambda item: -item[1])[:3]
         table.add_row(
             summary.name,
             f"{summary.size[1]} x {summary.size[0]}",
-            *(f"{1000 * summary.seconds[stage]:.0f}" for stage in _STAGES),
+            *(f"{1000 * summary.seconds[stage]:.0f}" for stage in stages),
             ", ".join(f"{name} {share:.0%}" for name, share in largest),
         )
     table.add_section()
-    medians = (statistics.median(summary.seconds[stage] for summary in summaries) for stage in _STAGES)
+    medians = (statistics.median(summary.seconds[stage] for summary in summaries) for stage in stages)
     table.add_row(f"median of {len(summaries)}", "", *(f"{1000 * median:.0f}" for median in medians), "")
     return table

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import yaml
@@ -17,11 +17,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
-from segscape.cli.scores import scores_report, scores_table
+from segscape.cli.scores import refinement_report, refinement_table, scores_report, scores_table
 from segscape.files import atomic_path
+from segscape.registry import model_entry
 from segscape.training.datamodule import SegmentationDataModule
 from segscape.training.predictions import PredictionWriter
-from segscape.training.report import AtomicCheckpoints, RunReport
+from segscape.training.refinement import PROTOCOL, RefinementTask
+from segscape.training.refinement_data import RefinementDataModule
+from segscape.training.report import AtomicCheckpoints, RefinementReport, RunReport, SegmentationReport
 from segscape.training.segmentation import SegmentationTask
 
 _log = logging.getLogger(__name__)
@@ -39,8 +42,9 @@ class _SaveConfig(SaveConfigCallback):
 class _CommandLine(LightningCLI):
     """Lightning's command line with our loggers, checkpoints and report, all below `trainer.default_root_dir`."""
 
+    report: ClassVar[type[RunReport]]
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("data.label_spec", "model.label_spec", apply_on="instantiate")
         parser.add_argument("--ema", type=float | None, default=None, help="decay of an average of the weights")
         parser.add_argument(
             "--save_every_n_steps",
@@ -51,7 +55,7 @@ class _CommandLine(LightningCLI):
         parser.add_argument("--predictions", type=str | None, default=None, help="the folder that `predict` writes to")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(_with_merged_configs(args))
+        self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
         """Go on from the run's last checkpoint, where there is one and no other was named.
@@ -72,7 +76,9 @@ class _CommandLine(LightningCLI):
         if self.subcommand == "fit":
             checkpoints = root / "checkpoints"
             extra += [
-                ModelCheckpoint(checkpoints, "best", monitor="val/miou", mode="max", enable_version_counter=False),
+                ModelCheckpoint(
+                    checkpoints, "best", monitor=self.model.monitor, mode="max", enable_version_counter=False
+                ),
                 ModelCheckpoint(
                     checkpoints,
                     "last",
@@ -81,7 +87,7 @@ class _CommandLine(LightningCLI):
                     enable_version_counter=False,
                 ),
                 LearningRateMonitor("step"),
-                RunReport(root),
+                self.report(root),
             ]
             if config.ema is not None:
                 extra.append(EMAWeightAveraging(decay=config.ema))
@@ -118,21 +124,51 @@ class _CommandLine(LightningCLI):
     def _print_scores(self, split: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        console = Console(soft_wrap=True, highlight=False)
-        console.print(scores_table(self.model))
-        measured_on = f"{self.model.label_spec.name} {getattr(self.datamodule, f'{split}_split')}"
-        for name, protocol in self.model.protocols.items():
-            console.print(f"{name}: {measured_on}, {protocol}", markup=False)
+        report = self.show_scores(Console(soft_wrap=True, highlight=False), split)
         path = Path(self.trainer.default_root_dir) / f"{split}_scores.json"
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(scores_report(self.model, measured_on), indent=2) + "\n")
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
         _log.info("The scores are in %s.", path)
+
+    def show_scores(self, console: Console, split: str) -> dict[str, Any]:
+        """Print the scores of a split, and what they are, and return them for a file."""
+        raise NotImplementedError
 
     def before_fit(self) -> None:
         """Say where a run goes on, and read its checkpoint without executing it."""
         if self.config_init.fit.ckpt_path is not None:
             _log.info("Going on from %s.", self.config_init.fit.ckpt_path)
         self.config_init.fit.weights_only = True
+
+
+class _SegmentationCommandLine(_CommandLine):
+    report = SegmentationReport
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.link_arguments("data.label_spec", "model.label_spec", apply_on="instantiate")
+
+    def show_scores(self, console: Console, split: str) -> dict[str, Any]:
+        console.print(scores_table(self.model))
+        measured_on = f"{self.model.label_spec.name} {getattr(self.datamodule, f'{split}_split')}"
+        for name, protocol in self.model.protocols.items():
+            console.print(f"{name}: {measured_on}, {protocol}", markup=False)
+        return scores_report(self.model, measured_on)
+
+
+class _RefinementCommandLine(_CommandLine):
+    report = RefinementReport
+
+    def before_instantiate_classes(self) -> None:
+        if self.subcommand == "predict":
+            raise ValueError("`segscape predict` writes label maps; `segscape refine` writes refined masks.")
+        super().before_instantiate_classes()
+
+    def show_scores(self, console: Console, split: str) -> dict[str, Any]:
+        console.print(refinement_table(self.model))
+        measured_on = self.datamodule.measured_on(split)
+        console.print(f"{measured_on}: {PROTOCOL}", markup=False)
+        return refinement_report(self.model, measured_on)
 
 
 def main(words: list[str]) -> int:
@@ -143,9 +179,13 @@ def main(words: list[str]) -> int:
     # A run goes on in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    _CommandLine(
-        SegmentationTask,
-        SegmentationDataModule,
+    words = _with_merged_configs(words)
+    name = _network_name(words)
+    refines = name is not None and model_entry(name).task == "refinement"
+    command_line = _RefinementCommandLine if refines else _SegmentationCommandLine
+    command_line(
+        RefinementTask if refines else SegmentationTask,
+        RefinementDataModule if refines else SegmentationDataModule,
         args=words,
         auto_configure_optimizers=False,
         save_config_callback=_SaveConfig,
@@ -179,3 +219,17 @@ def _with_merged_configs(arguments: list[str]) -> list[str]:
             expanded += ["--config", yaml.safe_dump(config, sort_keys=False)]
         position += 1
     return expanded
+
+
+def _network_name(arguments: list[str]) -> str | None:
+    """The last `model.name` among arguments and merged configs: it tells what is trained."""
+    found = None
+    for word, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--config":
+            model = (yaml.safe_load(value) or {}).get("model") or {}
+            found = model.get("name", found)
+        elif word == "--model.name":
+            found = value
+        elif word.startswith("--model.name="):
+            found = word.removeprefix("--model.name=")
+    return found

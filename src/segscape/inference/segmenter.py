@@ -14,10 +14,11 @@ from PIL import Image
 
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.inference.inputs import as_pixels, usable_device
 from segscape.inference.padding import pad_to_fit
 from segscape.inference.upsample import upsample_argmax
 from segscape.networks import SegmentationNetwork
-from segscape.rasters.image import read_image, to_rgb, write_labels
+from segscape.rasters.image import write_labels
 from segscape.runtime.deploy import deploy
 from segscape.viz.overlay import overlay
 
@@ -90,7 +91,7 @@ class Segmenter:
     def __init__(
         self, network: SegmentationNetwork, card: WeightsCard, *, device: str | torch.device | None = None
     ) -> None:
-        self.device = _usable_device(device)
+        self.device = usable_device(device)
         self.network = network.eval().to(self.device)
         self.card = card
         self._deployed = deploy(self.network)
@@ -127,7 +128,7 @@ class Segmenter:
             ValueError: The file is damaged, or the array is not (H, W, 3) uint8.
         """
         start = time.perf_counter()
-        pixels = _as_array(image)
+        pixels = as_pixels(image)
         read = time.perf_counter()
         batch = (
             torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
@@ -153,25 +154,3 @@ class Segmenter:
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def _usable_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The device {device} cannot be used here ({reason}); leave it out, or use cpu.") from None
-
-
-def _as_array(image: str | Path | Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(
-            f"An image is an array (H, W, 3) of uint8, red, green, blue; this one is {image.shape} of {image.dtype}."
-        )
-    return image

@@ -4,6 +4,7 @@ from segscape.losses.criterion import Criterion, LossTerm
 from segscape.losses.cross_entropy import CrossEntropy, OhemCrossEntropy
 from segscape.losses.detail import DetailLoss
 from segscape.losses.reconstruction import ReconstructionLoss, StructureLoss
+from segscape.losses.refinement import RefinementLoss, RefinementWeights
 
 __all__ = [
     "Criterion",
@@ -12,5 +13,7 @@ __all__ = [
     "LossTerm",
     "OhemCrossEntropy",
     "ReconstructionLoss",
+    "RefinementLoss",
+    "RefinementWeights",
     "StructureLoss",
 ]

@@ -1,5 +1,15 @@
-"""The confusion matrix and the scores read from it."""
+"""Scores of label maps and of masks."""
 
+from segscape.metrics.boundary import MaskResult, MaskScores, boundary_accuracy, boundary_counts, boundary_radii
 from segscape.metrics.confusion import ConfusionMatrix, Scores, scores
 
-__all__ = ["ConfusionMatrix", "Scores", "scores"]
+__all__ = [
+    "ConfusionMatrix",
+    "MaskResult",
+    "MaskScores",
+    "Scores",
+    "boundary_accuracy",
+    "boundary_counts",
+    "boundary_radii",
+    "scores",
+]

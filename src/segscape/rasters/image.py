@@ -16,7 +16,13 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 """Suffixes of the files that a folder is searched for, in lower case."""
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """A file as a decoded Pillow image.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no image, or damaged; the message names it.
+    """
     try:
         with warnings.catch_warnings():
             # A file that the user named may be as large as it likes.
@@ -60,7 +66,7 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
         FileNotFoundError: There is no such file.
         ValueError: The file is no image, or damaged; the message names it.
     """
-    return to_rgb(_open(Path(path)))
+    return to_rgb(open_image(Path(path)))
 
 
 def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -76,14 +82,14 @@ def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:
         FileNotFoundError: There is no such file.
         ValueError: The file is no image, is damaged, or has several channels or more than 8 bits.
     """
-    image = _open(Path(path))
+    image = open_image(Path(path))
     if image.mode not in ("P", "L"):
         raise ValueError(f"{path} has mode {image.mode}; a label file has one 8-bit channel, grey or with a palette.")
     return np.asarray(image)
 
 
 def write_image(path: str | Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 in the format of the file's suffix; the file appears whole or not at all."""
+    """Write (H, W, 3) uint8, or (H, W, 4) with opacity, in the format of the suffix; it appears whole or not at all."""
     path = Path(path)
     with atomic_path(path) as temporary:
         Image.fromarray(pixels).save(temporary, compress_level=1)

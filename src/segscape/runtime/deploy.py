@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segscape.networks import SegmentationNetwork
+from segscape.networks.crm import Extractor
 from segscape.networks.dabnet import JoinedConvs
 from segscape.networks.efficientnet import EfficientNetB1
 from segscape.networks.layers import ConvNorm
 
+_Network = TypeVar("_Network", bound=nn.Module)
 
-def deploy(network: SegmentationNetwork) -> SegmentationNetwork:
+
+def deploy(network: _Network) -> _Network:
     """A copy for inference: training heads dropped, batch normalisation folded into convolutions, channels last.
 
     Args:
@@ -25,14 +29,14 @@ def deploy(network: SegmentationNetwork) -> SegmentationNetwork:
         A network in evaluation mode with the same logits, up to rounding. It cannot be trained.
     """
     deployed = copy.deepcopy(network).eval().requires_grad_(False)
-    for name in deployed.training_heads:
+    for name in deployed.training_heads if isinstance(deployed, SegmentationNetwork) else ():
         delattr(deployed, name)
     for module in list(deployed.modules()):
         if isinstance(module, JoinedConvs):
             _fold_joined(module)
-        elif isinstance(module, (ConvNorm, EfficientNetB1, nn.Sequential)) or type(module).__module__.startswith(
-            "timm."
-        ):
+        elif isinstance(module, (ConvNorm, EfficientNetB1, Extractor, nn.Sequential)) or type(
+            module
+        ).__module__.startswith("timm."):
             _fold_neighbours(module)
     return deployed.to(memory_format=torch.channels_last)
 

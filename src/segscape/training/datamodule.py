@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
 from segscape.data.datasets import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages, find_dataset
-from segscape.data.stream import SampleStream, StreamSampler
 from segscape.data.transforms import Augmentation
+from segscape.training.loaders import eval_loader, train_loader
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -92,24 +90,15 @@ class SegmentationDataModule(L.LightningDataModule):
         Raises:
             ValueError: The split has too few images for one joint batch, or a joint batch is a single image.
         """
-        trainer = self.trainer
-        assert trainer is not None
-        stream = SampleStream(self._train, self.augmentation.build(self.label_spec), seed=self.seed)
-
-        def steps_taken() -> int:
-            # Lightning counts every batch it has trained on, those before a resumed run's checkpoint included.
-            return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-
-        sampler = StreamSampler(
-            stream.epoch_length, self.batch_size, steps_taken, rank=trainer.global_rank, world_size=trainer.world_size
+        assert self.trainer is not None
+        return train_loader(
+            self.trainer,
+            self._train,
+            self.augmentation.build(self.label_spec),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            seed=self.seed,
         )
-        if sampler.steps == 0 or self.batch_size * trainer.world_size < 2:
-            raise ValueError(
-                f"A joint batch of {self.batch_size} x {trainer.world_size} images does not do for a split of "
-                f"{stream.epoch_length}: it needs at least 2, for the normalisation of pooled features, and at most "
-                "the whole split; change batch_size."
-            )
-        return self._loader(stream, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the validation split, as whole images in order."""
@@ -124,29 +113,5 @@ class SegmentationDataModule(L.LightningDataModule):
         return self._eval_loader(self._predict, 1)
 
     def _eval_loader(self, dataset: SegmentationDataset | SplitImages, batch_size: int) -> DataLoader[Any]:
-        trainer = self.trainer
-        assert trainer is not None
-        # Each image once over all processes, none repeated to even out their numbers.
-        share = range(trainer.global_rank, len(dataset), trainer.world_size)
-        return self._loader(dataset, batch_size, share)
-
-    def _loader(self, dataset: Dataset[Any], batch_size: int, sampler: Iterable[int]) -> DataLoader[Any]:
-        return _ResumableLoader(
-            dataset,
-            # By its name, because Lightning makes the loader of a prediction anew with arguments of its own.
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0 and isinstance(sampler, StreamSampler),
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-class _ResumableLoader(DataLoader[Sample]):
-    """A loader that Lightning knows to be resumable; its place follows from the trainer's counter alone."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        pass
+        assert self.trainer is not None
+        return eval_loader(self.trainer, dataset, batch_size=batch_size, num_workers=self.num_workers)

@@ -15,7 +15,7 @@ from segscape.networks import SegmentationNetwork
 
 @dataclass(frozen=True)
 class Schedule:
-    """A warm-up and a polynomial decay.
+    """A warm-up and a polynomial decay, or a decay by steps.
 
     Attributes:
         warmup: `"exponential"`, after which the decay begins (`warmup_poly`); `"linear"`, which multiplies a decay that
@@ -24,6 +24,8 @@ class Schedule:
         warmup_ratio: What the learning rate is multiplied by in the first step of the linear warm-up.
         power: Of the decay.
         min_lr: The learning rate that the decay ends at; not with an exponential warm-up, whose decay ends at zero.
+        milestones: The steps at which the learning rate falls to a tenth; with any, there is no polynomial decay and no
+            warm-up.
     """
 
     warmup: Literal["none", "linear", "exponential"] = "none"
@@ -31,12 +33,15 @@ class Schedule:
     warmup_ratio: float = 0.1
     power: float = 0.9
     min_lr: float = 0.0
+    milestones: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.warmup == "exponential" and self.min_lr:
             raise ValueError("An exponential warm-up goes with a decay to zero; leave min_lr out, or warm up linearly.")
         if self.warmup == "none" and self.warmup_steps:
             raise ValueError("There are warmup_steps but no warm-up; set warmup to linear or exponential.")
+        if self.milestones and (self.warmup != "none" or self.min_lr):
+            raise ValueError("Milestones go without a warm-up and a min_lr; leave out the one or the others.")
 
     def factor(self, lr: float, max_steps: int) -> Callable[[int], float]:
         """What the learning rate is multiplied by, by 0-based step.
@@ -45,6 +50,8 @@ class Schedule:
             lr: The learning rate itself, which `min_lr` is compared with.
             max_steps: The steps of the whole run; a longer warm-up ends with it.
         """
+        if self.milestones:
+            return lambda step: 0.1 ** sum(step >= milestone for milestone in self.milestones)
         warmup_steps = min(self.warmup_steps, max_steps)
         if self.warmup == "exponential":
             return warmup_poly(warmup_steps, max_steps, self.power)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -64,6 +64,7 @@ class SegmentationTask(L.LightningModule):
         channels_last: Keep the network's tensors channels last in memory.
 
     Attributes:
+        monitor: The logged score by which the best checkpoint is chosen.
         protocols: The protocols by name.
         results: The latest evaluation's scores by the protocol's name.
         is_wanted: Whether an image is to be predicted, by its name; by default every one is.
@@ -75,6 +76,8 @@ class SegmentationTask(L.LightningModule):
         FileNotFoundError: There are no such weights.
         ValueError: There is no such network, or weights do not fit it.
     """
+
+    monitor: ClassVar[str] = "val/miou"
 
     def __init__(
         self,

@@ -16,8 +16,8 @@ def contact_sheet(
     rows: Sequence[Sequence[npt.NDArray[np.uint8]]],
     *,
     titles: Sequence[str],
-    class_names: Sequence[str],
-    palette: Sequence[tuple[int, int, int]],
+    class_names: Sequence[str] = (),
+    palette: Sequence[tuple[int, int, int]] = (),
     cell_width: int = 480,
 ) -> npt.NDArray[np.uint8]:
     """A sheet with one row an image and one column a view of it.
@@ -25,7 +25,7 @@ def contact_sheet(
     Args:
         rows: Pictures (H, W, 3) uint8; a row's pictures are of one size.
         titles: A title for each column.
-        class_names: The legend's names.
+        class_names: The legend's names; without any there is no legend.
         palette: The legend's colours.
         cell_width: Width of a column in pixels.
 
@@ -36,7 +36,7 @@ def contact_sheet(
     heights = [round(row[0].shape[0] * cell_width / row[0].shape[1]) for row in rows]
     width = _MARGIN + len(titles) * (cell_width + _MARGIN)
     legend = _legend_places(class_names, font, width)
-    legend_height = legend[-1][1] + 2 * _TEXT + _MARGIN
+    legend_height = legend[-1][1] + 2 * _TEXT + _MARGIN if legend else 0
     height = 2 * _MARGIN + _TEXT + sum(h + _MARGIN for h in heights) + legend_height
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)

@@ -27,21 +27,23 @@ def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(points.items()) for name, points in values.items()}
 
 
-def plot_run(folder: Path, path: Path) -> None:
-    """Draw the total loss and the validation mIoU of a run over its steps.
+def plot_run(folder: Path, path: Path, *, score: str, label: str) -> None:
+    """Draw the total loss and a validation score of a run over its steps.
 
     Args:
         folder: The run's logs; see `read_metrics`.
         path: The PNG to write.
+        score: The score's logged name, such as `val/miou`.
+        label: Its name for people.
     """
     metrics = read_metrics(folder)
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name, label in zip(
-        figure.subplots(1, 2), ("loss/total", "val/miou"), ("training loss", "validation mIoU"), strict=True
+    for axes, name, title in zip(
+        figure.subplots(1, 2), ("loss/total", score), ("training loss", f"validation {label}"), strict=True
     ):
         points = metrics.get(name, [])
         axes.plot([step for step, _ in points], [value for _, value in points], marker="." if len(points) < 60 else "")
-        axes.set(xlabel="step", ylabel=label, ylim=(0, None))
+        axes.set(xlabel="step", ylabel=title, ylim=(0, None))
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)

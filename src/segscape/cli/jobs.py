@@ -1,0 +1,161 @@
+"""What the commands over many files share: finding the files, keeping them safe, reading ahead of the work."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from rich.progress import Progress
+
+from segscape.rasters.image import IMAGE_SUFFIXES
+
+Job = TypeVar("Job")
+Material = TypeVar("Material")
+Result = TypeVar("Result")
+
+OnProgress = Callable[[int, int], None]
+"""Takes the work done and all the work of one job, in arbitrary units."""
+
+
+def names_many(text: str) -> bool:
+    """Whether an argument is a folder or a glob, and no file."""
+    path = Path(text)
+    return path.is_dir() or (not path.exists() and glob.has_magic(text))
+
+
+def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
+    """The images that an argument names, each with its place below the output folder.
+
+    A folder is searched with its subfolders; hidden files and what lies in the output folder do not count.
+
+    Args:
+        text: A file, a folder or a glob.
+        output: The folder that will be written to, where it is known.
+
+    Raises:
+        FileNotFoundError: A folder or glob holds no image. A file that does not exist fails later, alone.
+    """
+    path = Path(text)
+    if not names_many(text):
+        yield path, Path(path.name)
+    elif path.is_dir():
+        files = (file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        images = sorted(file for file in files if output is None or not file.resolve().is_relative_to(output.resolve()))
+        if not images:
+            raise FileNotFoundError(
+                f"There are no images in {path}; known suffixes are {' '.join(sorted(IMAGE_SUFFIXES))}."
+            )
+        yield from ((image, image.relative_to(path)) for image in images)
+    else:
+        images = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
+        if not images:
+            raise FileNotFoundError(f"Nothing matches {text}.")
+        yield from ((image, Path(image.name)) for image in images)
+
+
+class Targets:
+    """The files that a command will write: none of them twice, none of them over one that it reads.
+
+    Args:
+        inputs: What the command reads.
+    """
+
+    def __init__(self, inputs: Iterable[Path]) -> None:
+        self._inputs = {path.resolve() for path in inputs}
+        self._sources: dict[Path, Path] = {}
+
+    def claim(self, path: Path, *, source: Path) -> None:
+        """Add a file.
+
+        Args:
+            path: Where it will be written.
+            source: The image that it is made from.
+
+        Raises:
+            ValueError: It was added before, or would overwrite an input.
+            OSError: Its folder cannot be written to.
+        """
+        place = path.resolve()
+        if place in self._sources:
+            raise ValueError(
+                f"{self._sources[place]} and {source} would both be written to {path}; use different folders."
+            )
+        if place in self._inputs:
+            raise ValueError(f"{path} is one of the inputs and would be overwritten; choose another --output.")
+        existing = next(folder for folder in place.parents if folder.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{path} cannot be written: {existing} is a file, not a folder.")
+        if not os.access(existing, os.W_OK):
+            raise PermissionError(f"{path} cannot be written: there is no permission to write into {existing}.")
+        self._sources[place] = source
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    read: Callable[[Job], Material],
+    work: Callable[[Material, OnProgress], Result],
+    write: Callable[[Job, Result], None],
+    bar: Progress,
+    description: str,
+) -> Iterator[tuple[Job, Result | Exception, dict[str, float]]]:
+    """Do each job, reading the next one's files and writing the last one's meanwhile.
+
+    Args:
+        jobs: In the order in which they are done.
+        read: Gives what a job works on.
+        work: Gives the result.
+        write: Puts it into files.
+        bar: Shows how far all of it is.
+        description: Of the work, for the bar.
+
+    Yields:
+        The job, its result or the error that it failed with, and the seconds of each stage (`read`, `work`, `write`).
+    """
+    task = bar.add_task(description, total=len(jobs))
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = reader.submit(_timed, read, jobs[0]) if jobs else None
+        behind: tuple[Job, Result, dict[str, float], Future[tuple[None, float]]] | None = None
+        for number, job in enumerate(jobs):
+            assert ahead is not None
+            current, ahead = ahead, (reader.submit(_timed, read, jobs[number + 1]) if number + 1 < len(jobs) else None)
+
+            def on_progress(done: int, total: int, number: int = number) -> None:
+                bar.update(task, completed=number + done / total)
+
+            outcome: Result | Exception
+            try:
+                material, read_seconds = current.result()
+                outcome, work_seconds = _timed(work, material, on_progress)
+            except (ValueError, OSError, RuntimeError) as error:
+                outcome = error
+            bar.update(task, completed=number + 1)
+            if behind is not None:
+                yield _written(*behind)
+                behind = None
+            if isinstance(outcome, Exception):
+                yield job, outcome, {}
+            else:
+                seconds = {"read": read_seconds, "work": work_seconds}
+                behind = job, outcome, seconds, writer.submit(_timed, write, job, outcome)
+        if behind is not None:
+            yield _written(*behind)
+
+
+def _timed(function: Callable[..., Result], *arguments: object) -> tuple[Result, float]:
+    start = time.perf_counter()
+    return function(*arguments), time.perf_counter() - start
+
+
+def _written(
+    job: Job, result: Result, seconds: dict[str, float], future: Future[tuple[None, float]]
+) -> tuple[Job, Result | Exception, dict[str, float]]:
+    try:
+        return job, result, {**seconds, "write": future.result()[1]}
+    except (ValueError, OSError) as error:
+        return job, error, {}

@@ -1,0 +1,90 @@
+"""Loaders of endless training streams and of whole evaluation splits, for any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from segscape.data.stream import SampleStream, StreamSampler
+
+
+def train_loader(
+    trainer: L.Trainer,
+    dataset: Dataset[Any],
+    transform: v2.Transform,
+    *,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+) -> DataLoader[Any]:
+    """This process's share of the stream of augmented samples, beginning where a resumed run stopped.
+
+    Args:
+        trainer: Knows the processes and the steps taken.
+        dataset: The samples.
+        transform: Their random augmentation.
+        batch_size: Samples a step and process.
+        num_workers: Loader processes.
+        seed: Fixes order and augmentation.
+
+    Raises:
+        ValueError: There are too few samples for one joint batch, or a joint batch is a single one.
+    """
+    stream = SampleStream(dataset, transform, seed=seed)
+
+    def steps_taken() -> int:
+        # Lightning counts every batch it has trained on, those before a resumed run's checkpoint included.
+        return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+
+    sampler = StreamSampler(
+        stream.epoch_length, batch_size, steps_taken, rank=trainer.global_rank, world_size=trainer.world_size
+    )
+    if sampler.steps == 0 or batch_size * trainer.world_size < 2:
+        raise ValueError(
+            f"A joint batch of {batch_size} x {trainer.world_size} images does not do for a split of "
+            f"{stream.epoch_length}: it needs at least 2, for the normalisation of pooled features, and at most "
+            "the whole split; change batch_size."
+        )
+    return _loader(stream, batch_size, sampler, num_workers, keep_workers=num_workers > 0)
+
+
+def eval_loader(trainer: L.Trainer, dataset: Dataset[Any], *, batch_size: int, num_workers: int) -> DataLoader[Any]:
+    """This process's share of a split, in order: each sample once over all processes, none repeated to even them out.
+
+    Args:
+        trainer: Knows the processes.
+        dataset: The samples.
+        batch_size: Samples a step and process.
+        num_workers: Loader processes.
+    """
+    share = range(trainer.global_rank, len(dataset), trainer.world_size)  # type: ignore[arg-type]
+    return _loader(dataset, batch_size, share, num_workers, keep_workers=False)
+
+
+def _loader(
+    dataset: Dataset[Any], batch_size: int, sampler: Iterable[int], num_workers: int, *, keep_workers: bool
+) -> DataLoader[Any]:
+    return _ResumableLoader(
+        dataset,
+        # By its name, because Lightning makes the loader of a prediction anew with arguments of its own.
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=keep_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class _ResumableLoader(DataLoader[Any]):
+    """A loader that Lightning knows to be resumable; its place follows from the trainer's counter alone."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass

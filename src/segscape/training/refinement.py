@@ -1,0 +1,213 @@
+"""The training and evaluation of a network that refines masks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchmetrics import SumMetric
+
+from segscape.checkpoints.backbone import load_pretrained
+from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.inference.refinement.stages import SCALES
+from segscape.inference.refiner import Refiner
+from segscape.losses import RefinementLoss, RefinementWeights
+from segscape.metrics import MaskResult, MaskScores
+from segscape.networks.crm import CRM
+from segscape.normalisation import Normalisation
+from segscape.training.optimisers import OptimiserSettings
+
+_log = logging.getLogger(__name__)
+
+COARSE = "coarse"
+"""The name of the coarse masks among the stages that are scored."""
+STAGES = tuple(f"{scale:g}" for scale in SCALES)
+"""The names of the stages: their scales."""
+LAST = STAGES[-1]
+"""The stage whose masks are the result."""
+PROTOCOL = f"whole image, stages {', '.join(STAGES)}; IoU of all pixels together, mean boundary accuracy"
+"""How masks are refined for evaluation and scored, in words."""
+
+# Of the authors' evaluation, on 8-bit masks: a pixel above the one is of the object, and a coarse mask whose pixels add
+# up to less than the other is too small to refine.
+_LEVEL = 128
+_SMALL = 1024
+
+
+class RefinementTask(L.LightningModule):
+    """A network that refines masks, its losses, its optimiser and its evaluation.
+
+    Evaluation follows the authors' scripts: all stages on the whole image; soft masks truncated to 8 bits; a coarse
+    mask of fewer than five white pixels stays as it is and is counted apart. By mistake their scripts keep such masks
+    in square images alone; that is not followed.
+
+    Args:
+        name: The registered name of a network.
+        optimiser: The recipe's optimiser and schedule; every parameter is treated alike.
+        loss_weights: The weights of the losses.
+        weights: A name or a weights file of this network to start from, or nothing.
+        pretrained: Where parts of the network take ImageNet weights from without `weights`; see `load_pretrained`.
+        channels_last: Keep the network's tensors channels last in memory.
+
+    Attributes:
+        monitor: The logged score by which the best checkpoint is chosen.
+        results: The latest evaluation's scores: of the coarse masks as `COARSE`, and of the measured stages by name.
+        small_objects: How many of its coarse masks were too small to refine.
+        start_name: The `weights`, as they were named.
+        start: Their card.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: There is no such network, or weights do not fit it.
+    """
+
+    monitor: ClassVar[str] = "val/mba"
+    pixels: Tensor
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        optimiser: OptimiserSettings,
+        loss_weights: RefinementWeights = RefinementWeights(),  # noqa: B008 - frozen
+        weights: str | None = None,
+        pretrained: dict[str, str] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if optimiser.groups != "one":
+            raise ValueError("A network that refines masks has one group of parameters; set optimiser.groups to one.")
+        self.network_name = name
+        self.start_name = weights
+        self.start: WeightsCard | None = None if weights is None else read_card(find_weights(weights))
+        net = create_model(name, weights=weights)
+        if weights is None:
+            for part, source in (pretrained or {}).items():
+                load_pretrained(net, name, part, source)
+                _log.info("The %s starts from %s.", part, source)
+        if channels_last:
+            net.to(memory_format=torch.channels_last)
+        self.network = cast("CRM", net.train())
+        self.criterion = RefinementLoss(loss_weights)
+        self.settings = optimiser
+        self.normalise = Normalisation()
+        self.scores = torch.nn.ModuleList(MaskScores() for _ in (COARSE, *STAGES))
+        self.small = SumMetric()
+        self.results: dict[str, MaskResult] = {}
+        self.small_objects = 0
+        # Rows: coarse and refined; columns: intersection and union.
+        self.register_buffer("pixels", torch.zeros(2, 2, dtype=torch.int64), persistent=False)
+
+    def on_fit_start(self) -> None:
+        """Keep the run's seed."""
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Seed the dropout by the step, so that a resumed run draws what an uninterrupted one would have."""
+        position = self.global_step * self.trainer.world_size + self.global_rank
+        torch.manual_seed((self._seed * 1_000_003 + position) % 2**63)
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """The total loss of a batch; every term is logged, and the IoU of the coarse and the refined masks."""
+        masks, truth = signed(batch["mask"]), batch["truth"] / 255
+        logits = self.network(self.normalise(batch["image"]), masks, size=truth.shape[-2:]).float()
+        terms = self.criterion(logits, truth)
+        self.log_dict({f"loss/{name}": value for name, value in terms.items() if name != "total"})
+        self.log("loss/total", terms["total"], prog_bar=True)
+        self._count(masks > 0, logits > 0, truth > 0.5)
+        return terms["total"]
+
+    def _count(self, coarse: Tensor, refined: Tensor, truth: Tensor) -> None:
+        """Log the IoU of all pixels since the last time."""
+        found = torch.stack([coarse, refined])
+        overlaps = [(found & truth).flatten(1).sum(1), (found | truth).flatten(1).sum(1)]
+        self.pixels += torch.stack(overlaps, dim=1)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            iou = self.pixels[:, 0] / self.pixels[:, 1].clamp(min=1)
+            self.log_dict({"train/iou_coarse": iou[0], "train/iou": iou[1]})
+            self.pixels.zero_()
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser, its learning rate set before every step."""
+        settings = self.settings
+        group = {"params": list(self.network.parameters()), "lr": settings.lr, "weight_decay": settings.weight_decay}
+        optimiser = settings.build([group])
+        factor = settings.schedule.factor(settings.lr, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _begin(self) -> None:
+        """Count anew, with the network as it is now."""
+        for score in self.scores:
+            cast("MaskScores", score).reset()
+        self.small.reset()
+        self._refiner = Refiner(self.network, self.device)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count anew."""
+        self._begin()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to count anew."""
+        self._begin()
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Score a whole image: its coarse mask and the refined one."""
+        with torch.autocast(self.device.type, enabled=False):
+            self._score(batch, [(LAST, self._refiner.refine(*as_arrays(batch)).probability)])
+
+    def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Score a whole image: its coarse mask and that of every stage."""
+        with torch.autocast(self.device.type, enabled=False):
+            self._score(batch, ((f"{scale:g}", found) for scale, found in self._refiner.stages(*as_arrays(batch))))
+
+    def _score(self, batch: dict[str, Any], stages: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> None:
+        """Count the coarse mask of a batch of one and the probabilities (H, W) of some stages."""
+        mask, truth = batch["mask"][:, 0], batch["truth"][:, 0] > _LEVEL
+        small = int(mask.sum()) < _SMALL
+        self.small.update(small)
+        self._metric(COARSE).update(mask > _LEVEL, truth)
+        for name, probability in stages:
+            levels = mask if small else torch.from_numpy(probability * 255).to(mask.device, torch.uint8)[None]
+            self._metric(name).update(levels > _LEVEL, truth)
+
+    def _metric(self, name: str) -> MaskScores:
+        return cast("MaskScores", self.scores[(COARSE, *STAGES).index(name)])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the coarse and the refined masks, and what refining has gained."""
+        self._log_scores("val", [LAST])
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the refined masks as `test/...`, and those of each stage as `test@<its name>/...`."""
+        self._log_scores("test", STAGES)
+
+    def _log_scores(self, split: str, stages: Sequence[str]) -> None:
+        self.results = {name: self._metric(name).compute() for name in (COARSE, *stages)}
+        self.small_objects = int(self.small.compute())
+        coarse = self.results[COARSE]
+        self.log_dict({f"{split}/iou_coarse": coarse.iou, f"{split}/mba_coarse": coarse.mba}, sync_dist=True)
+        for name in stages:
+            result = self.results[name]
+            prefix = split if name == LAST else f"{split}@{name}"
+            for score, before, after in (("iou", coarse.iou, result.iou), ("mba", coarse.mba, result.mba)):
+                self.log(f"{prefix}/{score}", after, prog_bar=name == LAST, sync_dist=True)
+                self.log(f"{prefix}/{score}_gain", after - before, sync_dist=True)
+
+
+def signed(masks: Tensor) -> Tensor:
+    """Masks (N, 1, H, W) uint8 as the networks take them: -1 where they are 0, 1 where they are 255."""
+    return (masks.float() / 255 - 0.5) / 0.5
+
+
+def as_arrays(sample: Mapping[str, Any]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Image (H, W, 3) and coarse mask (H, W), uint8, of a sample or of a batch of one."""
+    image, mask = sample["image"], sample["mask"]
+    return image.reshape(image.shape[-3:]).permute(1, 2, 0).cpu().numpy(), mask.reshape(mask.shape[-2:]).cpu().numpy()

@@ -1,0 +1,119 @@
+"""Pairs and triples of mask refinement as Lightning's loaders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader, Dataset
+
+from segscape.data.datasets import InMemory
+from segscape.data.refinement import (
+    PairSample,
+    PerturbedPairs,
+    RefinementAugmentation,
+    RefinementPairs,
+    RefinementTriples,
+    TripleSample,
+)
+from segscape.training.loaders import eval_loader, train_loader
+
+
+class RefinementDataModule(L.LightningDataModule):
+    """Training crops with coarse masks made of the exact ones, and whole images for evaluation.
+
+    A batch holds `image` (N, 3, H, W), `mask` and `truth` (N, 1, H, W), all uint8, and `name`; whole images come one at
+    a time.
+
+    Args:
+        root: The folder of pairs; of triples for `test`.
+        augmentation: The recipe's augmentation.
+        batch_size: Crops a step and process.
+        sources: Only these sources of pairs below the root; by default all that are there.
+        train_split: The split of pairs to train on.
+        val_split: The split of pairs that `validate` and the checks during training measure, with coarse masks that are
+            always the same; without one nothing is measured during training.
+        num_workers: Loader processes.
+        in_memory: Decode the training split once and keep it.
+        seed: Fixes order, crops, colours and coarse masks.
+
+    Attributes:
+        folder: The root's own name, for statements of what was trained on and measured.
+        shown: Whole images with coarse masks, of the validation split where there is one.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        augmentation: RefinementAugmentation = RefinementAugmentation(),  # noqa: B008 - frozen
+        batch_size: int = 6,
+        sources: list[str] | None = None,
+        train_split: str = "train",
+        val_split: str | None = "val",
+        num_workers: int = 2,
+        in_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.folder = Path(root).resolve().name
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.sources = sources
+        self.train_split = train_split
+        self.val_split = val_split
+        self.num_workers = num_workers
+        self.in_memory = in_memory
+        self.seed = seed
+
+    def setup(self, stage: str) -> None:
+        """Find the files of the splits that `stage` needs.
+
+        Raises:
+            ValueError: There is no split to validate on.
+        """
+        if stage == TrainerFn.VALIDATING and self.val_split is None:
+            raise ValueError("There is no split to validate on; name one: --data.val_split SPLIT.")
+        if stage == TrainerFn.FITTING:
+            train = RefinementPairs(self.root, self.train_split, self.sources)
+            self._train: Dataset[PairSample] = InMemory(train) if self.in_memory else train
+            self.shown = PerturbedPairs(train, seed=self.seed)
+        if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING) and self.val_split is not None:
+            self.shown = PerturbedPairs(RefinementPairs(self.root, self.val_split, self.sources), seed=self.seed)
+        if stage == TrainerFn.TESTING:
+            self._test = RefinementTriples(self.root)
+
+    def train_dataloader(self) -> DataLoader[TripleSample]:
+        """Augmented crops, beginning where a resumed run stopped.
+
+        Raises:
+            ValueError: The split has too few images for one joint batch, or a joint batch is a single image.
+        """
+        assert self.trainer is not None
+        return train_loader(
+            self.trainer,
+            self._train,
+            self.augmentation.build(),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            seed=self.seed,
+        )
+
+    def val_dataloader(self) -> DataLoader[TripleSample] | list[Any]:
+        """This process's share of the validation split, as whole images in order."""
+        return [] if self.val_split is None else self._eval_loader(self.shown)
+
+    def test_dataloader(self) -> DataLoader[TripleSample]:
+        """This process's share of the triples, as whole images in order."""
+        return self._eval_loader(self._test)
+
+    def _eval_loader(self, dataset: Dataset[TripleSample]) -> DataLoader[TripleSample]:
+        assert self.trainer is not None
+        return eval_loader(self.trainer, dataset, batch_size=1, num_workers=self.num_workers)
+
+    def measured_on(self, split: str) -> str:
+        """What `validate` (`"val"`) or `test` (`"test"`) measures, in words."""
+        return f"{self.folder} {self.val_split}, perturbed" if split == "val" else self.folder

@@ -1,0 +1,332 @@
+"""`segscape refine` and `segscape segment --refine` as a user meets them, and the refinement of class maps."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from rasterio.transform import from_origin
+
+import segscape
+from segscape import refine_classes
+from segscape.cli.main import main
+from segscape.cli.refine import memory
+from segscape.inference.refiner import Refiner
+from segscape.labels import CAMVID, IGNORE_INDEX
+from segscape.viz.refinement import most_changed
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, camvid_examples: Path) -> Path:
+    """Small frames in `images` and masks of their roads in `masks`, one pair in a subfolder."""
+    folder = tmp_path / "pairs"
+    frames = sorted((camvid_examples / "images" / "val").iterdir())
+    for frame, name in zip(frames, ("a", "b", "night/c"), strict=False):
+        labels = camvid_examples / "labels" / "val" / f"{frame.stem}.png"
+        image, mask = folder / "images" / f"{name}.jpg", folder / "masks" / f"{name}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(frame).resize((48, 36)).save(image)
+        road = np.asarray(Image.open(labels).resize((48, 36), Image.Resampling.NEAREST)) == 3
+        Image.fromarray(road).save(mask)
+    return folder
+
+
+@pytest.fixture
+def run(refiner_weights: Path) -> Callable[..., int]:
+    """Runs `segscape refine` on the CPU with the untrained weights."""
+    return lambda *words: main(["refine", *map(str, words), "--weights", str(refiner_weights), "--device", "cpu"])
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_one_pair(run, refiner_weights: Path, pairs: Path, tmp_path: Path, capsys) -> None:
+    image, mask = pairs / "images" / "a.jpg", pairs / "masks" / "a.png"
+    expected = Refiner.from_weights(refiner_weights, "cpu").refine(image, mask)
+    assert run(image, mask) == 0
+    assert run(image, mask, "--output", tmp_path / "out" / "x.png", "--alpha") == 0
+    assert run(image, mask, "--output", tmp_path / "binary", "--binary", "--alpha") == 0
+    soft = np.rint(255 * expected.probability)
+    assert np.array_equal(np.asarray(Image.open(pairs / "images" / "a_refined.png")), soft)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "x.png")), soft)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "binary" / "a.png")), expected.mask * 255)
+    for cut_out in (tmp_path / "out" / "a_alpha.png", tmp_path / "binary" / "a_alpha.png"):
+        pixels = np.asarray(Image.open(cut_out))
+        assert np.array_equal(pixels[..., :3], np.asarray(Image.open(image)))
+        assert np.array_equal(pixels[..., 3], soft)
+    printed = capsys.readouterr().out
+    for word in ("read", "refine", "write", "48 x 36", "a.jpg", "1 refined mask(s)"):
+        assert word in printed
+
+
+def test_options_reach_the_refiner(run, refiner_weights: Path, pairs: Path, tmp_path: Path) -> None:
+    image, mask = pairs / "images" / "a.jpg", pairs / "masks" / "a.png"
+    output = tmp_path / "x.png"
+    assert run(image, mask, "--output", output, "--steps", 2, "--band", 5, "--precision", "bfloat16") == 0
+    refiner = Refiner.from_weights(refiner_weights, "cpu", precision="bfloat16")
+    expected = refiner.refine(image, mask, steps=2, band=5).probability
+    assert np.array_equal(np.asarray(Image.open(output)), np.rint(255 * expected))
+
+
+def test_folders_and_globs(run, pairs: Path, tmp_path: Path, capsys) -> None:
+    assert run(pairs / "images", pairs / "masks", "--output", tmp_path / "folder", "--alpha") == 0
+    assert _files(tmp_path / "folder") == {
+        f"{name}{end}.png" for name in ("a", "b", "night/c") for end in ("", "_alpha")
+    }
+    assert "3 refined mask(s)" in capsys.readouterr().out
+    assert run(pairs / "images" / "*.jpg", pairs / "masks" / "*.png", "--output", tmp_path / "glob") == 0
+    assert _files(tmp_path / "glob") == {"a.png", "b.png"}
+    same = [np.asarray(Image.open(tmp_path / folder / "a.png")) for folder in ("folder", "glob")]
+    assert np.array_equal(*same)
+
+
+def test_bad_files_and_missing_partners_are_named(run, pairs: Path, tmp_path: Path, capsys) -> None:
+    (pairs / "masks" / "b.png").write_bytes((pairs / "masks" / "b.png").read_bytes()[:60])
+    shutil.copy(pairs / "images" / "a.jpg", pairs / "images" / "alone.jpg")
+    shutil.copy(pairs / "masks" / "a.png", pairs / "masks" / "single.png")
+    shutil.copy(pairs / "images" / "a.jpg", pairs / "masks" / "photo.jpg")
+    shutil.copy(pairs / "images" / "a.jpg", pairs / "images" / "photo.jpg")
+    Image.new("L", (36, 48)).save(pairs / "masks" / "turned.png")
+    shutil.copy(pairs / "images" / "a.jpg", pairs / "images" / "turned.jpg")
+    assert run(pairs / "images", pairs / "masks", "--output", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    for message in (
+        "b.png cannot be decoded",
+        "alone.jpg has no mask of the same name",
+        "single.png has no image of the same name",
+        "photo.jpg has 3 channels that differ, like a photograph",
+        "turned.png is 36 x 48 and",
+        "upright if its orientation tag says so",
+    ):
+        assert message in captured.err
+    assert "5 input(s) could not be refined" in captured.out
+    assert _files(tmp_path / "out") == {"a.png", "night/c.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{a.jpg}", "{a.jpg}"], "is given both as image and as mask"),
+        (["{a.jpg}", "{a.png}", "--output", "{a.png}"], "is one of the inputs and would be overwritten"),
+        (["{images}", "{masks}", "--output", "{masks}"], "There are no images in"),
+        (["{images}/*.jpg", "{masks}/*.png", "--output", "{masks}"], "is one of the inputs and would be overwritten"),
+        (["{images}", "{masks}"], "Several masks need a folder"),
+        (["{images}", "{a.png}", "--output", "x"], "are no pair"),
+        (["{images}/a.*", "{masks}/b.*", "--output", "x"], "has a mask of the same name"),
+        (["{a.jpg}", "{a.png}", "--output", "x.jpg"], "written as PNG or GeoTIFF"),
+        (["{a.jpg}", "{a.png}", "--output", "{a.jpg}/x.png"], "is a file, not a folder"),
+        (["{a.jpg}", "{a.png}", "--classes", "--alpha"], "--alpha cuts out one object"),
+    ],
+)
+def test_bad_plans_stop_before_any_work(run, pairs: Path, monkeypatch, tmp_path, capsys, words, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"images": pairs / "images", "masks": pairs / "masks"}
+    places |= {"a.jpg": pairs / "images" / "a.jpg", "a.png": pairs / "masks" / "a.png"}
+    for name, path in places.items():
+        words = [word.replace(f"{{{name}}}", str(path)) for word in words]
+    before = _files(tmp_path)
+    assert run(*words) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
+    assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "5"], "invalid choice: 5"),
+        (["--band", "-3"], "-3 is no number of pixels"),
+        (["--max-memory", "much"], "much is no amount of memory; write it as 2GB"),
+        (["--precision", "int8"], "invalid choice: 'int8'"),
+        (["--binary", "--classes"], "not allowed with"),
+    ],
+)
+def test_bad_arguments(run, pairs: Path, capsys, words, message) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(pairs / "images" / "a.jpg", pairs / "masks" / "a.png", *words)
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_permission(run, pairs: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert run(pairs / "images" / "a.jpg", pairs / "masks" / "a.png") == 1
+    assert "there is no permission to write into" in capsys.readouterr().err
+
+
+def test_a_mask_that_looks_like_classes(run, pairs: Path, tmp_path: Path, capsys) -> None:
+    Image.fromarray(np.full((36, 48), 11, np.uint8)).save(tmp_path / "labels.png")
+    assert run(pairs / "images" / "a.jpg", tmp_path / "labels.png", "--steps", 1) == 0
+    assert "add --classes" in " ".join(capsys.readouterr().err.split())
+
+
+def test_amounts_of_memory() -> None:
+    amounts = {"2GB": 2 * 10**9, "1500MB": 1500 * 10**6, "4GiB": 4 * 2**30, "1.5 g": 15 * 10**8, "300000": 300000}
+    assert {text: memory(text) for text in amounts} == amounts
+
+
+def test_weights_of_the_wrong_kind(refiner_weights: Path, random_weights: Path, pairs: Path, tmp_path, capsys) -> None:
+    image, mask = str(pairs / "images" / "a.jpg"), str(pairs / "masks" / "a.png")
+    output = str(tmp_path / "out.png")
+    assert main(["refine", image, mask, "--weights", str(random_weights), "--output", output]) == 1
+    assert "stdc1_seg, which does not refine masks" in capsys.readouterr().err
+    assert main(["refine", image, mask, "--weights", "crm9", "--output", output]) == 1
+    error = capsys.readouterr().err
+    assert "There are no weights crm9" in error
+    assert "stdc1_seg" not in error
+    assert main(["segment", image, "--weights", str(refiner_weights), "--output", output]) == 1
+    assert "crm_resnet18, which does not segment images" in capsys.readouterr().err
+    assert main(["segment", image, "--output", output, "--band", "3"]) == 1
+    assert "are for --refine, which is missing" in capsys.readouterr().err
+    assert not Path(output).exists()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (33, 2)])
+@pytest.mark.parametrize("value", [0, 255])
+def test_tiny_images_with_empty_and_full_masks(run, tmp_path: Path, size: tuple[int, int], value: int) -> None:
+    Image.new("RGB", size, "green").save(tmp_path / "image.png")
+    Image.new("L", size, value).save(tmp_path / "mask.png")
+    assert run(tmp_path / "image.png", tmp_path / "mask.png", "--output", tmp_path / "refined.png") == 0
+    refined = Image.open(tmp_path / "refined.png")
+    assert refined.size == size
+    if value == 0:
+        assert refined.getextrema() == (0, 0)
+
+
+def test_sixteen_bits_and_opacity(run, pairs: Path, tmp_path: Path) -> None:
+    image, mask = pairs / "images" / "a.jpg", pairs / "masks" / "a.png"
+    road = np.asarray(Image.open(mask))
+    Image.fromarray(road.astype(np.uint16) * 65535).save(tmp_path / "deep.png")
+    picture = Image.open(image).convert("RGBA")
+    picture.putalpha(Image.fromarray(road.astype(np.uint8) * 255))
+    picture.save(tmp_path / "opacity.png")
+    results = []
+    for coarse in (mask, tmp_path / "deep.png", tmp_path / "opacity.png"):
+        assert run(image, coarse, "--output", tmp_path / "refined.png") == 0
+        results.append(np.asarray(Image.open(tmp_path / "refined.png")))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+def test_geotiff(run, pairs: Path, tmp_path: Path) -> None:
+    """The place comes from the mask, and where that has none from the image."""
+    transform = from_origin(733601, 3725139, 0.5, 0.5)
+    pixels = np.asarray(Image.open(pairs / "images" / "a.jpg"))
+    road = np.asarray(Image.open(pairs / "masks" / "a.png")).astype(np.uint8)
+    for name, bands in (("image.tif", np.moveaxis(pixels, -1, 0)), ("mask.tif", road[None])):
+        size = {"count": len(bands), "height": 36, "width": 48, "dtype": "uint8"}
+        with rasterio.open(tmp_path / name, "w", crs="EPSG:32616", transform=transform, **size) as dataset:
+            dataset.write(bands)
+    assert run(tmp_path / "image.tif", tmp_path / "mask.tif") == 0
+    assert run(tmp_path / "image.tif", pairs / "masks" / "a.png", "--output", tmp_path / "b.tif") == 0
+    with rasterio.open(tmp_path / "image_refined.tif") as first, rasterio.open(tmp_path / "b.tif") as second:
+        for dataset in (first, second):
+            assert (dataset.crs.to_epsg(), dataset.transform) == (32616, transform)
+        assert np.array_equal(first.read(), second.read())
+
+
+@dataclass
+class _Result:
+    probability: np.ndarray
+
+
+class _Blurring:
+    """Gives the mask's mean over a window in place of a network's probability."""
+
+    def refine(self, image, mask, *, steps, band, on_progress) -> _Result:
+        if on_progress:
+            on_progress(1, 2)
+            on_progress(2, 2)
+        values = torch.from_numpy(np.asarray(mask, np.float32))[None, None]
+        return _Result(torch.nn.functional.avg_pool2d(values, 3, 1, 1)[0, 0].numpy())
+
+
+def test_classes_are_merged_by_the_highest_probability() -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (20, 30)).astype(np.uint8)
+    labels[labels == 2] = 9
+    labels[:2] = IGNORE_INDEX
+    image = np.zeros((20, 30, 3), np.uint8)
+    probabilities = [_Blurring().refine(image, labels == k, steps=4, band=None, on_progress=None) for k in range(10)]
+    stacked = np.stack([result.probability for result in probabilities])
+    kept = labels == np.arange(10)[:, None, None]
+    stacked[kept] = np.maximum(stacked[kept], 0.5)
+    progress = []
+    refined = refine_classes(_Blurring(), image, labels, on_progress=lambda *step: progress.append(step))
+    seen = labels != IGNORE_INDEX
+    assert np.array_equal(refined[~seen], labels[~seen])
+    rows, cols = np.nonzero(seen)
+    chosen, best, own = stacked[refined[seen], rows, cols], stacked.max(0)[seen], stacked[labels[seen], rows, cols]
+    assert np.array_equal(chosen, best)
+    assert np.array_equal((refined == labels)[seen], own == best)
+    assert progress == [(done, 8) for done in range(1, 9)]
+
+
+def test_classes_may_come_from_scores() -> None:
+    labels = np.array([[0, 0, 1, 1, 1, 1]], np.uint8)
+    scores = np.array([[[1, 1, 1, 1, 0, 0]], [[0, 0, 0, 0, 1, 1]]], np.float32)
+    image = np.zeros((1, 6, 3), np.uint8)
+    for given in (scores, lambda index: scores[index]):
+        assert refine_classes(_Blurring(), image, labels, scores=given).tolist() == [[0, 0, 0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("labels", [np.full((4, 5), 7), np.full((4, 5), IGNORE_INDEX), np.eye(4, 5) * IGNORE_INDEX])
+def test_a_single_class_stays(labels: np.ndarray) -> None:
+    labels = labels.astype(np.uint8)
+    assert np.array_equal(refine_classes(None, np.zeros((4, 5, 3), np.uint8), labels), labels)
+
+
+def test_class_maps_on_the_command_line(run, refiner_weights: Path, camvid_examples: Path, tmp_path, capsys) -> None:
+    frame = sorted((camvid_examples / "images" / "val").iterdir())[0]
+    Image.open(frame).resize((48, 36)).save(tmp_path / "frame.png")
+    labels = Image.open(camvid_examples / "labels" / "val" / f"{frame.stem}.png").resize((48, 36), 0)
+    labels.save(tmp_path / "labels.png")
+    indices = np.asarray(labels)
+    short = ("--steps", 2)
+    Image.fromarray(indices).save(tmp_path / "grey.png")
+    assert run(tmp_path / "frame.png", tmp_path / "labels.png", "--output", tmp_path / "a.png", *short) == 0
+    assert run(tmp_path / "frame.png", tmp_path / "grey.png", "--output", tmp_path / "b.png", "--classes", *short) == 0
+    refined = Image.open(tmp_path / "a.png")
+    pixels = np.asarray(Image.open(tmp_path / "frame.png"))
+    expected = refine_classes(Refiner.from_weights(refiner_weights, "cpu"), pixels, indices, steps=2)
+    assert np.array_equal(np.asarray(refined), expected)
+    assert refined.getpalette()[:33] == labels.getpalette()[:33]
+    assert np.array_equal(np.asarray(refined) == IGNORE_INDEX, indices == IGNORE_INDEX)
+    grey = Image.open(tmp_path / "b.png")
+    assert grey.mode == "L"
+    assert np.array_equal(np.asarray(grey), expected)
+    for option in ("--alpha", "--binary"):
+        assert run(tmp_path / "frame.png", tmp_path / "labels.png", "--output", tmp_path / "c.png", option) == 1
+        assert "labels.png is a class map" in capsys.readouterr().err
+    assert not (tmp_path / "c.png").exists()
+
+
+def test_segment_and_refine(random_weights: Path, refiner_weights: Path, pairs: Path, tmp_path: Path, capsys) -> None:
+    image = pairs / "images" / "a.jpg"
+    words = ["--weights", str(random_weights), "--output", str(tmp_path / "out"), "--device", "cpu", "--overlay"]
+    refining = ["--refine", "--refine-weights", str(refiner_weights), "--band", "8"]
+    assert main(["segment", str(image), *words, *refining]) == 0
+    result = segscape.Segmenter.from_weights(random_weights, device="cpu").segment(image)
+    refiner = Refiner.from_weights(refiner_weights, "cpu")
+    written = Image.open(tmp_path / "out" / "a.png")
+    assert np.array_equal(np.asarray(written), refine_classes(refiner, result.image, result.labels, band=8))
+    assert written.getpalette()[:3] == list(CAMVID.palette[0])
+    assert "refine" in capsys.readouterr().out
+
+
+def test_the_places_that_changed_most() -> None:
+    before = np.zeros((50, 60), bool)
+    after = before.copy()
+    after[3:9, 40:50] = True
+    after[30:34, 5:9] = True
+    places = most_changed(before, after, (10, 20), count=5)
+    assert len(places) == 2
+    assert [int((before != after)[place].sum()) for place in places] == [60, 16]
+    assert most_changed(after, after, (10, 20), count=5) == []
+    assert len(most_changed(after, ~after, (50, 60), count=5)) == 1
