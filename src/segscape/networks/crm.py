@@ -23,8 +23,8 @@ _DROPOUT = 0.5
 # Added to every shifted coordinate: a point at a feature's centre is half-way between two neighbours, and takes the
 # later one.
 _TIE = 1e-6
-# Added to every area, so that their sum is not 0.
-_AREA_FLOOR = 1e-9
+AREA_FLOOR = 1e-9
+"""Added to every area, so that their sum is not 0."""
 _SHIFTS = (-1.0, 1.0)
 
 
@@ -186,7 +186,7 @@ class ImplicitDecoder(nn.Module):
                 for layer in self.hidden:
                     hidden = layer(hidden).relu_()
                 # Each result counts by the area of the rectangle opposite to its feature.
-                area = torch.outer(rows.offsets[1 - row], cols.offsets[1 - col]).abs_() + _AREA_FLOOR
+                area = torch.outer(rows.offsets[1 - row], cols.offsets[1 - col]).abs_() + AREA_FLOOR
                 logits = logits + self.last(hidden).squeeze(-1) * area
                 total = total + area
         return (logits / total).unsqueeze(1)

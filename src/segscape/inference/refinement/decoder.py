@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segscape.inference.refinement.workers import share_out
-from segscape.networks.crm import _AREA_FLOOR, Axis, ImplicitDecoder
+from segscape.networks.crm import AREA_FLOOR, Axis, ImplicitDecoder
 
 # Points whose activations a thread holds at a time, a KiB each: what fits the cache, or keeps a device busy.
 _STRIP_POINTS = {"cpu": 1 << 12, "other": 1 << 16}
@@ -122,7 +122,7 @@ class _Strips:
             torch.addmm(bias, hidden, weight, out=spare)
             hidden, spare = spare.relu_(), hidden
         logits = torch.mv(hidden, self._last.weight[0], out=self._logits[:points]).view(shape)
-        areas = tables.row_sides[:, None, strip, None] * tables.col_sides[:, None] + _AREA_FLOOR
+        areas = tables.row_sides[:, None, strip, None] * tables.col_sides[:, None] + AREA_FLOOR
         out = torch.sum(logits.mul_(areas), dim=(0, 1), out=self._out[strip])
         # The last layer adds the same to all four, and so to their mean.
         out.div_(areas.sum(dim=(0, 1))).add_(self._last.bias)

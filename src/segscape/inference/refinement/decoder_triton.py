@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from segscape.inference.refinement.decoder import Tables
-from segscape.networks.crm import _AREA_FLOOR, ImplicitDecoder
+from segscape.networks.crm import AREA_FLOOR, ImplicitDecoder
 
 _BLOCK = 64
 
@@ -47,7 +47,7 @@ def decode_tiles(decoder: ImplicitDecoder, projected: Tensor, tables: Tables, ou
         projected.shape[1],
         height,
         width,
-        area_floor=_AREA_FLOOR,
+        area_floor=AREA_FLOOR,
         layers=len(hidden),
         channels=projected.shape[-1],
         block=_BLOCK,
