@@ -1,4 +1,4 @@
-# `make demo` segments real street frames; `make test` proves the package. Both set up .venv first.
+# `make demo` segments real street frames and refines a mask; `make test` proves the package. Both set up .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin

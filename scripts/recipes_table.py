@@ -139,7 +139,8 @@ def _length(recipe: Recipe) -> str:
 def _crop(recipe: Recipe) -> str:
     settings = recipe.data.augmentation
     if isinstance(settings, RefinementAugmentation):
-        return f"{_by(settings.crop)} of the image at {' to '.join(f'{s:g}' for s in dict.fromkeys(settings.scales))}"
+        scale, zoom = (" to ".join(f"{x:g}" for x in dict.fromkeys(span)) for span in (settings.scales, settings.zooms))
+        return f"{_by(settings.crop)} of the image at {scale}" + (f", shrunk by {zoom}" if zoom != "1" else "")
     if isinstance(settings, StdcAugmentation):
         turns = ", quarter turns" if settings.quarter_turns else ""
         return f"{_by(settings.crop)} of the image at {settings.scales[0]:g} to {settings.scales[-1]:g}{turns}"

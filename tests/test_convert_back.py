@@ -1,5 +1,6 @@
 """Weights files turned back into the authors' checkpoints."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import segscape
 from segscape.checkpoints.convert import to_official
 from segscape.checkpoints.store import read_weights
 from segscape.cli.main import main
+from tests.golden import fill
 from tests.references.bisestdc import NETWORKS, official_state
+from tests.references.common import GOLDEN
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
@@ -23,6 +26,22 @@ def test_same_names_and_values(variant: str, tmp_path: Path, capsys: pytest.Capt
     restored = torch.load(back, weights_only=True)
     assert restored.keys() == official.keys()
     assert all(torch.equal(restored[key], official[key]) for key in official)
+
+
+def test_a_refiner_comes_back_with_the_stage_that_it_never_uses(tmp_path: Path) -> None:
+    keys = json.loads((GOLDEN / "crm" / "keys_crm.json").read_text())
+    # As the authors save it: with the prefix, and without a wrapper.
+    official = {key: torch.from_numpy(value) for key, value in fill.state_dict(keys).items()}
+    source, ours, back = tmp_path / "model_45705", tmp_path / "ours.safetensors", tmp_path / "back.pth"
+    torch.save(official, source)
+    assert main(["convert", "crm_resnet50", str(source), str(ours)]) == 0
+    card, state = read_weights(ours)
+    assert card.class_names == ("foreground",)
+    assert not any("layer4" in key for key in state)
+    assert main(["convert", "crm_resnet50", str(ours), str(back), "--to-official"]) == 0
+    restored = torch.load(back, weights_only=True)
+    assert {f"module.{key}" for key in restored} == official.keys()
+    assert all(torch.equal(restored[key.removeprefix("module.")], value) for key, value in official.items())
 
 
 def test_weights_of_our_own_have_official_names(tmp_path: Path) -> None:

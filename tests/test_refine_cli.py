@@ -245,7 +245,7 @@ class _Blurring:
             on_progress(1, 2)
             on_progress(2, 2)
         values = torch.from_numpy(np.asarray(mask, np.float32))[None, None]
-        return _Result(torch.nn.functional.avg_pool2d(values, 3, 1, 1)[0, 0].numpy())
+        return _Result(torch.nn.functional.avg_pool2d(values, 3, 1, 1, count_include_pad=False)[0, 0].numpy())
 
 
 def test_classes_are_merged_by_the_highest_probability() -> None:

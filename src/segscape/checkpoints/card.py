@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from segscape.normalisation import Normalisation
 
 METADATA_KEY = "segscape"
 """The key of a safetensors file's metadata under which its card stands, as JSON."""
+
+FOREGROUND: dict[str, Any] = {"class_names": ("foreground",), "palette": ((255, 255, 255),)}
+"""The classes on the card of a network that refines masks: the object alone."""
 
 
 @dataclass(frozen=True)

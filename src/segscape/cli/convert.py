@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.card import FOREGROUND, WeightsCard
 from segscape.checkpoints.convert import (
     convert_checkpoint,
     detect_format,
@@ -72,15 +72,18 @@ def _write_ours(arguments: argparse.Namespace) -> int:
         kept = leftovers(arguments.name, official, state)
     except ValueError as error:
         raise ValueError(f"{arguments.checkpoint}: {error}") from None
-    names, palette = _classes(arguments.labels, num_classes_of(arguments.name, state))
+    if model_entry(arguments.name).task == "refinement":
+        classes = FOREGROUND
+    else:
+        names, palette = _classes(arguments.labels, num_classes_of(arguments.name, state))
+        classes = {"class_names": names, "palette": palette}
     card = WeightsCard(
         network=arguments.name,
-        class_names=names,
-        palette=palette,
         normalisation=Normalisation(),
         training=f"converted from {arguments.checkpoint.name}",
         licence="that of the converted checkpoint",
         origin=origin,
+        **classes,
     )
     write_weights(arguments.output, card, state, leftovers=kept)
     return len(state)
@@ -98,7 +101,7 @@ def _write_official(arguments: argparse.Namespace) -> int:
     kept = read_leftovers(path) if origin == card.origin else {}
     official = to_official(card.network, state, origin=origin, kept=kept)
     with torch.device("meta"):
-        complete = model_entry(card.network).build(num_classes=card.num_classes).state_dict()
+        complete = model_entry(card.network).create(card.num_classes).state_dict()
     if absent := complete.keys() - state.keys():
         _log.warning(
             "%s lacks %d entries of heads that only training uses, such as %s; so does the official file.",

@@ -19,7 +19,7 @@ from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.jobs import OnProgress, run_jobs
 from segscape.cli.pairs import Job, plan
 from segscape.cli.progress import progress
-from segscape.inference.class_maps import refine_classes
+from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.refiner import Precision, Refiner
 from segscape.networks import list_models
 from segscape.rasters.geotiff import TIFF_SUFFIXES, read_georeference
@@ -107,7 +107,10 @@ def parser() -> argparse.ArgumentParser:
         "--steps", type=int, choices=range(1, 5), default=4, help="stages, from coarse to fine (default: %(default)s)"
     )
     parser.add_argument(
-        "--band", type=pixels, metavar="PIXELS", help="refine only so near to the mask's edge (default: everywhere)"
+        "--band",
+        type=pixels,
+        metavar="PIXELS",
+        help=f"refine only so near to the mask's edge (default: everywhere, in class maps {CLASS_BAND})",
     )
     parser.add_argument("--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB, 1500MB or 4GiB")
     parser.add_argument(
@@ -195,7 +198,7 @@ def load_refiner(
     if name not in shipped and not Path(name).is_file():
         cards = {other: read_card(find_weights(other)) for other in shipped}
         refiners = [other for other, card in cards.items() if card.network in list_models(task="refinement")]
-        names = ", ".join(refiners) or "no refiner's ship with this version"
+        names = ", ".join(refiners) or "none ships with this version"
         raise FileNotFoundError(f"There are no weights {name}; give the path of a refiner's file, or a name: {names}.")
     return Refiner.from_weights(name, device, max_memory=max_memory, precision=precision)
 
@@ -249,7 +252,7 @@ def refine(
             mask.labels,
             ignore_index=mask.ignore_index,
             steps=steps,
-            band=band,
+            band=band or CLASS_BAND,
             on_progress=on_progress,
         )
         return Refined(material, labels, None, float(np.mean(labels != mask.labels)))

@@ -19,7 +19,7 @@ from segscape.cli.jobs import OnProgress, Targets, find_images, run_jobs
 from segscape.cli.progress import progress
 from segscape.cli.refine import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.cli.refine import load_refiner, pixels
-from segscape.inference.class_maps import refine_classes
+from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.refiner import Refiner
 from segscape.inference.segmenter import Segmentation, Segmenter
 from segscape.rasters.image import read_image, write_image
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--refine-weights", metavar="NAME", help=f"a name or a weights file (default: {DEFAULT_REFINER})"
     )
     parser.add_argument(
-        "--band", type=pixels, metavar="PIXELS", help="refine only so near to a class's edge (default: everywhere)"
+        "--band", type=pixels, metavar="PIXELS", help=f"refine only so near to a class's edge (default: {CLASS_BAND})"
     )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     return parser
@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
         refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
     summaries: list[Summary] = []
     with progress() as bar:
-        for job, result in segment_jobs(segmenter, jobs, bar, refiner=refiner, band=arguments.band):
+        for job, result in segment_jobs(segmenter, jobs, bar, refiner=refiner, band=arguments.band or CLASS_BAND):
             if isinstance(result, Segmentation):
                 summaries.append(Summary.of(job, result))
             else:
@@ -150,7 +150,7 @@ def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job
 
 
 def segment_jobs(
-    segmenter: Segmenter, jobs: list[Job], bar: Progress, *, refiner: Refiner | None = None, band: int | None = None
+    segmenter: Segmenter, jobs: list[Job], bar: Progress, *, refiner: Refiner | None = None, band: int = CLASS_BAND
 ) -> Iterator[tuple[Job, Segmentation | Exception]]:
     """Segment each job, and refine its classes.
 

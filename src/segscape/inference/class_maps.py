@@ -13,6 +13,9 @@ from segscape.labels import IGNORE_INDEX
 if TYPE_CHECKING:
     from segscape.inference.refiner import Refiner
 
+CLASS_BAND = 3
+"""How near to a class's edge its map is refined if nothing else is said, in pixels."""
+
 # The least probability of the class that a pixel had.
 _STAY = 0.5
 
@@ -25,7 +28,7 @@ def refine_classes(
     scores: npt.NDArray[np.float32] | Callable[[int], npt.NDArray[np.float32]] | None = None,
     ignore_index: int = IGNORE_INDEX,
     steps: int = 4,
-    band: int | None = None,
+    band: int | None = CLASS_BAND,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Refine each class of a class map in turn and give every pixel the class of the highest probability.
@@ -43,7 +46,8 @@ def refine_classes(
             by its index; by default the pixels of the class in `labels`.
         ignore_index: Pixels of this label keep it.
         steps: See `Refiner.refine`.
-        band: See `Refiner.refine`.
+        band: See `Refiner.refine`; narrow by default, as refiners know objects and deny what fills a scene, such as a
+            sky or a road, unless they are held to its edge.
         on_progress: Called with the work done and all the work, in arbitrary units.
 
     Returns:

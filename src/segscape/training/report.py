@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.card import FOREGROUND, WeightsCard
 from segscape.checkpoints.store import inference_state, write_weights
 from segscape.files import atomic_path
 from segscape.inference.refiner import Refiner
@@ -30,7 +30,6 @@ from segscape.viz.plots import plot_run, read_metrics
 _log = logging.getLogger(__name__)
 
 _GRID_IMAGES = 4
-_FOREGROUND = (255, 255, 255)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -142,12 +141,11 @@ class RefinementReport(RunReport):
         assert isinstance(data, RefinementDataModule)
         card = WeightsCard(
             network=task.network_name,
-            class_names=("foreground",),
-            palette=(_FOREGROUND,),
             normalisation=task.normalise,
             training_size=data.augmentation.crop,
             score={} if score is None else self._best_scores(score),
             protocol=f"{data.measured_on('val')}: {PROTOCOL}" if score is not None else "not measured",
+            **FOREGROUND,
             **_provenance(task, data.folder, data.train_split, trainer.global_step),
         )
         write_weights(self.weights, card, task.network.state_dict())
@@ -172,7 +170,7 @@ class RefinementReport(RunReport):
         return contact_sheet(rows, titles=titles, cell_width=360)
 
 
-def _provenance(task: SegmentationTask | RefinementTask, dataset: str, split: str, steps: int) -> dict[str, str]:
+def _provenance(task: SegmentationTask | RefinementTask, dataset: str, split: str, steps: int) -> dict[str, Any]:
     """What a card says of the `training` and the `licence`, with those of the weights that the run started from."""
     training, licence = f"{dataset} {split}, {steps} steps", f"that of {dataset}"
     if task.start is not None:

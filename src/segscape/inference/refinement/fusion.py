@@ -82,6 +82,7 @@ def _fuse_tiles(
 ) -> None:
     """Tiles, the convolution before the resize."""
     conv = fusion.join.conv
+    assert conv.bias is not None  # of the normalisation
     first, *others = branches
     first_weight, *weights = torch.split(conv.weight, [branch.values.shape[1] for branch in branches], dim=1)
     first_weight = first_weight.contiguous(memory_format=torch.channels_last)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import re
+from pathlib import Path
 
 import torch
 
 _MOST_ON_CPU = 2 << 30
-"""Larger blocks save little work, and small ones stay nearer to the processor's caches."""
+"""Larger blocks save little work."""
+_MEMINFO = Path("/proc/meminfo")
 
 
 def default_budget(device: torch.device) -> int:
     """Bytes that a refinement may take if nobody says: half of what is free, on a CPU at most 2 GiB."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // 2
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not on every system
-        return _MOST_ON_CPU
-    return min(free // 2, _MOST_ON_CPU)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + kept) // 2
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE) if _MEMINFO.exists() else None
+    # Only Linux tells it in a file.
+    return _MOST_ON_CPU if found is None else min(int(found[1]) * 1024 // 2, _MOST_ON_CPU)

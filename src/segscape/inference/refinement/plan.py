@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segscape.inference.refinement.extraction import Reach, Chain
+from segscape.inference.refinement.extraction import Chain, Reach
 from segscape.inference.refinement.lines import Span, interpolation
 from segscape.inference.refinement.workload import Counts, Workload, counts
 from segscape.networks.crm import Axis
@@ -22,6 +22,8 @@ _LEAST_LINES = 16
 """No block is made of fewer queried lines: what surrounds them would be all of its cost."""
 _HOPELESS = 1.5
 """More rows of blocks are not tried once they take so many times the least work."""
+_BLOCK_MACS = 1.2e9
+"""What a block more costs beside its own work, measured on a CPU."""
 _TILE = 64
 """The side of the squares, in pixels of the stage, by which a part of an image is told from the rest."""
 
@@ -31,7 +33,7 @@ class Extent(NamedTuple):
 
     Attributes:
         queried: Which of the stage's queried lines.
-        points: Where they stand; their cells count from the first of `features`.
+        points: Where they stand.
         features: The lines of fused features around them.
         reach: The lines that these are computed from.
         counts: How many lines there are of each.
@@ -42,6 +44,13 @@ class Extent(NamedTuple):
     features: Span
     reach: Reach
     counts: Counts
+
+    def points_among_features(self, device: torch.device) -> Axis:
+        """The points as the decoder takes them: on its device, their cells counted from the first of `features`."""
+        cells = self.points.cells - self.features.start
+        return Axis(
+            cells.to(device), self.points.offsets.to(device), self.points.positions.to(device), self.points.step
+        )
 
 
 class Block(NamedTuple):
@@ -96,8 +105,7 @@ class StageAxis:
             low, high, _ = interpolation(joined, size, self._dtype)
             wanted.append(Span(int(low[0]), int(high[-1]) + 1, size))
         reach = self._chain.reads(wanted, self.lines)
-        shifted = points._replace(cells=points.cells - features.start)
-        return Extent(queried, shifted, features, reach, counts(reach, features, queried.stop - queried.start))
+        return Extent(queried, points, features, reach, counts(reach, features, queried.stop - queried.start))
 
 
 def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) -> list[Block]:
@@ -110,7 +118,7 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
         memory: Bytes for a block.
 
     Raises:
-        ValueError: Not even the smallest blocks fit; the message says what they take.
+        ValueError: Not even the smallest blocks fit.
     """
     most_down, most_across = (max(len(axis.queried) // _LEAST_LINES, 1) for axis in (rows, cols))
     best, least = [], math.inf
@@ -142,8 +150,6 @@ def around(
 ) -> list[Block]:
     """Cover some of the queried points with blocks of little work in all that fit into the memory.
 
-    A rectangle around the points is halved, and its halves again, wherever that saves work or is needed for the memory.
-
     Args:
         rows: The stage's rows.
         cols: The stage's columns.
@@ -154,49 +160,67 @@ def around(
     Raises:
         ValueError: Not even the smallest blocks fit.
     """
-    edges = [_tile_edges(axis) for axis in (rows, cols)]
-    by_row = np.logical_or.reduceat(wanted, edges[0][:-1], axis=0)
-    occupied: npt.NDArray[np.bool_] = np.logical_or.reduceat(by_row, edges[1][:-1], axis=1)
+    return _Cover(rows, cols, workload, memory, wanted).blocks()
 
-    def cover(top: int, bottom: int, left: int, right: int) -> tuple[float, list[Block]]:
-        """The work and the blocks for the tiles of a rectangle."""
-        inside: npt.NDArray[np.bool_] = occupied[top:bottom, left:right]
+
+class _Cover:
+    """A rectangle around the wanted points, halved, and its halves again, where that saves work or memory demands it.
+
+    Rectangles are of tiles: (top, bottom, left, right).
+    """
+
+    def __init__(
+        self, rows: StageAxis, cols: StageAxis, workload: Workload, memory: float, wanted: npt.NDArray[np.bool_]
+    ) -> None:
+        self._rows, self._cols, self._workload, self._memory = rows, cols, workload, memory
+        self._tops, self._lefts = _tile_edges(rows), _tile_edges(cols)
+        by_row = np.logical_or.reduceat(wanted, self._tops[:-1], axis=0)
+        self._occupied: npt.NDArray[np.bool_] = np.logical_or.reduceat(by_row, self._lefts[:-1], axis=1)
+
+    def blocks(self) -> list[Block]:
+        """The blocks of the cover."""
+        height, width = self._occupied.shape
+        work, blocks = self._cover(0, height, 0, width)
+        if work == math.inf:
+            corner = self._block(0, 1, 0, 1)
+            raise _too_little(self._workload.memory(corner.rows.counts, corner.cols.counts), self._memory)
+        return blocks
+
+    def _cover(self, top: int, bottom: int, left: int, right: int) -> tuple[float, list[Block]]:
+        """The work and the blocks for the wanted points of a rectangle."""
+        inside = self._occupied[top:bottom, left:right]
         if not inside.any():
             return 0.0, []
         top, bottom = _shrunk(inside.max(axis=1), top)
         left, right = _shrunk(inside.max(axis=0), left)
+        block = self._block(top, bottom, left, right)
+        work = self._work(block)
         height, width = bottom - top, right - left
-        block = Block(
-            rows.extent(int(edges[0][top]), int(edges[0][bottom])),
-            cols.extent(int(edges[1][left]), int(edges[1][right])),
-        )
-        sides = block.rows.counts, block.cols.counts
-        work = workload.macs(*sides) if workload.memory(*sides) <= memory else math.inf
-        if height == width == 1 or (work < math.inf and occupied[top:bottom, left:right].all()):
+        if height == width == 1 or (work < math.inf and self._occupied[top:bottom, left:right].all()):
             return work, [block]
         if height >= width:
             middle = top + height // 2
-            halves = cover(top, middle, left, right), cover(middle, bottom, left, right)
+            halves = self._cover(top, middle, left, right), self._cover(middle, bottom, left, right)
         else:
             middle = left + width // 2
-            halves = cover(top, bottom, left, middle), cover(top, bottom, middle, right)
+            halves = self._cover(top, bottom, left, middle), self._cover(top, bottom, middle, right)
         halved = halves[0][0] + halves[1][0]
         return (halved, halves[0][1] + halves[1][1]) if halved < work else (work, [block])
 
-    work, blocks = cover(0, occupied.shape[0], 0, occupied.shape[1])
-    if work == math.inf:
-        raise _too_little(
-            workload.memory(*(axis.extent(0, int(e[1])).counts for axis, e in zip((rows, cols), edges, strict=True))),
-            memory,
-        )
-    return blocks
+    def _block(self, top: int, bottom: int, left: int, right: int) -> Block:
+        tops, lefts = self._tops, self._lefts
+        return Block(self._rows.extent(tops[top], tops[bottom]), self._cols.extent(lefts[left], lefts[right]))
+
+    def _work(self, block: Block) -> float:
+        """What a block costs in time; more than anything if it does not fit."""
+        sides = block.rows.counts, block.cols.counts
+        return self._workload.macs(*sides) + _BLOCK_MACS if self._workload.memory(*sides) <= self._memory else math.inf
 
 
-def _tile_edges(axis: StageAxis) -> Lines:
+def _tile_edges(axis: StageAxis) -> list[int]:
     """Where the tiles of an axis start, and its end."""
     count = len(axis.queried)
-    tile = max(count * _TILE // axis.lines, 1)
-    return np.append(np.arange(0, count, tile), count)
+    return [*range(0, count, max(count * _TILE // axis.lines, 1)), count]
 
 
 def _shrunk(occupied: npt.NDArray[np.bool_], first: int) -> tuple[int, int]:

@@ -49,6 +49,15 @@ class Stage(NamedTuple):
     cols: StageAxis
     blocks: list[Block]
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """The shape of what it decodes: (rows, columns, 1)."""
+        return len(self.rows.queried), len(self.cols.queried), 1
+
+    def result(self, values: Tensor) -> Plane:
+        """The decoded values, (rows, columns, 1), in their places."""
+        return Plane(values, *(_places(axis.queried, axis.full) for axis in (self.rows, self.cols)))
+
 
 class Scene(NamedTuple):
     """What stays the same from stage to stage, all mirrored at the borders.
@@ -124,10 +133,10 @@ class Engine:
         for stage in stages:
             empty = empty or _is_empty(mask)
             if empty:
-                mask = self._zeros(stage)
+                mask = stage.result(torch.zeros(stage.size, dtype=self._dtype, device=self._device))
                 report.add(self._work(stage))
             else:
-                mask = self._next_mask(scene, stage, mask, memory, report)
+                mask = self._next_mask(scene, stage, mask, report, memory=memory, last=stage is stages[-1])
             yield stage.scale, mask
 
     def _read(self, full: int, finer: float | None, every_point: bool) -> Lines:
@@ -160,28 +169,20 @@ class Engine:
     def _work(self, stage: Stage) -> float:
         return sum(self._workload.macs(block.rows.counts, block.cols.counts) for block in stage.blocks)
 
-    def _zeros(self, stage: Stage) -> Plane:
-        size = len(stage.rows.queried), len(stage.cols.queried), 1
-        return self._plane(stage, torch.zeros(size, dtype=self._dtype, device=self._device))
-
-    def _next_mask(self, scene: Scene, stage: Stage, mask: Plane, memory: float, report: _Report) -> Plane:
-        """A stage's probabilities."""
-        result = self._plane(stage, self._probabilities(scene, stage, mask, report))
-        if stage.scale < SCALES[-1] and not result.complete and _is_empty(result):
-            # What was not computed may be what makes the mask count as one that is not empty.
-            every = self._stage(scene, stage.scale, [np.arange(lines) for lines in scene.image.size], memory)
-            result = self._plane(every, self._probabilities(scene, every, mask, None))
-        return result
-
-    @staticmethod
-    def _plane(stage: Stage, values: Tensor) -> Plane:
-        return Plane(values, *(_places(axis.queried, axis.full) for axis in (stage.rows, stage.cols)))
+    def _next_mask(
+        self, scene: Scene, stage: Stage, mask: Plane, report: _Report, *, memory: float, last: bool
+    ) -> Plane:
+        """A stage's probabilities; all of them where those that are read do not tell whether they count as empty."""
+        result = stage.result(self._probabilities(scene, stage, mask, report))
+        if last or result.complete or not _is_empty(result):
+            return result
+        whole = self._stage(scene, stage.scale, [np.arange(lines) for lines in scene.image.size], memory)
+        return whole.result(self._probabilities(scene, whole, mask, None))
 
     def _probabilities(self, scene: Scene, stage: Stage, mask: Plane, report: _Report | None) -> Tensor:
         """(rows, cols, 1): refined in the stage's blocks, and between them as the coarse mask has it."""
         if scene.band is None:
-            size = len(stage.rows.queried), len(stage.cols.queried), 1
-            result = torch.empty(size, dtype=self._dtype, device=self._device)
+            result = torch.empty(stage.size, dtype=self._dtype, device=self._device)
         else:
             result = _unit(scene.coarse.at(stage.rows.queried, stage.cols.queried, self._dtype), scene.coarse)
         for block in stage.blocks:
@@ -213,14 +214,7 @@ class Engine:
         return crop.to(self.network.extractor.conv1.weight.dtype, memory_format=torch.channels_last)
 
     def _decode(self, projected: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
-        rows, cols = (
-            extent.points._replace(
-                cells=extent.points.cells.to(self._device),
-                offsets=extent.points.offsets.to(self._device),
-                positions=extent.points.positions.to(self._device),
-            )
-            for extent in block
-        )
+        rows, cols = (extent.points_among_features(self._device) for extent in block)
         return decode_block(self.network.decoder, projected, rows, cols, out)
 
 

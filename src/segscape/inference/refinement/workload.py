@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from segscape.inference.refinement.extraction import Reach, Chain
+from segscape.inference.refinement.extraction import Chain, Reach
 from segscape.inference.refinement.lines import Span
 from segscape.networks.crm import CRM
 
