@@ -68,7 +68,7 @@ class Refinement:
 class Refiner:
     """Refines masks of one object each, at any size and in bounded memory.
 
-    The stages see the image at 1/8, 1/4, 1/2 and all of its size. The last takes three quarters of the time.
+    The stages see the image at 1/8, 1/4, 1/2 and all of its size. The last takes about two thirds of the time.
 
     Args:
         network: Kept as it is; a faster copy of it runs.

@@ -24,7 +24,7 @@ _HOPELESS = 1.5
 """More rows of blocks are not tried once they take so many times the least work."""
 _BLOCK_MACS = 1.2e9
 """What a block more costs beside its own work, measured on a CPU."""
-_TILE = 64
+_TILE = 16
 """The side of the squares, in pixels of the stage, by which a part of an image is told from the rest."""
 
 
@@ -196,7 +196,9 @@ class _Cover:
         block = self._block(top, bottom, left, right)
         work = self._work(block)
         height, width = bottom - top, right - left
-        if height == width == 1 or (work < math.inf and self._occupied[top:bottom, left:right].all()):
+        # Two blocks have at least this price.
+        worthless = work <= 2 * _BLOCK_MACS
+        if height == width == 1 or worthless or (work < math.inf and self._occupied[top:bottom, left:right].all()):
             return work, [block]
         if height >= width:
             middle = top + height // 2
