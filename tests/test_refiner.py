@@ -19,9 +19,10 @@ from segscape.inference.refinement.decoder import decode_block
 from segscape.inference.refinement.extraction import Chain
 from segscape.inference.refinement.fusion import fuse
 from segscape.inference.refinement.lines import Span, mirrored
-from segscape.inference.refinement.plan import StageAxis
+from segscape.inference.refinement.plan import StageAxis, around, grid
 from segscape.inference.refinement.planes import Plane
 from segscape.inference.refinement.stages import Engine, Scene
+from segscape.inference.refinement.workload import Workload
 from segscape.inference.refiner import Refiner
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
@@ -400,3 +401,37 @@ def test_deployed_network_gives_the_same(published: CRM) -> None:
     with torch.inference_mode():
         expected, ours = (net(x[:, :3], x[:, 3:], size=(40, 56)) for net in (published, deployed))
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 900), st.integers(20, 900)),
+    scale=st.sampled_from([0.125, 0.5, 1.0]),
+    share=st.floats(0.05, 1),
+    banded=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_hold_every_wanted_point_once(network: CRM, size, scale, share, banded, seed) -> None:
+    chain = Chain.of(network.extractor)
+    rng = np.random.default_rng(seed)
+    axes = [
+        StageAxis(
+            chain,
+            full=full,
+            lines=max(round(full * scale), 8),
+            queried=np.sort(rng.choice(full, max(round(share * full), 1), replace=False)),
+            dtype=torch.float32,
+        )
+        for full in size
+    ]
+    work, memory = Workload(network, chain), workload.STRIP_BYTES + (40 << 20)
+    wanted = np.ones([len(axis.queried) for axis in axes], bool)
+    if banded:
+        wanted &= ndimage.gaussian_filter(rng.standard_normal(wanted.shape), 20, mode="wrap") > 0.01
+    blocks = around(*axes, work, memory, wanted) if banded else grid(*axes, work, memory)
+    held = np.zeros(wanted.shape, int)
+    for rows, cols in blocks:
+        held[rows.queried, cols.queried] += 1
+        assert work.memory(rows.counts, cols.counts) <= memory
+    assert (held[wanted] == 1).all()
+    assert held.max(initial=0) <= 1

@@ -86,6 +86,7 @@ class Refiner:
         device: Where it runs.
 
     Example:
+        >>> import segscape
         >>> refiner = Refiner(segscape.create_model("crm_resnet18"))
         >>> result = refiner.refine(np.zeros((90, 120, 3), np.uint8), np.ones((90, 120), bool), steps=2)
         >>> result.probability.shape
