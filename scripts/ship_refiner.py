@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 from pathlib import Path
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from ship_weights import pack, write_log
+from ship_weights import pack, write_records
 from torch.utils.data import Dataset
 
 from segscape.checkpoints.store import read_weights, write_weights
@@ -69,12 +67,7 @@ def main() -> None:
     score = {"mba": last.mba, "iou": last.iou, "mba_coarse": coarse.mba, "iou_coarse": coarse.iou}
     write_weights(target, dataclasses.replace(card, score=score), packed)
 
-    records = root / "docs" / "weights" / arguments.name
-    records.mkdir(parents=True, exist_ok=True)
-    write_log(arguments.run, records / "metrics.csv")
-    shutil.copy(arguments.run / "checkpoints" / "config.yaml", records / "config.yaml")
-    shutil.copy(arguments.run / "curve.png", records / "curve.png")
-    Image.open(arguments.run / "predictions.png").convert("RGB").save(records / "predictions.jpg", quality=88)
+    write_records(arguments.run, root / "docs" / "weights" / arguments.name)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
     for name, result in results.items():

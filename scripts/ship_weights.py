@@ -89,6 +89,15 @@ def write_log(run: Path, path: Path) -> None:
             writer.writerow({"step": step, **{name: f"{value:.6g}" for name, value in rows[step].items()}})
 
 
+def write_records(run: Path, records: Path) -> None:
+    """Keep what a run left beside its weights: log, resolved config, curve and predictions."""
+    records.mkdir(parents=True, exist_ok=True)
+    write_log(run, records / "metrics.csv")
+    shutil.copy(run / "checkpoints" / "config.yaml", records / "config.yaml")
+    shutil.copy(run / "curve.png", records / "curve.png")
+    Image.open(run / "predictions.png").convert("RGB").save(records / "predictions.jpg", quality=88)
+
+
 def main() -> None:
     """Pack, measure and write the weights and their records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,12 +129,7 @@ def main() -> None:
     score = {"miou": after.miou, "pixel_accuracy": after.pixel_accuracy, "class_accuracy": after.class_accuracy}
     write_weights(target, dataclasses.replace(card, score=score), packed)
 
-    records = root / "docs" / "weights" / arguments.name
-    records.mkdir(parents=True, exist_ok=True)
-    write_log(arguments.run, records / "metrics.csv")
-    shutil.copy(arguments.run / "checkpoints" / "config.yaml", records / "config.yaml")
-    shutil.copy(arguments.run / "curve.png", records / "curve.png")
-    Image.open(arguments.run / "predictions.png").save(records / "predictions.jpg", quality=88)
+    write_records(arguments.run, root / "docs" / "weights" / arguments.name)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
     for name, result in (("as trained", before), ("as shipped", after)):
