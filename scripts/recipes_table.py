@@ -140,7 +140,9 @@ def _crop(recipe: Recipe) -> str:
     settings = recipe.data.augmentation
     if isinstance(settings, RefinementAugmentation):
         scale, zoom = (" to ".join(f"{x:g}" for x in dict.fromkeys(span)) for span in (settings.scales, settings.zooms))
-        return f"{_by(settings.crop)} of the image at {scale}" + (f", shrunk by {zoom}" if zoom != "1" else "")
+        text = f"{_by(settings.crop)} of the image at {scale}" + (f", shrunk by {zoom}" if zoom != "1" else "")
+        stages = recipe.model.coarser_stages
+        return text + (f", masks after at most {stages} coarser stage{'s' * (stages > 1)}" if stages else "")
     if isinstance(settings, StdcAugmentation):
         turns = ", quarter turns" if settings.quarter_turns else ""
         return f"{_by(settings.crop)} of the image at {settings.scales[0]:g} to {settings.scales[-1]:g}{turns}"

@@ -24,9 +24,11 @@ from segscape.inference.refiner import Refiner
 from segscape.metrics import MaskResult, MaskScores
 from segscape.training.refinement import COARSE, LAST, PROTOCOL, as_arrays
 
+_REFINE = "refine"
+
 
 def measure(weights: Path, triples: Dataset[TripleSample]) -> dict[str, MaskResult]:
-    """The scores of the coarse masks and of every stage of a weights file, by name."""
+    """The scores of the coarse masks, of every stage of a weights file, and of its `Refiner.refine`, by name."""
     refiner = Refiner.from_weights(weights)
     scores: dict[str, MaskScores] = {}
 
@@ -40,6 +42,7 @@ def measure(weights: Path, triples: Dataset[TripleSample]) -> dict[str, MaskResu
         count(COARSE, torch.from_numpy(mask > 127), truth)
         for scale, probability in refiner.stages(image, mask):
             count(f"{scale:g}", torch.from_numpy(probability > 0.5), truth)
+        count(_REFINE, torch.from_numpy(refiner.refine(image, mask).mask), truth)
     return {name: score.compute() for name, score in scores.items()}
 
 
@@ -49,6 +52,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("name", help="the name to ship under, <network>.<data set>")
     parser.add_argument("--data-root", type=Path, required=True, help="a folder of pairs with a validation split")
+    parser.add_argument("--least-side", type=int, help="the least side in pixels at which a stage does good")
     parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
     parser.add_argument("--training", required=True, help="how they were trained, for the card")
     parser.add_argument("--licence", required=True, help="the terms on which they may be used, for the card")
@@ -60,7 +64,13 @@ def main() -> None:
     target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
     triples = PerturbedPairs(RefinementPairs(arguments.data_root, "val"))
     protocol = f"{arguments.data_root.name} val, {len(triples)} images, perturbed: {PROTOCOL}"
-    card = dataclasses.replace(card, training=arguments.training, protocol=protocol, licence=arguments.licence)
+    card = dataclasses.replace(
+        card,
+        training=arguments.training,
+        protocol=protocol,
+        licence=arguments.licence,
+        least_side=arguments.least_side,
+    )
     write_weights(target, card, packed)
     results = measure(target, triples)
     last, coarse = results[LAST], results[COARSE]

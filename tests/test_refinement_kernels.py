@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from torch import Tensor
 from torch.nn import functional as F
 
+from segscape.inference.lines import Patch, Span, interpolation
 from segscape.inference.refinement.decoder import Tables, decode_block
 from segscape.inference.refinement.fusion import fuse
-from segscape.inference.refinement.lines import Patch, Span, interpolation
 from segscape.inference.refinement.workers import share_out
 from segscape.networks.crm import CRM, Axis, Fusion, ImplicitDecoder
 from segscape.runtime.deploy import deploy

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from scripts.recipes_table import resolve
+from torch.nn import functional as F
 
 import segscape
 from segscape.checkpoints.card import WeightsCard
@@ -103,6 +104,41 @@ def test_weight_decay_is_part_of_the_gradient() -> None:
 def test_parameters_are_of_one_group() -> None:
     with pytest.raises(ValueError, match=r"set optimiser\.groups to one"):
         RefinementTask(name="crm_resnet18", optimiser=OptimiserSettings(groups="split"))
+
+
+@pytest.fixture
+def task() -> RefinementTask:
+    return RefinementTask(name="crm_resnet18", optimiser=OptimiserSettings(groups="one"), coarser_stages=1)
+
+
+def test_masks_of_coarser_stages_are_the_networks_own(task: RefinementTask) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, masks = torch.randn(2, 3, 48, 40, generator=generator), torch.rand(2, 1, 48, 40, generator=generator)
+    half = [F.interpolate(x, scale_factor=0.5, mode="bilinear") for x in (images, masks)]
+    statistics = task.network.extractor.bn1.running_mean.clone()
+    with torch.no_grad():
+        coarse = task.network.eval()(*half, size=(24, 20)).sigmoid() * 2 - 1
+    task.network.train()
+    found = task._refined_coarsely(images, masks, 1)
+    torch.testing.assert_close(found, F.interpolate(coarse, size=(48, 40), mode="bilinear"))
+    assert not found.requires_grad
+    assert task._refined_coarsely(images, masks, 0) is masks
+    assert task.network.training
+    assert task.network.extractor.bn1.running_mean.equal(statistics)
+
+
+def test_the_number_of_coarser_stages_is_drawn(task: RefinementTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(task, "log", lambda *_, **__: None)
+    monkeypatch.setattr(task, "log_dict", lambda *_, **__: None)
+    monkeypatch.setattr(task, "_count", lambda *_: None)
+    monkeypatch.setattr(task, "_refined_coarsely", lambda images, masks, stages: drawn.append(stages) or masks)
+    shapes = {"image": (2, 3, 16, 16), "mask": (2, 1, 16, 16), "truth": (2, 1, 16, 16)}
+    batch = {key: torch.randint(256, shape, dtype=torch.uint8) for key, shape in shapes.items()}
+    torch.manual_seed(0)
+    for _ in range(12):
+        task.training_step(batch, 0)
+    assert set(drawn) == {0, 1}
 
 
 def _tiny(root: Path, output: Path, steps: int) -> list[str]:

@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import segscape
+from segscape.inference.lines import Span, mirrored
 from segscape.inference.refinement import workload
 from segscape.inference.refinement.band import boundary_band
 from segscape.inference.refinement.decoder import decode_block
 from segscape.inference.refinement.extraction import Chain
 from segscape.inference.refinement.fusion import fuse
-from segscape.inference.refinement.lines import Span, mirrored
 from segscape.inference.refinement.plan import StageAxis, around, grid
 from segscape.inference.refinement.planes import Plane
 from segscape.inference.refinement.stages import Engine, Scene
@@ -200,6 +200,23 @@ class _Counted(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return self.module(x)
+
+
+@pytest.mark.parametrize(
+    ("least_side", "steps", "run"),
+    [(0, 4, (0.125, 0.25, 0.5, 1.0)), (48, 4, (0.5, 1.0)), (49, 4, (1.0,)), (24, 3, (0.25, 0.5)), (200, 2, (0.25,))],
+)
+def test_stages_of_too_small_a_side_are_left_out(network: CRM, least_side: int, steps: int, run) -> None:
+    image, mask = _scene(120, 96)
+    result = Refiner(network, "cpu", least_side=least_side).refine(image, mask, steps=steps)
+    assert tuple(result.seconds) == run
+    scales = [scale for scale, _ in Refiner(network, "cpu", least_side=least_side).stages(image, mask)]
+    assert scales == [0.125, 0.25, 0.5, 1.0]
+
+
+def test_shipped_weights_know_their_least_side() -> None:
+    image, mask = _scene(480, 640)
+    assert 0.125 not in Refiner.from_weights("crm_resnet18.davis", "cpu").refine(image, mask).seconds
 
 
 def test_empty_mask_stays_empty_without_work(network: CRM) -> None:

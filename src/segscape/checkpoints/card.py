@@ -30,6 +30,8 @@ class WeightsCard:
         score: The score by name, such as `{"miou": 0.7}`, each between 0 and 1.
         protocol: How the score was measured.
         licence: The terms on which the weights may be used, data included.
+        least_side: Of weights that refine masks, the least side in pixels at which an image's stage does good, where
+            that is known; see `segscape.Refiner`.
         origin: The code base whose checkpoint it was converted from, if it was.
     """
 
@@ -42,6 +44,7 @@ class WeightsCard:
     score: dict[str, float] = dataclasses.field(default_factory=dict)
     protocol: str = "not measured"
     licence: str = "not stated"
+    least_side: int | None = None
     origin: str | None = None
 
     @property

@@ -17,8 +17,8 @@ from torch import Tensor
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.files import atomic_path
 from segscape.inference.inputs import as_pixels, usable_device
+from segscape.inference.memory import default_budget
 from segscape.inference.refinement.band import boundary_band
-from segscape.inference.refinement.memory import default_budget
 from segscape.inference.refinement.planes import Plane
 from segscape.inference.refinement.stages import BORDER, SCALES, Engine, Progress, Scene
 from segscape.networks.crm import CRM
@@ -77,6 +77,8 @@ class Refiner:
             what is free, on a CPU at most 2 GiB. The result does not depend on it, but for rounding.
         precision: Of the features. Coordinates stay float64, the decoder and the masks float32.
         normalisation: Of the images that the network takes; by default ImageNet's.
+        least_side: Stages that would see the image's shorter side with fewer pixels are left out of `refine`, but for
+            the last: a network that has learnt little does harm there. By default none is.
 
     Raises:
         ValueError: There is no such device.
@@ -101,6 +103,7 @@ class Refiner:
         max_memory: int | None = None,
         precision: Precision = "float32",
         normalisation: Normalisation | None = None,
+        least_side: int = 0,
     ) -> None:
         self.device = usable_device(device)
         self.network = network.eval().to(self.device)
@@ -109,6 +112,7 @@ class Refiner:
             part.to(getattr(torch, precision))
         self._engine = Engine(deployed, normalisation or Normalisation())
         self._max_memory = max_memory
+        self._least_side = least_side
 
     @classmethod
     def from_weights(
@@ -136,7 +140,14 @@ class Refiner:
         network = create_model(card.network, weights=path)
         if not isinstance(network, CRM):
             raise ValueError(f"{path} holds weights of {card.network}, which does not refine masks.")
-        return cls(network, device, max_memory=max_memory, precision=precision, normalisation=card.normalisation)
+        return cls(
+            network,
+            device,
+            max_memory=max_memory,
+            precision=precision,
+            normalisation=card.normalisation,
+            least_side=card.least_side or 0,
+        )
 
     @torch.inference_mode()
     def refine(
@@ -156,7 +167,7 @@ class Refiner:
         Args:
             image: The image; a photograph's orientation tag is applied.
             mask: The coarse mask, hard or soft; uint8 goes from 0 to 255, or to 1 where nothing is larger.
-            steps: How many of the four stages to run, from the coarsest on.
+            steps: How many of the four stages to run, from the coarsest on; `least_side` leaves out coarse ones.
             band: Refine only pixels from which the other side of the mask is at most so many pixels away, along rows
                 and columns; the others keep their values. Faster, the narrower the band; everywhere if left out.
             on_progress: Called with the work done and all the work there is.
@@ -171,10 +182,11 @@ class Refiner:
         scene = self._scene(image, mask, band)
         seconds: dict[float, float] = {}
         probability = np.empty(0, np.float32)
-        run = self._engine.run(scene, memory=self._memory(), scales=SCALES[:steps], on_progress=on_progress)
+        scales = self._scales(steps, scene)
+        run = self._engine.run(scene, memory=self._memory(), scales=scales, on_progress=on_progress)
         start = time.perf_counter()
         for scale, plane in run:
-            if scale == SCALES[steps - 1]:
+            if scale == scales[-1]:
                 probability = _inner(plane, scene)
             elif self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
@@ -186,7 +198,7 @@ class Refiner:
     def stages(
         self, image: ImageInput, mask: MaskInput, *, band: int | None = None
     ) -> Iterator[tuple[float, npt.NDArray[np.float32]]]:
-        """The result of every stage, which `refine` computes only as far as the next one reads it.
+        """The result of each of the four stages, which `refine` computes only as far as the next one reads it.
 
         Args:
             image: See `refine`.
@@ -203,6 +215,12 @@ class Refiner:
         scene = self._scene(image, mask, band)
         for scale, plane in self._engine.run(scene, memory=self._memory(), every_point=True):
             yield scale, _inner(plane, scene)
+
+    def _scales(self, steps: int, scene: Scene) -> tuple[float, ...]:
+        """Those of the stages that are run."""
+        *coarse, last = SCALES[:steps]
+        side = min(scene.image.size) - 2 * BORDER
+        return (*(scale for scale in coarse if scale * side >= self._least_side), last)
 
     def _memory(self) -> int:
         return default_budget(self.device) if self._max_memory is None else self._max_memory

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import SumMetric
 
 from segscape.checkpoints.backbone import load_pretrained
@@ -55,6 +56,9 @@ class RefinementTask(L.LightningModule):
         weights: A name or a weights file of this network to start from, or nothing.
         pretrained: Where parts of the network take ImageNet weights from without `weights`; see `load_pretrained`.
         channels_last: Keep the network's tensors channels last in memory.
+        coarser_stages: The most coarser stages, each at half the size of the next, whose result the network is trained
+            to refine; their number is drawn for each batch. The published recipe has none; a network that has seen few
+            images else never learns to mend what its own coarser stages spoil.
 
     Attributes:
         monitor: The logged score by which the best checkpoint is chosen.
@@ -80,6 +84,7 @@ class RefinementTask(L.LightningModule):
         weights: str | None = None,
         pretrained: dict[str, str] | None = None,
         channels_last: bool = False,
+        coarser_stages: int = 0,
     ) -> None:
         super().__init__()
         if optimiser.groups != "one":
@@ -97,6 +102,7 @@ class RefinementTask(L.LightningModule):
         self.network = cast("CRM", net.train())
         self.criterion = RefinementLoss(loss_weights)
         self.settings = optimiser
+        self.coarser_stages = coarser_stages
         self.normalise = Normalisation()
         self.scores = torch.nn.ModuleList(MaskScores() for _ in (COARSE, *STAGES))
         self.small = SumMetric()
@@ -116,13 +122,28 @@ class RefinementTask(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The total loss of a batch; every term is logged, and the IoU of the coarse and the refined masks."""
-        masks, truth = signed(batch["mask"]), batch["truth"] / 255
-        logits = self.network(self.normalise(batch["image"]), masks, size=truth.shape[-2:]).float()
+        images, masks, truth = self.normalise(batch["image"]), signed(batch["mask"]), batch["truth"] / 255
+        stages = int(torch.randint(self.coarser_stages + 1, ()))
+        logits = self.network(images, self._refined_coarsely(images, masks, stages), size=truth.shape[-2:]).float()
         terms = self.criterion(logits, truth)
         self.log_dict({f"loss/{name}": value for name, value in terms.items() if name != "total"})
         self.log("loss/total", terms["total"], prog_bar=True)
         self._count(masks > 0, logits > 0, truth > 0.5)
         return terms["total"]
+
+    @torch.no_grad()
+    def _refined_coarsely(self, images: Tensor, masks: Tensor, stages: int) -> Tensor:
+        """The masks (N, 1, H, W) after that many coarser stages, as the network evaluates them now."""
+        if not stages:
+            return masks
+        self.network.eval()
+        height, width = images.shape[-2:]
+        for halvings in range(stages, 0, -1):
+            size = max(height >> halvings, 1), max(width >> halvings, 1)
+            small = (F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in (images, masks))
+            masks = self.network(*small, size=size).float().sigmoid() * 2 - 1
+        self.network.train()
+        return F.interpolate(masks, size=(height, width), mode="bilinear", align_corners=False)
 
     def _count(self, coarse: Tensor, refined: Tensor, truth: Tensor) -> None:
         """Log the IoU of all pixels since the last time."""

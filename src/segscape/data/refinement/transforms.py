@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,6 @@ from segscape.data.transforms.base import uniform
 _IOU_TARGETS = 0.8, 1.0
 _JITTER = {"brightness": 0.2, "contrast": 0.05, "saturation": 0.05}
 _GREY_PROBABILITY = 0.1
-
-# Ours: how much less a coarser stage sees than the one that reads its mask, with room on both sides.
-_SOFTENING = 1.5, 6.0
 
 
 def coarse_mask(truth: Tensor, generator: np.random.Generator) -> tv_tensors.Mask:
@@ -86,7 +84,8 @@ class ZoomedCrop(nn.Module):
 
     def forward(self, sample: PairSample) -> PairSample:
         """Crop image and mask alike."""
-        zoom = uniform(*self.zooms)
+        # Each halving counts alike, as it does among the stages.
+        zoom = math.exp(uniform(*map(math.log, self.zooms)))
         # Pads each end by what the side lacks, so that the object may lie anywhere in the crop.
         crop = v2.RandomCrop([round(side / zoom) for side in self.size], pad_if_needed=True)
         cropped: PairSample = crop(sample)
@@ -95,27 +94,6 @@ class ZoomedCrop(nn.Module):
                 break
             cropped = crop(sample)
         return cropped
-
-
-class SoftenMask(nn.Module):
-    """Now and then make the coarse mask as soft as a coarser stage leaves it: shrunk by a random factor and enlarged.
-
-    Args:
-        probability: Of doing so.
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, sample: TripleSample) -> TripleSample:
-        """Soften the mask; image and truth stay."""
-        if float(torch.rand(())) >= self.probability:
-            return sample
-        size = list(sample["mask"].shape[-2:])
-        factor = uniform(*_SOFTENING)
-        small = _resized(sample["mask"], [max(round(side / factor), 1) for side in size], antialias=True)
-        return {**sample, "mask": _resized(small, size, antialias=False)}
 
 
 class ShrinkAsStage(v2.Transform):
@@ -153,7 +131,6 @@ class RefinementAugmentation:
             as small as those stages of the images that it is meant for.
         tries: How many crops are drawn, if need be, until one shows an edge of the object. The published recipe takes
             the first.
-        soften: The probability of a coarse mask as soft as a coarser stage's. The published recipe has none.
 
     Raises:
         ValueError: A range that is empty, not positive, or of zooms beyond 1.
@@ -163,7 +140,6 @@ class RefinementAugmentation:
     scales: tuple[float, float] = (1.0, 1.0)
     zooms: tuple[float, float] = (1.0, 1.0)
     tries: int = 1
-    soften: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scales[0] <= self.scales[1]:
@@ -181,7 +157,6 @@ class RefinementAugmentation:
                 v2.RandomHorizontalFlip(0.5),
                 AddCoarseMask(),
                 *([] if tuple(self.zooms) == unchanged else [ShrinkAsStage(self.crop)]),
-                *([SoftenMask(self.soften)] if self.soften else []),
                 v2.ColorJitter(**_JITTER),
                 v2.RandomGrayscale(_GREY_PROBABILITY),
             ]

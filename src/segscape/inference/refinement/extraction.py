@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from segscape.inference.refinement.lines import Patch, Span
+from segscape.inference.lines import Patch, Span
 from segscape.networks.crm import Extractor
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.inference.refinement.lines import Patch, Span, interpolation
+from segscape.inference.lines import Patch, Span, interpolation
 from segscape.inference.refinement.taps import TapResize
 from segscape.inference.refinement.workers import share_out
 from segscape.networks.crm import Fusion, ImplicitDecoder

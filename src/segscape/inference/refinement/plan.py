@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from segscape.inference.lines import Span, interpolation
 from segscape.inference.refinement.extraction import Chain, Reach
-from segscape.inference.refinement.lines import Span, interpolation
 from segscape.inference.refinement.workload import Counts, Workload, counts
 from segscape.networks.crm import Axis
 

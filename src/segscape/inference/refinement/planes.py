@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.inference.refinement.lines import Interpolation, Span, interpolation
+from segscape.inference.lines import Interpolation, Span, interpolation
 
 _CHUNK_ROWS = 256
 ABSENT = -1

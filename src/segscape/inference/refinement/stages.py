@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segscape.inference.lines import Span, interpolation, mirrored
 from segscape.inference.refinement.decoder import decode_block
 from segscape.inference.refinement.extraction import Chain
 from segscape.inference.refinement.fusion import fuse
-from segscape.inference.refinement.lines import Span, interpolation, mirrored
 from segscape.inference.refinement.plan import Block, Lines, StageAxis, around, grid
 from segscape.inference.refinement.planes import ABSENT, Plane
 from segscape.inference.refinement.workload import Workload

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.inference.refinement.lines import Patch, Span, interpolation
+from segscape.inference.lines import Patch, Span, interpolation
 
 
 class TapLines(NamedTuple):

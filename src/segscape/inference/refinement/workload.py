@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from segscape.inference.lines import Span
 from segscape.inference.refinement.extraction import Chain, Reach
-from segscape.inference.refinement.lines import Span
 from segscape.networks.crm import CRM
 
 STRIP_BYTES = 160 << 20

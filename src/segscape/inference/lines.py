@@ -78,17 +78,27 @@ class Interpolation(NamedTuple):
     weight: npt.NDArray[np.floating]
 
 
-def interpolation(wanted: Span, source: int, dtype: torch.dtype) -> Interpolation:
-    """How `wanted` lines come from a source of so many lines in a bilinear resize with `align_corners=True`.
+def interpolation(
+    wanted: Span, source: int, dtype: torch.dtype, *, align_corners: bool = True, scale: float | None = None
+) -> Interpolation:
+    """How `wanted` lines come from a source of so many lines in a bilinear resize.
 
     Args:
         wanted: Lines of the resized map.
         source: How many lines the whole source has.
         dtype: Of the maps. PyTorch computes positions in float32, but for float64 maps; so does this, to the bit.
+        align_corners: Whether the centres of the outer lines stay the outer ones.
+        scale: The factor by which the map is enlarged, where it is given instead of taken from the sizes; for
+            `align_corners` it does not count.
     """
     real: npt.DTypeLike = np.float64 if dtype == torch.float64 else np.float32
-    scale = np.array(source - 1, real) / np.array(max(wanted.total - 1, 1), real)
-    position = np.arange(wanted.start, wanted.stop).astype(real) * scale
+    lines = np.arange(wanted.start, wanted.stop).astype(real)
+    if align_corners:
+        position = lines * (np.array(source - 1, real) / np.array(max(wanted.total - 1, 1), real))
+    else:
+        step = np.array(source, real) / np.array(wanted.total, real) if scale is None else np.array(1 / scale, real)
+        half = np.array(0.5, real)
+        position = np.maximum(step * (lines + half) - half, 0)
     low = np.minimum(np.floor(position).astype(np.int64), source - 1)
     return Interpolation(low, np.minimum(low + 1, source - 1), np.clip(position - low.astype(real), 0, 1))
 
