@@ -33,7 +33,10 @@ ALLOWED = {
 }
 """What each part of the package may import of the others."""
 
-HEAVY = ["torch", "lightning", "torchmetrics", "rasterio", "onnxruntime", "openvino", "fastapi", "ray", "matplotlib"]
+HEAVY = [
+    *("torch", "lightning", "torchmetrics", "matplotlib", "numba", "rasterio", "pyogrio", "shapely", "av"),
+    *("onnxruntime", "openvino", "fastapi", "ray"),
+]
 
 
 def _imported_parts(path: Path) -> set[str]:

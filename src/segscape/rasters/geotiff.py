@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 """Suffixes of the files that are read and written here, in lower case."""
 
 _BLOCK = 256
+# GDAL would take a twentieth of all memory. This holds a row of 512 x 512 blocks, 80,000 pixels wide, of three bands.
+_CACHE_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,33 @@ class Georeference:
     """Where a raster lies and what else its file says of it.
 
     Attributes:
-        crs: The coordinate reference system, as rasterio has it; `None` where there is none.
-        transform: From (column, row) to coordinates of `crs`, an `affine.Affine`.
+        crs: The coordinate reference system of the transform or the ground control points, as rasterio has it; `None`
+            where there is none.
+        transform: From (column, row) to coordinates of `crs`, an `affine.Affine`; the identity where there is none.
         nodata: The value of pixels without data, if there is one.
         tags: The file's own tags.
+        gcps: Ground control points, `rasterio.control.GroundControlPoint`, of a raster without a transform.
+        rpcs: Rational polynomial coefficients, a `rasterio.rpc.RPC`, if the file has them.
     """
 
     crs: Any
     transform: Any
     nodata: float | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    gcps: tuple[Any, ...] = ()
+    rpcs: Any = None
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The arguments of `rasterio.open` that give a new file the same place."""
+        place: dict[str, Any] = {"crs": self.crs}
+        if self.gcps:
+            place["gcps"] = list(self.gcps)
+        elif self.transform != self.transform.identity():
+            place["transform"] = self.transform
+        if self.rpcs is not None:
+            place["rpcs"] = self.rpcs
+        return place
 
 
 @dataclass(frozen=True)
@@ -68,19 +88,19 @@ def read_geotiff(path: Path) -> GeoTiff:
         FileNotFoundError: There is no such file.
         ValueError: The file is no TIFF, or damaged; the message names it.
     """
-    with _opened(path) as dataset:
+    with open_raster(path) as dataset, _decoding(path):
         return GeoTiff(
             bands=np.moveaxis(dataset.read(), 0, -1),
             has_alpha=dataset.colorinterp[-1].name == "alpha",
             palette=_palette(dataset),
-            georeference=_georeference(dataset),
+            georeference=georeference_of(dataset),
         )
 
 
 def read_georeference(path: Path) -> Georeference:
     """Where a file lies, without reading its pixels; raises as `read_geotiff` does."""
-    with _opened(path) as dataset:
-        return _georeference(dataset)
+    with open_raster(path) as dataset:
+        return georeference_of(dataset)
 
 
 def write_geotiff(
@@ -102,16 +122,12 @@ def write_geotiff(
         ModuleNotFoundError: Rasterio is missing; the message names the extra.
         OSError: The file cannot be written.
     """
-    rasterio = _rasterio(path)
+    rasterio = load_rasterio(path)
     place: dict[str, Any] = {}
     if georeference is not None:
         fits = georeference.nodata is not None and georeference.nodata in range(256)
-        place = {
-            "crs": georeference.crs,
-            "transform": georeference.transform,
-            "nodata": georeference.nodata if fits else None,
-        }
-    with atomic_path(path) as temporary, _quiet(rasterio):
+        place = {**georeference.profile, "nodata": georeference.nodata if fits else None}
+    with atomic_path(path) as temporary, bounded_gdal(), without_place_warnings():
         try:
             with rasterio.open(
                 temporary,
@@ -136,38 +152,88 @@ def write_geotiff(
             raise OSError(f"{path} cannot be written: {error}.") from None
 
 
-def _rasterio(path: Path) -> Any:
+def load_rasterio(path: Path) -> Any:
+    """The package rasterio, imported when a file first needs it.
+
+    Raises:
+        ModuleNotFoundError: It is missing; the message names `path` and the extra.
+    """
     try:
         import rasterio
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"The GeoTIFF {path} needs rasterio: pip install 'segscape[raster]', or use PNG.", name="rasterio"
+            f"The raster {path} needs rasterio: pip install 'segscape[raster]', or use PNG.", name="rasterio"
         ) from None
     return rasterio
 
 
 @contextmanager
-def _quiet(rasterio: Any) -> Iterator[None]:
-    """Without warnings of files that lie nowhere: plain TIFF is welcome."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+def bounded_gdal(**options: str) -> Iterator[None]:
+    """GDAL with a small cache.
+
+    Args:
+        options: GDAL's configuration options by name.
+    """
+    import rasterio
+
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, **options):
         yield
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    rasterio = _rasterio(path)
+def without_place_warnings() -> Iterator[None]:
+    """No warnings while files are opened that lie nowhere: plain TIFF is welcome."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def check_readable(path: Path) -> None:
+    """See that there is a file which may be read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{path} may not be read; its permissions forbid it.")
+
+
+def open_raster(path: Path) -> Any:
+    """A file as an open rasterio dataset.
+
+    Raises:
+        ModuleNotFoundError: Rasterio is missing; the message names the extra.
+        FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
+        ValueError: It is no raster, or damaged; the message names it.
+    """
+    rasterio = load_rasterio(path)
+    check_readable(path)
+    with _decoding(path), bounded_gdal(), without_place_warnings():
+        return rasterio.open(path)
+
+
+def georeference_of(dataset: Any) -> Georeference:
+    """Where an open rasterio dataset lies."""
+    gcps, gcps_crs = dataset.gcps
+    return Georeference(
+        dataset.crs or gcps_crs, dataset.transform, dataset.nodata, dataset.tags(), tuple(gcps), dataset.rpcs
+    )
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    import rasterio
+
     try:
-        with _quiet(rasterio), rasterio.open(path) as dataset:
-            yield dataset
+        yield
     except rasterio.errors.RasterioError as error:
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
-
-
-def _georeference(dataset: Any) -> Georeference:
-    return Georeference(dataset.crs, dataset.transform, dataset.nodata, dataset.tags())
 
 
 def _palette(dataset: Any) -> tuple[tuple[int, int, int], ...] | None:

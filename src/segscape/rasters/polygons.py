@@ -1,0 +1,190 @@
+"""The areas of a label map as polygons, for GIS: GeoPackage and GeoJSON."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segscape.files import atomic_path
+from segscape.rasters.geotiff import Georeference, bounded_gdal
+from segscape.rasters.window import Readable, Window, windows
+
+_DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
+_STEP = (512, 32768)
+
+
+def write_polygons(
+    path: Path,
+    labels: Readable,
+    *,
+    class_names: Sequence[str],
+    georeference: Georeference | None = None,
+    tolerance: float = 0.0,
+    min_area: float = 0.0,
+    skip: Collection[int] = (),
+) -> None:
+    """Write a polygon for every connected area of one label; the file appears whole or not at all.
+
+    Pixels of one label are connected by their sides, not by their corners. Each polygon has the fields `class` (name),
+    `label`, `pixels` and `area_m2`, the area of its pixels in square metres; that is null where the coordinate
+    reference system is not projected. The coordinates are those of the system; of GeoJSON, as its standard demands,
+    degrees of WGS 84; without a system and for scenes with ground control points, (column, row) of the pixels' corners.
+    The map is read block by block, the polygons are all held in memory.
+
+    Args:
+        path: The file, `.gpkg` or `.geojson`.
+        labels: (H, W) uint8, class indices.
+        class_names: A name for each class.
+        georeference: Where the scene lies.
+        tolerance: Corners go that span triangles smaller than the square of this length, in units of the coordinate
+            reference system; neighbours keep a common border. At 0 the pixels' own borders are kept.
+        min_area: Smaller areas, in square units of the coordinate reference system, are left out.
+        skip: Labels that get no polygons, such as that of pixels without data.
+
+    Raises:
+        ModuleNotFoundError: A package is missing; the message names the extra.
+        ValueError: The suffix is another one, or there is a label without a name.
+        OSError: The file cannot be written.
+    """
+    if path.suffix.lower() not in _DRIVERS:
+        raise ValueError(f"{path} does not end in .gpkg or .geojson, the formats that hold polygons.")
+    _check_packages(path)
+    crs, transform = _place(georeference)
+    pixel_area = 1.0 if transform is None else abs(transform.determinant)
+    classes, pixels, polygons = _trace(labels, skip)
+    if len(classes) and classes.max() >= len(class_names):
+        raise ValueError(
+            f"The label {classes.max()} has no name and is not to be skipped; {len(class_names)} have one."
+        )
+    kept = pixels * pixel_area >= min_area
+    classes, pixels, polygons = classes[kept], pixels[kept], polygons[kept]
+    fields = {
+        "class": np.array([class_names[label] for label in classes], dtype=object),
+        "label": classes.astype(np.int32),
+        "pixels": pixels,
+        "area_m2": pixels * pixel_area * _square_metres(crs),
+    }
+    _save(path, _to_world(polygons, transform, tolerance), fields, crs)
+
+
+def _square_metres(crs: Any) -> float:
+    """Of a square unit of a projected reference system; of no or another system, NaN, which is written as null."""
+    if crs is None or not crs.is_projected:
+        return np.nan
+    return float(crs.linear_units_factor[1]) ** 2
+
+
+def _check_packages(path: Path) -> None:
+    for name in ("pyogrio", "rasterio", "shapely"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"The polygons {path} need {name}: pip install 'segscape[raster]'.", name=name)
+
+
+def _place(georeference: Georeference | None) -> tuple[Any, Any]:
+    """The coordinate reference system and the transform, or nothing where coordinates are those of pixels."""
+    if georeference is None or georeference.gcps:
+        return None, None
+    return georeference.crs, georeference.transform
+
+
+def _trace(
+    labels: Readable, skip: Collection[int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """The label of each area, its pixels and its polygon, whose corners are (column, row)."""
+    import shapely
+
+    whole: list[tuple[int, Any]] = []
+    cut: dict[int, list[Any]] = defaultdict(list)
+    for window in windows(labels.size, _STEP):
+        inner = _inner_borders(window, labels.size)
+        for label, polygon in _shapes(labels.read(window), window, skip):
+            min_col, min_row, max_col, max_row = polygon.bounds
+            if inner & {("col", min_col), ("row", min_row), ("col", max_col), ("row", max_row)}:
+                cut[label].append(polygon)
+            else:
+                whole.append((label, polygon))
+    for label, pieces in cut.items():
+        # The union keeps corners in the middle of straight sides where blocks met.
+        joined = shapely.simplify(shapely.get_parts(shapely.union_all(pieces)), 0)
+        whole += [(label, polygon) for polygon in joined]
+    classes = np.array([label for label, _ in whole], np.int64)
+    polygons = np.empty(len(whole), object)
+    polygons[:] = [polygon for _, polygon in whole]
+    return classes, np.rint(shapely.area(polygons)).astype(np.int64), polygons
+
+
+def _inner_borders(window: Window, size: tuple[int, int]) -> set[tuple[str, float]]:
+    """The borders of a block beyond which the raster goes on."""
+    borders: set[tuple[str, float]] = {
+        ("row", window.row),
+        ("row", window.stop_row),
+        ("col", window.col),
+        ("col", window.stop_col),
+    }
+    return borders - {("row", 0), ("row", size[0]), ("col", 0), ("col", size[1])}
+
+
+def _shapes(labels: npt.NDArray[np.uint8], window: Window, skip: Collection[int]) -> Iterator[tuple[int, Any]]:
+    from rasterio import Affine
+    from rasterio.features import shapes
+    from shapely.geometry import shape
+
+    wanted = np.isin(labels, list(skip), invert=True)
+    with bounded_gdal():
+        for geometry, label in shapes(labels, wanted, transform=Affine.translation(window.col, window.row)):
+            yield int(label), shape(geometry)
+
+
+def _to_world(polygons: npt.NDArray[Any], transform: Any, tolerance: float) -> npt.NDArray[Any]:
+    """The polygons in coordinates of the reference system, simplified."""
+    import shapely
+
+    if tolerance > 0:
+        # Simplifying needs neighbours with the same corners: all those of pixels.
+        polygons = shapely.transform(shapely.segmentize(polygons, 1), np.rint)
+    if transform is not None:
+        matrix = np.array([[transform.a, transform.d], [transform.b, transform.e]])
+        polygons = shapely.transform(polygons, lambda corners: corners @ matrix + (transform.c, transform.f))
+    return shapely.coverage_simplify(polygons, tolerance) if tolerance > 0 else polygons
+
+
+def _save(path: Path, polygons: npt.NDArray[Any], fields: dict[str, npt.NDArray[Any]], crs: Any) -> None:
+    import pyogrio.raw
+    import shapely
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+
+    place: dict[str, Any] = {} if crs is None else {"crs": crs.to_wkt()}
+    driver = _DRIVERS[path.suffix.lower()]
+    if driver == "GeoJSON" and crs is not None:
+        # Degrees of WGS 84, and rings that turn the right way.
+        place["layer_options"] = {"RFC7946": "YES"}
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # Maps that lie nowhere are welcome.
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+        temporary.unlink(missing_ok=True)
+        try:
+            pyogrio.raw.write(
+                temporary,
+                shapely.to_wkb(polygons),
+                list(fields.values()),
+                list(fields),
+                layer=path.stem,
+                driver=driver,
+                geometry_type="Polygon",
+                **place,
+            )
+            # What is written while the file is closed fails without an error.
+            if pyogrio.read_info(temporary, force_feature_count=True)["features"] != len(polygons):
+                raise DataSourceError("Polygons are missing.")
+        except (DataSourceError, DataLayerError, FeatureError) as error:
+            folder = path.parent.absolute()
+            free = shutil.disk_usage(folder).free / 1e6
+            raise OSError(f"{path} cannot be written, with {free:.0f} MB free in {folder}.") from error

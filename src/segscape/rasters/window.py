@@ -1,0 +1,90 @@
+"""Windows: rectangles of pixels in a raster that may be too large to be held whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels.
+
+    Attributes:
+        row: The first row.
+        col: The first column.
+        height: How many rows.
+        width: How many columns.
+    """
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"rows {self.row} to {self.stop_row - 1}, columns {self.col} to {self.stop_col - 1}"
+
+    @property
+    def stop_row(self) -> int:
+        """The row below the last one."""
+        return self.row + self.height
+
+    @property
+    def stop_col(self) -> int:
+        """The column to the right of the last one."""
+        return self.col + self.width
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """What cuts the window out of an array (H, W, ...) of the whole raster."""
+        return slice(self.row, self.stop_row), slice(self.col, self.stop_col)
+
+    def intersection(self, other: Window) -> Window:
+        """The pixels of both; with a height or width of 0 where there are none."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        height = max(min(self.stop_row, other.stop_row) - row, 0)
+        width = max(min(self.stop_col, other.stop_col) - col, 0)
+        return Window(row, col, height, width)
+
+    def check_inside(self, size: tuple[int, int]) -> None:
+        """Refuse a window that is empty or reaches beyond a raster.
+
+        Args:
+            size: (height, width) of the raster.
+
+        Raises:
+            ValueError: It does.
+        """
+        if self.height <= 0 or self.width <= 0 or self.intersection(Window(0, 0, *size)) != self:
+            raise ValueError(f"{self!r} is empty or reaches beyond the raster's {size[0]} rows and {size[1]} columns.")
+
+
+class Readable(Protocol):
+    """What a raster is written from: 8-bit values that can be had window by window."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    def read(self, window: Window) -> npt.NDArray[np.uint8]:
+        """The values of a window that lies inside: (h, w) or (h, w, C) uint8."""
+
+
+def windows(size: tuple[int, int], step: tuple[int, int]) -> Iterator[Window]:
+    """Windows that cover a raster once, row by row; the last ones of a row or column may be smaller.
+
+    Args:
+        size: (height, width) of the raster.
+        step: (height, width) of a window.
+    """
+    for row in range(0, size[0], step[0]):
+        for col in range(0, size[1], step[1]):
+            yield Window(row, col, min(step[0], size[0] - row), min(step[1], size[1] - col))

@@ -1,0 +1,384 @@
+"""Windows of images: against rasterio, Pillow and slices of whole arrays, from whole and from broken files."""
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
+
+from segscape.rasters import source as sources
+from segscape.rasters.image import read_image
+from segscape.rasters.source import Scaling, open_source
+from segscape.rasters.window import Window, windows
+
+ROTATED = Affine.translation(733601, 3725139) @ Affine.rotation(33) @ Affine.scale(0.5, -0.4)
+UTM = {"crs": "EPSG:32616", "transform": ROTATED}
+RNG = np.random.default_rng(0)
+INRIA = Path(__file__).parent / "data" / "inria" / "kitsap11.png"
+
+
+def pixels(height: int = 40, width: int = 50, count: int = 3, dtype: str = "uint8") -> np.ndarray:
+    if dtype.startswith("float"):
+        return RNG.random((height, width, count)).astype(dtype)
+    return RNG.integers(0, np.iinfo(dtype).max, (height, width, count), dtype, endpoint=True)
+
+
+def write(path: Path, values: np.ndarray, **profile) -> Path:
+    colours = profile.pop("colorinterp", None)
+    profile = {"driver": "GTiff", "dtype": values.dtype, **UTM, **profile}
+    height, width, count = values.shape
+    with rasterio.open(path, "w", height=height, width=width, count=count, **profile) as dataset:
+        if colours:
+            dataset.colorinterp = colours
+        dataset.write(np.moveaxis(values, -1, 0))
+    return path
+
+
+def whole(path: Path, **options) -> np.ndarray:
+    with open_source(path, **options) as source:
+        return source.read(Window(0, 0, *source.size))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"tiled": True, "blockxsize": 16, "blockysize": 32, "compress": "deflate", "interleave": "pixel"},
+        {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"},
+        {"driver": "PNG", "transform": None, "crs": None},
+        {"driver": "BMP", "transform": None, "crs": None},
+    ],
+    ids=lambda layout: layout.get("driver", "tiles" if layout else "strips"),
+)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_windows_are_slices(tmp_path_factory, layout: dict, data) -> None:
+    folder = tmp_path_factory.getbasetemp() / "slices"
+    folder.mkdir(exist_ok=True)
+    values = np.random.default_rng(5).integers(0, 256, (70, 90, 3), np.uint8)
+    suffix = {"JP2OpenJPEG": ".jp2", "PNG": ".png", "BMP": ".bmp"}.get(layout.get("driver", ""), ".tif")
+    path = folder / f"{len(layout)}{suffix}"
+    if not path.exists():
+        write(path, values, **layout)
+    row, col = data.draw(st.integers(0, 69)), data.draw(st.integers(0, 89))
+    window = Window(row, col, data.draw(st.integers(1, 70 - row)), data.draw(st.integers(1, 90 - col)))
+    with open_source(path) as source:
+        assert source.size == (70, 90)
+        read = source.read(window)
+        assert source.valid(window) is None
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, values[window.slices])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 50), st.integers(1, 50)))
+def test_windows_cover_once(size: tuple[int, int], step: tuple[int, int]) -> None:
+    cover = np.zeros(size, int)
+    for window in windows(size, step):
+        window.check_inside(size)
+        cover[window.slices] += 1
+        assert window.intersection(Window(0, 0, *size)) == window
+    assert (cover == 1).all()
+
+
+@pytest.mark.parametrize("window", [(-1, 0, 5, 5), (0, 46, 5, 5), (36, 0, 5, 5), (0, 0, 0, 5), (60, 60, 5, 5)])
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_window_lies_inside(tmp_path: Path, suffix: str, window: tuple) -> None:
+    place = {} if suffix == ".tif" else {"driver": "PNG", "crs": None, "transform": None}
+    with open_source(write(tmp_path / f"a{suffix}", pixels(), **place)) as source:
+        for read in (source.read, source.valid):
+            with pytest.raises(ValueError, match=r"reaches beyond the raster's 40 rows and 50 columns"):
+                read(Window(*window))
+
+
+def test_bands(tmp_path: Path) -> None:
+    values = pixels(count=5)
+    path = write(tmp_path / "a.tif", values)
+    assert np.array_equal(whole(path), values[..., :3])
+    assert np.array_equal(whole(path, bands=(5, 1, 5)), values[..., [4, 0, 4]])
+    assert np.array_equal(whole(path, bands=[4]), np.repeat(values[..., 3:4], 3, axis=2))
+    grey = write(tmp_path / "grey.tif", values[..., :1])
+    assert np.array_equal(whole(grey), np.repeat(values[..., :1], 3, axis=2))
+    png = tmp_path / "a.png"
+    Image.fromarray(values[..., :3]).save(png)
+    assert np.array_equal(whole(png, bands=(3, 2, 1)), values[..., [2, 1, 0]])
+    for file, bands, message in (
+        (path, (1, 2, 7), r"a.tif has no band 7; its bands are numbered from 1 to 5"),
+        (png, (0,), r"a.png has no band 0"),
+        (path, (1, 2), r"One band or three can be read, not 2"),
+        (write(tmp_path / "two.tif", values[..., :2]), None, r"two.tif has 2 bands .* say which .* bands=\(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_source(file, bands=bands)
+
+
+def test_sixteen_bits(tmp_path: Path) -> None:
+    values = pixels(dtype="uint16")
+    path = write(tmp_path / "a.tif", values)
+    assert np.array_equal(whole(path), np.rint(values / 257))
+    assert np.array_equal(
+        whole(path, scaling=Scaling(100, 3000)), np.rint(np.clip((values - 100.0) / 2900, 0, 1) * 255)
+    )
+    Image.fromarray(values[..., 0]).save(tmp_path / "a.png")
+    assert np.array_equal(whole(tmp_path / "a.png")[..., 2], np.rint(values[..., 0] / 257))
+    with pytest.raises(ValueError, match="from a lower to a higher value, not from 5 to 5"):
+        Scaling(5, 5)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "float64"])
+def test_an_unknown_range_must_be_stated(tmp_path: Path, dtype: str) -> None:
+    values = pixels(dtype=dtype)
+    path = write(tmp_path / "a.tif", values)
+    with pytest.raises(
+        ValueError, match=rf"a.tif holds {dtype} values, whose range is unknown; .*scaling=Scaling\(0, 1"
+    ):
+        open_source(path)
+    high = values.max()
+    expected = np.rint(np.clip(values.astype(float) / high, 0, 1) * 255)
+    assert np.abs(whole(path, scaling=Scaling(0, float(high))) - expected).max() <= (dtype != "float64")
+
+
+def test_nan_and_nodata(tmp_path: Path) -> None:
+    values = pixels(dtype="float32")
+    values[3, 4, 1] = np.nan
+    values[5, 6] = -9999
+    values[7, 8, 0] = -9999
+    path = write(tmp_path / "a.tif", values, nodata=-9999)
+    with open_source(path, scaling=Scaling(0, 1)) as source:
+        valid = source.valid(Window(0, 0, 40, 50))
+        read = source.read(Window(0, 0, 40, 50))
+    assert valid is not None
+    assert np.argwhere(~valid).tolist() == [[3, 4], [5, 6]]
+    assert read[3, 4, 1] == 0
+
+
+def test_marks_of_missing_data(tmp_path: Path) -> None:
+    values = pixels()
+    values[values == 0] = 1
+    mask = RNG.random((40, 50)) < 0.5
+    part = Window(7, 9, 20, 30)
+    alpha = np.where(mask, RNG.integers(1, 256, mask.shape), 0).astype(np.uint8)
+    rgba = np.concatenate([values, alpha[..., None]], axis=2)
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    files = [
+        write(tmp_path / "nodata.tif", np.where(mask[..., None], values, 0), nodata=0),
+        write(tmp_path / "alpha.tif", rgba, colorinterp=kinds),
+        write(tmp_path / "grey_alpha.tif", rgba[..., 2:], colorinterp=(ColorInterp.gray, ColorInterp.alpha)),
+    ]
+    for name, environment in (("inside.tif", "YES"), ("beside.tif", "NO")):
+        files.append(write(tmp_path / name, values))
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=environment), rasterio.open(files[-1], "r+") as dataset:
+            dataset.write_mask(mask)
+    for suffix in (".png", ".webp"):
+        files.append(tmp_path / f"alpha{suffix}")
+        Image.fromarray(rgba).save(files[-1], lossless=True)
+    assert (tmp_path / "beside.tif.msk").exists()
+    for file in files:
+        with open_source(file) as source:
+            valid = source.valid(part)
+            assert valid is not None, file
+            assert valid.dtype == np.bool_
+            assert np.array_equal(valid, mask[part.slices]), file
+
+
+def test_a_colour_table_gives_its_colours(tmp_path: Path) -> None:
+    values = RNG.integers(0, 4, (40, 50, 1), np.uint8)
+    table = np.array([[9, 8, 7], [230, 25, 75], [60, 180, 75], [0, 0, 0]], np.uint8)
+    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 50, 40, 1, dtype="uint8", **UTM) as dataset:
+        dataset.write_colormap(1, {value: (*colour, 255) for value, colour in enumerate(table)})
+        dataset.write(values[..., 0], 1)
+    palette = Image.fromarray(values[..., 0], mode="P")
+    palette.putpalette(table.ravel().tolist())
+    palette.save(tmp_path / "a.png")
+    for name in ("a.tif", "a.png"):
+        assert np.array_equal(whole(tmp_path / name), table[values[..., 0]])
+    assert np.array_equal(whole(tmp_path / "a.tif", bands=(1,))[..., 0], values[..., 0])
+
+
+def test_the_place_is_kept(tmp_path: Path) -> None:
+    with open_source(write(tmp_path / "a.tif", pixels(), nodata=3)) as source:
+        place = source.georeference
+    assert place is not None
+    assert (place.crs, place.transform, place.nodata, place.gcps) == (UTM["crs"], ROTATED, 3, ())
+    points = [GroundControlPoint(row, col, 10 + col / 9, 20 - row / 9) for row, col in ((0, 0), (0, 50), (40, 0))]
+    with open_source(write(tmp_path / "b.tif", pixels(), gcps=points, crs="EPSG:4326", transform=None)) as source:
+        place = source.georeference
+    assert place is not None
+    assert place.crs == "EPSG:4326"
+    assert [(point.row, point.col, point.x, point.y) for point in place.gcps] == [
+        (point.row, point.col, point.x, point.y) for point in points
+    ]
+    coefficients = [1.0, *[0.0] * 19]
+    rpc = RPC(0, 1, 0, 1, coefficients, coefficients, 0, 1, 0, 1, coefficients, coefficients, 0, 1)
+    with open_source(write(tmp_path / "c.tif", pixels(), rpcs=rpc, crs=None, transform=None)) as source:
+        assert source.georeference is not None
+        assert source.georeference.rpcs.line_num_coeff == coefficients
+
+
+def test_inks_become_colours(tmp_path: Path) -> None:
+    inks = np.array([[[255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)
+    path = write(tmp_path / "a.tif", inks, photometric="cmyk")
+    assert np.array_equal(whole(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_vrt(tmp_path: Path) -> None:
+    values = pixels(count=4)
+    write(tmp_path / "a.tif", values)
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.vrt", driver="VRT")
+    assert np.array_equal(whole(tmp_path / "a.vrt", bands=(4, 3, 2)), values[..., [3, 2, 1]])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels(24, 40)).save(tmp_path / "a.jpg", exif=exif)
+    expected = read_image(tmp_path / "a.jpg")
+    with open_source(tmp_path / "a.jpg") as source:
+        assert source.size == expected.shape[:2] == ((24, 40) if orientation < 5 else (40, 24))
+        assert np.array_equal(source.read(Window(2, 3, 5, 6)), expected[2:7, 3:9])
+        assert source.georeference is None
+
+
+def test_large_photographs_are_read_by_windows(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "_DECODED_PIXELS", 100)
+    Image.fromarray(pixels(24, 40)).save(tmp_path / "a.jpg", subsampling=0)
+    expected = read_image(tmp_path / "a.jpg").astype(int)
+    assert np.abs(whole(tmp_path / "a.jpg") - expected).max() <= 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels(24, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    with pytest.raises(ValueError, match=r"turned.jpg is turned by a camera's orientation tag"):
+        open_source(tmp_path / "turned.jpg")
+
+
+def test_without_rasterio(tmp_path: Path, monkeypatch) -> None:
+    path = write(tmp_path / "a.tif", pixels())
+    expected = whole(path)
+    (tmp_path / "a.jp2").write_bytes(b"not read")
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    monkeypatch.setattr(sources, "has_rasterio", lambda: False)
+    assert np.array_equal(whole(path), expected)
+    with pytest.raises(ModuleNotFoundError, match=r"a.jp2 needs rasterio: pip install 'segscape\[raster\]'"):
+        open_source(tmp_path / "a.jp2")
+
+
+def test_pickled_threaded_and_forked(tmp_path: Path) -> None:
+    window = Window(3, 4, 20, 30)
+    place = {"driver": "PNG", "crs": None, "transform": None}
+    values = pixels(count=4)
+    values[..., 3] = 255
+    for path in (write(tmp_path / "a.tif", values), write(tmp_path / "a.png", values, **place)):
+        with open_source(path, bands=(3, 2, 1)) as source:
+            expected = source.read(window)
+            assert np.array_equal(expected, values[window.slices][..., 2::-1])
+            assert np.array_equal(pickle.loads(pickle.dumps(source)).read(window), expected)
+            with ThreadPoolExecutor(4) as threads:
+                assert all(np.array_equal(read, expected) for read in threads.map(source.read, [window] * 16))
+            with ProcessPoolExecutor(1, mp_context=get_context("fork")) as processes:
+                assert np.array_equal(processes.submit(source.read, window).result(), expected)
+        assert np.array_equal(source.read(window), expected)
+        source.close()
+
+
+def test_a_tiny_file_may_claim_a_huge_raster(tmp_path: Path) -> None:
+    size = {"height": 10**6, "width": 10**6, "count": 1, "blockxsize": 8192, "blockysize": 8192, "tiled": True}
+    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", dtype="uint8", SPARSE_OK=True, BIGTIFF="YES", **UTM, **size):
+        pass
+    assert (tmp_path / "a.tif").stat().st_size < 1e6
+    with open_source(tmp_path / "a.tif") as source:
+        assert source.size == (10**6, 10**6)
+        assert not source.read(Window(999_000, 5000, 100, 100)).any()
+    chunks = b"IHDR" + struct.pack(">IIBBBBB", 10**6, 10**6, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(100))
+    framed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    code = """
+import resource, sys
+from segscape.rasters.source import open_source
+from segscape.rasters.window import Window
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2)
+try:
+    open_source(sys.argv[1]).read(Window(0, 0, 9, 9))
+except ValueError as error:
+    print(error)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.png"], capture_output=True, text=True, check=True
+    )
+    assert "a.png cannot be decoded" in answer.stdout
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ".webp", ".jp2"])
+def test_files_that_are_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix in (".tif", ".jp2"):
+        write(path, pixels(300, 300), **({"driver": "JP2OpenJPEG"} if suffix == ".jp2" else {"compress": "deflate"}))
+    else:
+        Image.fromarray(pixels(300, 300)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ValueError, match=rf"a{suffix} (cannot be decoded|is not an image)"):
+        whole(path)
+
+
+def test_a_broken_block_names_its_window(tmp_path: Path) -> None:
+    values = pixels(64, 64)
+    path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=16, blockysize=16)
+    # Uncompressed tiles stand in order at the end of the file.
+    path.write_bytes(path.read_bytes()[:-1000])
+    with open_source(path) as source:
+        assert np.array_equal(source.read(Window(0, 0, 16, 64)), values[:16])
+        with pytest.raises(
+            ValueError, match=r"a.tif cannot be decoded in rows 40 to 63, columns 50 to 63, it may be cut"
+        ):
+            source.read(Window(40, 50, 24, 14))
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing.tif"):
+        open_source(tmp_path / "nothing.tif")
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        open_source(tmp_path)
+    (tmp_path / "zero.vrt").write_text('<VRTDataset rasterXSize="0" rasterYSize="5"/>')
+    (tmp_path / "text.tif").write_text("no image")
+    for name in ("zero.vrt", "text.tif"):
+        with pytest.raises(ValueError, match=f"{name} cannot be decoded"):
+            open_source(tmp_path / name)
+    write(tmp_path / "complex.tif", pixels(count=1, dtype="float32").astype(np.complex64))
+    with pytest.raises(ValueError, match=r"complex.tif holds complex numbers"):
+        open_source(tmp_path / "complex.tif")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_permission_denied(tmp_path: Path) -> None:
+    for path in (write(tmp_path / "a.tif", pixels()), tmp_path / "a.png"):
+        path.touch()
+        path.chmod(0)
+        with pytest.raises(PermissionError, match=f"{path.name} may not be read"):
+            open_source(path)
+
+
+def test_a_real_image_as_photograph_and_as_scene(tmp_path: Path) -> None:
+    expected = read_image(INRIA)
+    scene = write(tmp_path / "scene.tif", expected, tiled=True, blockxsize=128, blockysize=128, compress="lzw")
+    with open_source(INRIA) as photograph, open_source(scene) as source:
+        assert photograph.size == source.size == expected.shape[:2]
+        for window in windows(source.size, (150, 333)):
+            assert np.array_equal(source.read(window), expected[window.slices])
+            assert np.array_equal(photograph.read(window), expected[window.slices])
