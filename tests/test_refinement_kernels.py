@@ -111,6 +111,22 @@ def test_interpreted_kernel_equals_the_plain_decoder() -> None:
 
 
 @needs_triton
+def test_kernel_compiles_for_a_gpu() -> None:
+    from triton import compile as compiled
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from segscape.inference.refinement.decoder_triton import _decode
+
+    constants = {"area_floor": 1e-9, "layers": 3, "channels": 32, "block": 64}
+    whole = {"out_row_stride", "out_col_stride", "cells_across", "height", "width"}
+    types = {name: "i32" if name in whole else "*fp32" for name in _decode.arg_names}
+    types |= {"row_cells": "*i32", "col_cells": "*i32", **dict.fromkeys(constants, "constexpr")}
+    source = ASTSource(fn=_decode, signature=types, constexprs=constants)
+    assert "tt.dot" in compiled(source, target=GPUTarget("cuda", 90, 32)).asm["ttir"]
+
+
+@needs_triton
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("size", "features"), GRIDS)
 def test_kernel_equals_the_plain_decoder(size: tuple[int, int], features: tuple[int, int]) -> None:
