@@ -1,13 +1,11 @@
-"""Upsampling with arg-max, the segmenter, and weights files."""
+"""The segmenter, and weights files."""
 
 import json
 from pathlib import Path
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
@@ -15,42 +13,9 @@ from torch.nn import functional as F
 import segscape
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import find_weights, inference_state, read_card, read_weights, write_weights
-from segscape.inference import upsample
-from segscape.inference.upsample import upsample_argmax
 from segscape.labels import CAMVID
 from segscape.normalisation import Normalisation
 from segscape.viz.overlay import colourise
-
-
-@given(
-    num_classes=st.integers(1, 12),
-    source=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
-    align_corners=st.booleans(),
-    block=st.integers(1, 4000),
-)
-@settings(max_examples=100, deadline=None)
-def test_upsample_argmax_equals_interpolate(num_classes, source, size, align_corners, block) -> None:
-    logits = torch.randn(num_classes, *source, generator=torch.Generator().manual_seed(0))
-    full = F.interpolate(logits[None], size, mode="bilinear", align_corners=align_corners)[0]
-    before = upsample._BLOCK_BYTES["cpu"]
-    upsample._BLOCK_BYTES["cpu"] = block
-    try:
-        labels = upsample_argmax(logits, size, align_corners=align_corners).long()
-    finally:
-        upsample._BLOCK_BYTES["cpu"] = before
-    # Where two classes tie up to rounding, either is right.
-    chosen = full.gather(0, labels[None])[0]
-    torch.testing.assert_close(chosen, full.max(0).values, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("align_corners", [True, False])
-def test_upsample_argmax_is_identical_on_a_real_size(align_corners: bool) -> None:
-    logits = F.interpolate(torch.randn(1, 19, 5, 9), (64, 128), mode="bicubic")[0]
-    expected = F.interpolate(logits[None], (509, 1021), mode="bilinear", align_corners=align_corners).argmax(1)[0]
-    labels = upsample_argmax(logits, (509, 1021), align_corners=align_corners)
-    assert labels.dtype == torch.uint8
-    assert (labels != expected).float().mean() < 1e-5
 
 
 def test_normalisation_equals_torchvision(camvid_examples: Path) -> None:

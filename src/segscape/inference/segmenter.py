@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.inference.inputs import as_pixels, usable_device
 from segscape.inference.padding import pad_to_fit
-from segscape.inference.upsample import upsample_argmax
+from segscape.inference.upsampling.argmax import upsample_argmax
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import write_labels
 from segscape.runtime.deploy import deploy
@@ -80,6 +82,7 @@ class Segmenter:
         network: The network itself, in evaluation mode, on `device`.
         card: What its weights file says of it.
         device: Where it runs.
+        deployed: The faster copy.
 
     Example:
         >>> segmenter = Segmenter.from_weights("stdc1_seg.camvid")
@@ -94,7 +97,16 @@ class Segmenter:
         self.device = usable_device(device)
         self.network = network.eval().to(self.device)
         self.card = card
-        self._deployed = deploy(self.network)
+        self.deployed = deploy(self.network)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the weights, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def from_weights(cls, name_or_path: str | Path, device: str | torch.device | None = None) -> Segmenter:
@@ -135,7 +147,7 @@ class Segmenter:
         )
         images = pad_to_fit(self.network, self.card.normalisation(batch))
         padded_size = (images.shape[2], images.shape[3])
-        logits = self._deployed(images)
+        logits = self.deployed(images)
         self._synchronise()
         computed = time.perf_counter()
         padded = upsample_argmax(logits[0], padded_size, align_corners=self.network.align_corners).cpu().numpy()

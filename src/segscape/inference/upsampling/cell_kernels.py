@@ -1,0 +1,263 @@
+"""What happens within a cell, compiled by Numba when it is first used.
+
+Between four neighbouring logits, bilinear interpolation is a convex combination of these corners. Hence a class that is
+best at all four is best everywhere between them, and a class that another one equals or beats at all four is never
+needed. What remains, mostly two classes in a few cells, is compared pixel by pixel, a tile at a time, so that the
+processor works on several pixels at once.
+
+The machine code is kept beside this file, or in the user's cache folder where the package may not be written to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+SIDE = 8
+"""The most lines of a tile, along each axis; as many numbers as processors work on at once."""
+
+# A class whose logit lies that far below the best one's changes no confidence.
+_NEGLIGIBLE = np.float32(20)
+
+# Where the others' probabilities, as shares of the best one's, sum to less, 255 times the latter rounds to 255.
+_CERTAIN = 0.5 / 254.5
+
+
+class Tiles(NamedTuple):
+    """The lines (rows or columns) of a map, cut into tiles: lines of one cell, at most `SIDE` of them.
+
+    Attributes:
+        low: (n,), the source line before each tile.
+        high: (n,), the source line behind it.
+        edges: (n + 1,), the first line of each tile, and one past the last line.
+        weight: (n, SIDE * SIDE), the share of the source line behind, for every pixel of a tile, row by row.
+    """
+
+    low: Indices
+    high: Indices
+    edges: Indices
+    weight: Floats
+
+
+def _compiled(function: Function) -> Function:
+    """The function as machine code that several threads may run at once."""
+    try:
+        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # there is no folder to keep the machine code in
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    return cast("Function", compiled)
+
+
+@_compiled
+def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int, labels: Bytes) -> None:
+    """Write the best class at every pixel of some rows of tiles.
+
+    Args:
+        logits: (h, w, K), contiguous.
+        rows: The rows of the map.
+        cols: Its columns.
+        first: The first row of tiles to be written.
+        stop: One past the last.
+        labels: (H, W), the map.
+    """
+    width, num_classes = logits.shape[1:]
+    above, below = np.empty(width, np.int64), np.empty(width, np.int64)
+    kept, corners = np.empty(num_classes, np.int32), np.empty((num_classes, 4), np.float32)
+    best, winner = np.empty(SIDE * SIDE, np.float32), np.empty(SIDE * SIDE, np.int32)
+    line_above = line_below = -1
+    for row in range(first, stop):
+        low, high = rows.low[row], rows.high[row]
+        if low != line_above:
+            above, below = below, above
+            if low != line_below:
+                _find_best(logits[low], cols, above)
+            _find_best(logits[high], cols, below)
+            line_above, line_below = low, high
+        strip = labels[rows.edges[row] : rows.edges[row + 1]]
+        col = 0
+        while col < len(cols.low):
+            end = _end_of_agreement(above, below, cols, col)
+            if end > col:
+                strip[:, cols.edges[col] : cols.edges[end]] = above[cols.low[col]]
+                col = end
+                continue
+            left, right = cols.low[col], cols.high[col]
+            winners = (above[left], above[right], below[left], below[right])
+            around = (logits[low, left], logits[low, right], logits[high, left], logits[high, right])
+            count = _keep_needed(around, winners, kept, corners)
+            _label_tile(corners[:count], kept, rows.weight[row], cols.weight[col], best, winner)
+            for pixel_row in range(strip.shape[0]):
+                for pixel in range(cols.edges[col + 1] - cols.edges[col]):
+                    strip[pixel_row, cols.edges[col] + pixel] = winner[pixel_row * SIDE + pixel]
+            col += 1
+
+
+@_compiled
+def _find_best(line: Floats, cols: Tiles, best: Indices) -> None:
+    """The best class of every source pixel of a line, (w, K), that the columns need."""
+    for col in range(cols.low[0], cols.high[-1] + 1):
+        winner, top = 0, line[col, 0]
+        for index in range(1, line.shape[1]):
+            if line[col, index] > top:
+                winner, top = index, line[col, index]
+        best[col] = winner
+
+
+@_compiled
+def _end_of_agreement(above: Indices, below: Indices, cols: Tiles, start: int) -> int:
+    """One past the last tile from `start` on of those whose corners all have the same best class as the first's."""
+    best, end = above[cols.low[start]], start
+    while (
+        end < len(cols.low)
+        and above[cols.low[end]] == best
+        and above[cols.high[end]] == best
+        and below[cols.low[end]] == best
+        and below[cols.high[end]] == best
+    ):
+        end += 1
+    return end
+
+
+@_compiled
+def _keep_needed(
+    around: tuple[Floats, Floats, Floats, Floats], winners: tuple[int, int, int, int], kept: Labels, corners: Floats
+) -> int:
+    """Gather the classes, and their logits at the corners, that no winner of a corner matches at all of them."""
+    a, b, c, d = around
+    count = 0
+    for index in range(len(a)):
+        needed = True
+        for winner in winners:
+            if (
+                index != winner
+                and a[index] <= a[winner]
+                and b[index] <= b[winner]
+                and c[index] <= c[winner]
+                and d[index] <= d[winner]
+            ):
+                needed = False
+                break
+        if needed:
+            kept[count] = index
+            for corner in range(4):
+                corners[count, corner] = around[corner][index]
+            count += 1
+    return count
+
+
+@_compiled
+def _label_tile(
+    corners: Floats, kept: Labels, row_weight: Floats, col_weight: Floats, best: Floats, winner: Labels
+) -> None:
+    """Find the best of some classes at every pixel of a tile, the first of equal ones."""
+    best[:] = -np.inf
+    winner[:] = kept[0]
+    for index in range(len(corners)):
+        a, c = corners[index, 0], corners[index, 2]
+        rise_above, rise_below = corners[index, 1] - a, corners[index, 3] - c
+        candidate = kept[index]
+        for pixel in range(SIDE * SIDE):
+            top = a + col_weight[pixel] * rise_above
+            bottom = c + col_weight[pixel] * rise_below
+            value = top + row_weight[pixel] * (bottom - top)
+            better = value > best[pixel]
+            best[pixel] = value if better else best[pixel]
+            winner[pixel] = candidate if better else winner[pixel]
+
+
+@_compiled
+def fill_confidence(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int, confidence: Bytes) -> None:
+    """Write 255 times the largest softmax probability at every pixel of some rows of tiles.
+
+    Args:
+        logits: (h, w, K), contiguous.
+        rows: The rows of the map.
+        cols: Its columns.
+        first: The first row of tiles to be written.
+        stop: One past the last.
+        confidence: (H, W), the map.
+    """
+    corners = np.empty((logits.shape[2], 4), np.float32)
+    best, total = np.empty(SIDE * SIDE, np.float32), np.empty(SIDE * SIDE, np.float32)
+    for row in range(first, stop):
+        low, high = rows.low[row], rows.high[row]
+        strip = confidence[rows.edges[row] : rows.edges[row + 1]]
+        for col in range(len(cols.low)):
+            left, right = cols.low[col], cols.high[col]
+            around = (logits[low, left], logits[low, right], logits[high, left], logits[high, right])
+            count, certain = _keep_probable(around, corners)
+            if certain:
+                strip[:, cols.edges[col] : cols.edges[col + 1]] = 255
+                continue
+            _sum_tile(corners[:count], rows.weight[row], cols.weight[col], best, total)
+            for pixel_row in range(strip.shape[0]):
+                for pixel in range(cols.edges[col + 1] - cols.edges[col]):
+                    share = np.float32(255) / total[pixel_row * SIDE + pixel]
+                    strip[pixel_row, cols.edges[col] + pixel] = np.uint8(share + np.float32(0.5))
+
+
+@_compiled
+def _keep_probable(around: tuple[Floats, Floats, Floats, Floats], corners: Floats) -> tuple[int, bool]:
+    """Gather the classes that count somewhere in the cell; is 255 the confidence of all of it?"""
+    a, b, c, d = around
+    floor, best = np.float32(-np.inf), 0
+    for index in range(len(a)):
+        least = min(min(a[index], b[index]), min(c[index], d[index]))
+        if least > floor:
+            floor, best = least, index
+    count, others = 0, 0.0
+    for index in range(len(a)):
+        if max(max(a[index], b[index]), max(c[index], d[index])) < floor - _NEGLIGIBLE:
+            continue
+        for corner in range(4):
+            corners[count, corner] = around[corner][index]
+        count += 1
+        if index != best and others < _CERTAIN:
+            lead = min(min(a[best] - a[index], b[best] - b[index]), min(c[best] - c[index], d[best] - d[index]))
+            others += math.exp(-lead)
+    return count, others < _CERTAIN
+
+
+@_compiled
+def _sum_tile(corners: Floats, row_weight: Floats, col_weight: Floats, best: Floats, total: Floats) -> None:
+    """Sum the probabilities of some classes at every pixel of a tile, as shares of the largest."""
+    best[:] = -np.inf
+    total[:] = 0
+    for index in range(len(corners)):
+        a, c = corners[index, 0], corners[index, 2]
+        rise_above, rise_below = corners[index, 1] - a, corners[index, 3] - c
+        for pixel in range(SIDE * SIDE):
+            top = a + col_weight[pixel] * rise_above
+            bottom = c + col_weight[pixel] * rise_below
+            best[pixel] = max(best[pixel], top + row_weight[pixel] * (bottom - top))
+    for index in range(len(corners)):
+        a, c = corners[index, 0], corners[index, 2]
+        rise_above, rise_below = corners[index, 1] - a, corners[index, 3] - c
+        for pixel in range(SIDE * SIDE):
+            top = a + col_weight[pixel] * rise_above
+            bottom = c + col_weight[pixel] * rise_below
+            total[pixel] += _exp(top + row_weight[pixel] * (bottom - top) - best[pixel])
+
+
+@_compiled
+def _exp(value: np.float32) -> np.float32:
+    """The exponential of a number that is not positive, in arithmetic that processors do on many numbers at once."""
+    binary = max(value * np.float32(1 / math.log(2)), np.float32(-126))
+    whole = np.int32(binary - np.float32(0.5))
+    z = (binary - np.float32(whole)) * np.float32(math.log(2))
+    series = np.float32(1)
+    for term in (5, 4, 3, 2, 1):
+        series = np.float32(1) + z * np.float32(1 / term) * series
+    return series * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
