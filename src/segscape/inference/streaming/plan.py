@@ -162,7 +162,7 @@ def _share(place: int, parts: int, lines: int) -> Span:
 
 
 def _parts() -> Iterator[int]:
-    return (parts for parts in itertools.chain(range(1, 8), itertools.count(8, 4)) if parts <= _MOST_PARTS)
+    return itertools.chain(range(1, 8), range(8, _MOST_PARTS + 1, 4))
 
 
 def _kept(graph: Graph, storage: int) -> tuple[fx.Node, ...]:
