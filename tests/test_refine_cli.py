@@ -255,8 +255,6 @@ def test_classes_are_merged_by_the_highest_probability() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     probabilities = [_Blurring().refine(image, labels == k, steps=4, band=None, on_progress=None) for k in range(10)]
     stacked = np.stack([result.probability for result in probabilities])
-    kept = labels == np.arange(10)[:, None, None]
-    stacked[kept] = np.maximum(stacked[kept], 0.5)
     progress = []
     refined = refine_classes(_Blurring(), image, labels, on_progress=lambda *step: progress.append(step))
     seen = labels != IGNORE_INDEX

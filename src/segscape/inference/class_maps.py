@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 CLASS_BAND = 3
 """How near to a class's edge its map is refined if nothing else is said, in pixels."""
 
-# The least probability of the class that a pixel had.
-_STAY = 0.5
-
 
 def refine_classes(
     refiner: Refiner,
@@ -33,10 +30,8 @@ def refine_classes(
 ) -> npt.NDArray[np.uint8]:
     """Refine each class of a class map in turn and give every pixel the class of the highest probability.
 
-    The class that a pixel had counts with one half at least, as CascadePSP's authors merge (CVPR 2020): the classes are
-    refined one by one, so where none is found the highest of their low probabilities means nothing. Where two are equal
-    the pixel's class stays, and so does a map of a single class. Beside the refiner's own memory it takes some 10 bytes
-    a pixel, whatever the number of classes.
+    Where two are equal the pixel's class stays, and so does a map of a single class. Beside the refiner's own memory it
+    takes some 10 bytes a pixel, whatever the number of classes.
 
     Args:
         refiner: Refines the masks.
@@ -61,7 +56,7 @@ def refine_classes(
     if len(present) < 2:
         return refined
     score_of = scores if scores is None or callable(scores) else scores.__getitem__
-    best = np.full(labels.shape, _STAY, np.float32)
+    best = np.zeros(labels.shape, np.float32)
     for number, index in enumerate(present):
         own = labels == index
         probability = refiner.refine(
