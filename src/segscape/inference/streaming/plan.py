@@ -18,9 +18,9 @@ _BYTES = 4
 _STEPS = (512, 384, 256, 192, 128, 96, 64, 32)
 """Rows of the image that are read at a time, the best first."""
 _STEP_COST = 16
-"""How many rows more a step costs than it has: measured on a CPU."""
+"""A step is taken to cost as much as so many rows more."""
 _BYTE_MACS = 80
-"""What a byte of a kept map costs, written and read, in multiply-accumulates."""
+"""What a byte of a kept map is taken to cost, written and read, in multiply-accumulates."""
 _MOST_CANDIDATES = 12
 _BLOCK_PIXELS = 32 << 20
 """Smaller blocks are lost sooner than they are made good: they are what an interrupted run starts from again."""
