@@ -151,12 +151,6 @@ def plan_streaming(graph: Graph, *, memory: int, storage: int) -> StreamingPlan:
     return best
 
 
-def whole_bytes(graph: Graph) -> int:
-    """Bytes that the network holds at most when it computes the whole scene at once."""
-    logits = Area(*map(Span.whole, map_shape(graph.output)[1:]))
-    return held_bytes(Sweep.of(graph, {graph.output: logits}, frozenset()), 1.0)
-
-
 def _share(place: int, parts: int, lines: int) -> Span:
     return Span(lines * place // parts, lines * (place + 1) // parts, lines)
 
