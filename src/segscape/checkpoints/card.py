@@ -52,6 +52,15 @@ class WeightsCard:
         """K, the number of classes."""
         return len(self.class_names)
 
+    @property
+    def mirrored_classes(self) -> list[int]:
+        """For each class, the one that a mirror shows in its place: of `left ...` that is `right ...`, if there is."""
+        swapped = {"left": "right", "right": "left"}
+        places = {name: place for place, name in enumerate(self.class_names)}
+        words = (name.split(" ") for name in self.class_names)
+        images = (" ".join([swapped.get(first.lower(), first), *rest]) for first, *rest in words)
+        return [places.get(image, place) for place, image in enumerate(images)]
+
     def to_json(self) -> str:
         """The card as a line of JSON."""
         return json.dumps({**dataclasses.asdict(self), "num_classes": self.num_classes})

@@ -77,6 +77,10 @@ class Interpolation(NamedTuple):
     high: npt.NDArray[np.int64]
     weight: npt.NDArray[np.floating]
 
+    def counted_from(self, first: int) -> Interpolation:
+        """The same with the source's lines counted from another one."""
+        return self._replace(low=self.low - first, high=self.high - first)
+
 
 def interpolation(
     wanted: Span, source: int, dtype: torch.dtype, *, align_corners: bool = True, scale: float | None = None

@@ -10,6 +10,7 @@ import torch
 _MOST_ON_CPU = 2 << 30
 """Larger blocks save little work."""
 _MEMINFO = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 _LIMITED = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -23,6 +24,12 @@ def default_budget(device: torch.device) -> int:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + kept) // 2
     return min(_free() // 2, _MOST_ON_CPU)
+
+
+def resident() -> int:
+    """Bytes that this process has in memory now; 0 where the system does not tell."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
+    return 0 if found is None else int(found[1]) * 1024
 
 
 def _free() -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,15 @@ class Segmenter:
         self.network = network.eval().to(self.device)
         self.card = card
         self.deployed = deploy(self.network)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the weights, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def from_weights(cls, name_or_path: str | Path, device: str | torch.device | None = None) -> Segmenter:

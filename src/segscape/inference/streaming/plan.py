@@ -32,7 +32,18 @@ _STEADY_STEPS = 4
 
 
 class TooLittleMemoryError(ValueError):
-    """Not even the smallest pieces fit into the memory."""
+    """Not even the smallest pieces fit into the memory.
+
+    Args:
+        needed: Bytes that they would take.
+        memory: Bytes that there are.
+    """
+
+    def __init__(self, needed: float, memory: int) -> None:
+        super().__init__(
+            f"This scene takes at least {math.ceil(needed / 2**20)} MiB beside the program itself, and there are "
+            f"{max(memory, 0) >> 20} MiB; raise --max-memory."
+        )
 
 
 @dataclass(frozen=True)
@@ -73,11 +84,23 @@ class StreamingPlan:
     @property
     def image_reads(self) -> int:
         """How many of the sweeps read the image."""
-        return sum(
-            self.graph.image
-            in self.sweep(number, self.blocks()[0], Area(*map(Span.whole, map_shape(self.graph.output)[1:]))).areas
-            for number in range(self.sweeps)
-        )
+        return sum(self.graph.image in self.sweep(number, self.blocks()[0]).areas for number in range(self.sweeps))
+
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiply-accumulates of the network for the whole scene at once, for each of its pixels."""
+        layers = self.graph.layers
+        return sum(layer.macs * math.prod(map_shape(node)[1:]) for node, layer in layers.items()) / math.prod(self.size)
+
+    @property
+    def halo(self) -> int:
+        """How many lines of the image a block reads at most beyond each of its own edges, in pixels."""
+        graph, most = self.graph, 0
+        for number, block in itertools.product(range(self.sweeps), self.blocks()):
+            area = self.sweep(number, block).areas.get(graph.image)
+            for read, own in zip(area or (), self.own(block, self.size), strict=False):
+                most = max(most, own.start - read.start, read.stop - own.stop)
+        return most
 
     @property
     def step(self) -> float:
@@ -102,18 +125,11 @@ class StreamingPlan:
         """The maps that a sweep writes."""
         return tuple(node for node in self.kept if self.graph.levels[node] == number)
 
-    def sweep(self, number: int, block: tuple[int, int], logits: Area) -> Sweep:
-        """What a sweep computes of a block.
-
-        Args:
-            number: From 0.
-            block: Its place.
-            logits: What the last sweep computes of the logits.
-        """
+    def sweep(self, number: int, block: tuple[int, int]) -> Sweep:
+        """What a sweep, numbered from 0, computes of a block."""
         graph = self.graph
-        wanted = {node: self.own(block, map_shape(node)[1:]) for node in (*self.means(number), *self.written(number))}
-        if number == graph.rounds:
-            wanted[graph.output] = logits
+        targets = [*self.means(number), *self.written(number), *([graph.output] if number == graph.rounds else [])]
+        wanted = {node: self.own(block, map_shape(node)[1:]) for node in targets}
         return Sweep.of(graph, wanted, frozenset(node for node in self.kept if graph.levels[node] < number))
 
 
@@ -144,10 +160,7 @@ def plan_streaming(graph: Graph, *, memory: int, storage: int) -> StreamingPlan:
             if plan.memory <= memory and cost < least:
                 best, least = plan, cost
     if best is None:
-        raise TooLittleMemoryError(
-            f"This scene takes at least {math.ceil(smallest / 2**20)} MiB beside the program itself, and there are "
-            f"{max(memory, 0) >> 20} MiB; raise --max-memory."
-        )
+        raise TooLittleMemoryError(smallest, memory)
     return best
 
 
@@ -210,12 +223,7 @@ def _down(graph: Graph, kept: tuple[fx.Node, ...], across: int) -> int:
 
 
 def _macs(plan: StreamingPlan) -> int:
-    shape = map_shape(plan.graph.output)[1:]
-    return sum(
-        plan.sweep(number, block, plan.own(block, shape)).macs()
-        for number in range(plan.sweeps)
-        for block in plan.blocks()
-    )
+    return sum(plan.sweep(number, block).macs() for number in range(plan.sweeps) for block in plan.blocks())
 
 
 def _peak(plan: StreamingPlan, rows: int) -> int:
@@ -225,8 +233,7 @@ def _peak(plan: StreamingPlan, rows: int) -> int:
     down = max(plan.parts[0], round(1 / (_STEADY_STEPS * step)), 1)
     draft = replace(plan, parts=(down, plan.parts[1]), rows=rows)
     block = (down // 2, plan.parts[1] // 2)
-    logits = draft.own(block, map_shape(plan.graph.output)[1:])
-    return max(held_bytes(draft.sweep(number, block, logits), step) for number in range(plan.sweeps))
+    return max(held_bytes(draft.sweep(number, block), step) for number in range(plan.sweeps))
 
 
 def held_bytes(sweep: Sweep, step: float) -> int:

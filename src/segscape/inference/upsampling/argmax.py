@@ -165,11 +165,7 @@ class Upsampling:
         if needed.intersection(held) != needed:
             raise ValueError(f"For {window!r} of the labels give {needed!r} of the logits; only {held!r} is held.")
         rows, cols = self._lines(window)
-        return _counted_from(held.row, rows), _counted_from(held.col, cols)
-
-
-def _counted_from(first: int, lines: Interpolation) -> Interpolation:
-    return lines._replace(low=lines.low - first, high=lines.high - first)
+        return rows.counted_from(held.row), cols.counted_from(held.col)
 
 
 def _kernels(logits: Tensor) -> ModuleType:

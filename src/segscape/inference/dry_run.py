@@ -1,0 +1,62 @@
+"""What a network makes of an image of some size and what that takes, found out without computing anything."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class DryRun(NamedTuple):
+    """What is known of a network and a size beforehand.
+
+    Attributes:
+        logits: (K, h, w), the shape of the logits of one image.
+        nbytes: What the maps take at most that are held at a time, the image among them; without the parameters.
+    """
+
+    logits: tuple[int, int, int]
+    nbytes: int
+
+
+def dry_run(network: nn.Module, size: tuple[int, int]) -> DryRun:
+    """Run a network on the shape of an image alone.
+
+    Args:
+        network: In evaluation mode; it is left as it is.
+        size: (height, width) of one image, in pixels; one that the network takes.
+    """
+    shapes = copy.deepcopy(network).to("meta")
+    dtype = next(shapes.parameters()).dtype
+    with torch.no_grad(), _Watch() as watch:
+        logits = shapes(torch.empty(1, 3, *size, dtype=dtype, device="meta"))
+    return DryRun((logits.shape[1], logits.shape[2], logits.shape[3]), watch.most)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that are alive after each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+        self._alive: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._alive[StorageWeakRef(storage)] = storage.nbytes()  # type: ignore[no-untyped-call]
+        expired = [held for held in self._alive if held.expired()]  # type: ignore[no-untyped-call]
+        for held in expired:
+            del self._alive[held]
+        self.most = max(self.most, sum(self._alive.values()))
+        return made

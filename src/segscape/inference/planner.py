@@ -1,0 +1,223 @@
+"""How an image of any size is segmented: at once, streamed with the same result, or tile by tile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from segscape.inference.padding import fitting_size
+from segscape.inference.scene.framing import PLAIN, Framing, Look
+from segscape.inference.streaming.graph import Graph, trace
+from segscape.inference.streaming.layers import UnsupportedLayerError
+from segscape.inference.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
+from segscape.inference.tiling.plan import TilingPlan
+from segscape.networks import SegmentationNetwork
+
+Mode = Literal["whole", "streaming", "tiled"]
+Context = Literal["scene", "window"]
+
+_MOST_ROUNDS = 6
+"""With more rounds of means the sweeps would cost more than any tiling."""
+_TILE = (1024, 1024)
+_LEAST_TILE = 256
+_OVERLAP = 4
+"""Two tiles share this part of a tile."""
+_WORKSPACE = 1.2
+"""What layers take beside the maps, such as copies in another layout, as a factor."""
+_PROBE = (512, 512)
+"""The image by which the speed is estimated."""
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """What was chosen, and why.
+
+    Attributes:
+        mode: `"whole"` computes the image at once, `"streaming"` the same by blocks, `"tiled"` something close to it.
+        reason: Why, in words.
+        tiling: The tiles; but for `"tiled"` a single one.
+        framings: How a tile is seen in each look.
+        streams: How each look is streamed, where it is.
+        memory: Bytes beside the program itself, estimated.
+    """
+
+    mode: Mode
+    reason: str
+    tiling: TilingPlan
+    framings: tuple[Framing, ...]
+    streams: tuple[StreamingPlan, ...]
+    memory: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result is that of the whole image, up to rounding."""
+        return self.mode != "tiled"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image, in pixels."""
+        return self.tiling.size
+
+    @property
+    def sweeps(self) -> int:
+        """How often the network goes over the scene, parts of it counted as one."""
+        return sum(stream.sweeps for stream in self.streams) or len(self.framings)
+
+    @property
+    def work(self) -> float:
+        """Pixels through the network, those counted again that are computed again."""
+        if self.streams:
+            return sum(stream.macs / stream.macs_per_pixel for stream in self.streams)
+        return len(self.tiling.tiles) * float(sum(math.prod(framing.padded) for framing in self.framings))
+
+    @property
+    def storage(self) -> int:
+        """Bytes on disk of what is kept while it is computed, without the results."""
+        return _logits_bytes(self.tiling, self.framings) + sum(stream.storage for stream in self.streams)
+
+    def settings(self) -> dict[str, Any]:
+        """What `restored` needs to make the same plan again, as plain JSON."""
+        return {
+            "mode": self.mode,
+            "reason": self.reason,
+            "memory": self.memory,
+            "tile": self.tiling.tile,
+            "overlap": self.tiling.overlap,
+            "looks": [framing.look for framing in self.framings],
+            "streams": [
+                {
+                    "kept": [node.name for node in stream.kept],
+                    "parts": stream.parts,
+                    "rows": stream.rows,
+                    "memory": stream.memory,
+                    "macs": stream.macs,
+                }
+                for stream in self.streams
+            ],
+        }
+
+
+def plan_scene(
+    network: SegmentationNetwork,
+    size: tuple[int, int],
+    *,
+    memory: int,
+    storage: int,
+    context: Context = "scene",
+    window: tuple[int, int] | None = None,
+    looks: Sequence[Look] = PLAIN,
+) -> ScenePlan:
+    """Choose how to segment an image.
+
+    Args:
+        network: In evaluation mode, made ready to run.
+        size: (height, width) of the image, in pixels.
+        memory: Bytes that may be used beside the program itself.
+        storage: Bytes that may be used on disk for what is kept meanwhile.
+        context: What the network's global means are taken of: the `"scene"`, or each `"window"`.
+        window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
+        looks: The ways in which the image is seen; their results are averaged.
+
+    Raises:
+        TooLittleMemoryError: Not even the smallest pieces fit.
+    """
+    if context == "window":
+        tiling = _tiling(size, window or _TILE)
+        framings = _framings(network, tiling.tile, looks)
+        return _tiled(tiling, framings, memory, "the network's means are to be those of windows")
+    framings = _framings(network, size, looks)
+    whole = TilingPlan(size, size, 0)
+    needed = _taken(framings)
+    if needed <= memory:
+        return ScenePlan("whole", "it fits into the memory", whole, framings, (), needed)
+    try:
+        graphs = _graphs(network, framings)
+    except UnsupportedLayerError as error:
+        return _smaller(network, size, looks, memory, f"the network cannot be streamed, for {error}")
+    rounds = graphs[0].rounds
+    if rounds > _MOST_ROUNDS:
+        return _smaller(network, size, looks, memory, f"streaming this network would take {rounds + 1} sweeps")
+    left = storage - _logits_bytes(whole, framings)
+    plans = {id(graph): plan_streaming(graph, memory=memory, storage=left // len(looks)) for graph in graphs}
+    streams = tuple(plans[id(graph)] for graph in graphs)
+    reason = f"at once it would take {needed / 2**30:.1f} GiB"
+    return ScenePlan("streaming", reason, whole, framings, streams, max(stream.memory for stream in streams))
+
+
+def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapping[str, Any]) -> ScenePlan:
+    """The plan of which these are the `settings`.
+
+    Args:
+        network: The one that was planned for.
+        size: (height, width) of the image, in pixels.
+        settings: As `ScenePlan.settings` gives them, or read back from JSON.
+    """
+    tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
+    framings = _framings(network, tiling.tile, [Look(*look) for look in settings["looks"]])
+    graphs = _graphs(network, framings) if settings["streams"] else ()
+    streams = []
+    for graph, cut in zip(graphs, settings["streams"], strict=True):
+        named = {node.name: node for node in graph.layers}
+        kept = tuple(named[name] for name in cut["kept"])
+        streams.append(StreamingPlan(graph, kept, tuple(cut["parts"]), cut["rows"], cut["memory"], cut["macs"]))
+    return ScenePlan(settings["mode"], settings["reason"], tiling, framings, tuple(streams), settings["memory"])
+
+
+def seconds_per_pixel(network: SegmentationNetwork, device: torch.device) -> float:
+    """How long the network takes for a pixel, from running it on a small image."""
+    images = torch.zeros(1, 3, *fitting_size(network, *_PROBE), device=device)
+    with torch.inference_mode():
+        # The first run is the slowest.
+        network(images)
+        start = time.perf_counter()
+        network(images).sum().item()
+    return (time.perf_counter() - start) / math.prod(images.shape[2:])
+
+
+def _framings(network: SegmentationNetwork, extent: tuple[int, int], looks: Sequence[Look]) -> tuple[Framing, ...]:
+    return tuple(Framing.of(network, extent, look) for look in looks)
+
+
+def _graphs(network: SegmentationNetwork, framings: Sequence[Framing]) -> tuple[Graph, ...]:
+    """The graph for each framing; one for all that give the network images of the same size."""
+    graphs = {padded: trace(network, padded) for padded in {framing.padded: None for framing in framings}}
+    return tuple(graphs[framing.padded] for framing in framings)
+
+
+def _taken(framings: Sequence[Framing]) -> int:
+    """Bytes that computing a tile takes."""
+    return round(_WORKSPACE * max(framing.nbytes for framing in framings))
+
+
+def _logits_bytes(tiling: TilingPlan, framings: Sequence[Framing]) -> int:
+    return len(tiling.tiles) * sum(4 * math.prod(framing.logits) for framing in framings)
+
+
+def _tiling(size: tuple[int, int], tile: tuple[int, int]) -> TilingPlan:
+    height, width = (min(*sides) for sides in zip(size, tile, strict=True))
+    return TilingPlan(size, (height, width), min(tile) // _OVERLAP)
+
+
+def _smaller(
+    network: SegmentationNetwork, size: tuple[int, int], looks: Sequence[Look], memory: int, reason: str
+) -> ScenePlan:
+    """The scene in tiles that are as large as they may be."""
+    side = _TILE[0]
+    while True:
+        tiling = _tiling(size, (side, side))
+        framings = _framings(network, tiling.tile, looks)
+        if _taken(framings) <= memory or side <= _LEAST_TILE:
+            return _tiled(tiling, framings, memory, f"the scene does not fit into the memory, and {reason}")
+        side //= 2
+
+
+def _tiled(tiling: TilingPlan, framings: tuple[Framing, ...], memory: int, reason: str) -> ScenePlan:
+    needed = _taken(framings)
+    if needed > memory:
+        raise TooLittleMemoryError(needed, memory)
+    return ScenePlan("tiled", reason, tiling, framings, (), needed)

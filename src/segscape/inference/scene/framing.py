@@ -1,0 +1,77 @@
+"""How a network sees a rectangle of a scene: at some scale, perhaps mirrored, padded to a size that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from segscape.inference.dry_run import dry_run
+from segscape.inference.padding import fitting_size
+from segscape.inference.upsampling.argmax import Upsampling
+from segscape.inference.upsampling.resizes import Resizes
+from segscape.networks import SegmentationNetwork
+
+
+class Look(NamedTuple):
+    """One of several ways to show an image to a network, in testing with scales and mirror images.
+
+    Attributes:
+        scale: The factor by which the normalised image is resized, bilinearly.
+        mirrored: Whether left and right are exchanged.
+    """
+
+    scale: float = 1.0
+    mirrored: bool = False
+
+
+PLAIN = (Look(),)
+"""The image as it is."""
+
+
+def looks(scales: Sequence[float], *, flip: bool) -> tuple[Look, ...]:
+    """Every scale, and every scale mirrored where that is wanted.
+
+    Raises:
+        ValueError: A scale is not positive, or there is none.
+    """
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"Scales are positive numbers such as 0.75 or 1.5, not {list(scales)}.")
+    return tuple(Look(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A rectangle of one size, seen in one way.
+
+    Attributes:
+        extent: (height, width) of the rectangle, in pixels of the scene.
+        look: The way.
+        size: (height, width) of the scaled rectangle.
+        padded: (height, width) that the network is given.
+        logits: (K, h, w), the shape of what it gives.
+        nbytes: What its maps take at most that are held at a time.
+        resizes: From those logits to the rectangle's pixels.
+        align_corners: The network's convention, which the scaled rectangle follows too.
+    """
+
+    extent: tuple[int, int]
+    look: Look
+    size: tuple[int, int]
+    padded: tuple[int, int]
+    logits: tuple[int, int, int]
+    nbytes: int
+    resizes: Resizes
+    align_corners: bool
+
+    @classmethod
+    def of(cls, network: SegmentationNetwork, extent: tuple[int, int], look: Look) -> Framing:
+        """How `network` sees a rectangle of `extent`."""
+        height, width = (max(int(side * look.scale), 1) for side in extent)
+        padded = fitting_size(network, height, width)
+        logits, nbytes = dry_run(network, padded)
+        steps = [Upsampling(logits[1:], padded, network.align_corners)]
+        if (height, width) != extent:
+            steps.append(Upsampling((height, width), extent, network.align_corners))
+        resizes = Resizes(tuple(steps), look.mirrored)
+        return cls(extent, look, (height, width), padded, logits, nbytes, resizes, network.align_corners)

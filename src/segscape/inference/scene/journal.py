@@ -1,0 +1,75 @@
+"""What of a scene is done already, in a file that outlasts the process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segscape.inference.scene.task import Sums, Task
+
+
+class Journal:
+    """The finished tasks of a scene with their sums, one a line, below a line that says what the scene is.
+
+    Args:
+        path: The file; it is made where it is missing.
+        subject: What must not have changed for the finished tasks to count, as plain JSON.
+
+    Attributes:
+        done: The sums of each finished task.
+
+    Raises:
+        ValueError: The file is about another subject; the message says what differs.
+        OSError: It cannot be read or written.
+    """
+
+    def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
+        self.done: dict[Task, Sums] = {}
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        # A line that the end of the process has cut short says nothing.
+        whole = [line for line in lines if line.endswith(b"\n")]
+        if whole:
+            self._check(json.loads(whole[0]), json.loads(json.dumps(subject)))
+        for line in whole[1:]:
+            entry = json.loads(line)
+            self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]
+        self._file = path.open("ab")
+        self._file.truncate(sum(map(len, whole)))
+        if not whole:
+            self._append(subject)
+
+    @staticmethod
+    def subject_of(path: Path) -> dict[str, Any] | None:
+        """What a journal is about; nothing where there is none, or none that says it."""
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            line = file.readline()
+            return json.loads(line) if line.endswith(b"\n") else None
+        return None
+
+    def add(self, task: Task, sums: Sums) -> None:
+        """Record a finished task; what it has written must be in its files by now."""
+        self._append({**task._asdict(), "sums": sums})
+        self.done[task] = sums
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        self._file.close()
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _check(self, found: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
+        differing = sorted(key for key in {*found, *subject} if found.get(key) != subject.get(key))
+        if differing:
+            raise ValueError(
+                f"{self._path.parent} holds an interrupted run with other settings ({', '.join(differing)}); repeat "
+                "those to go on with it, or delete the folder to start afresh."
+            )

@@ -1,0 +1,102 @@
+"""The logits of a scene, in a file between the network and the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segscape.inference.scene.framing import Framing
+from segscape.inference.tiling.plan import Cell, TilingPlan
+from segscape.inference.upsampling.argmax import Upsampling
+from segscape.rasters.scratch import ScratchArray
+from segscape.rasters.window import Window
+
+
+class Direct(NamedTuple):
+    """A rectangle of the scene as one resize of logits.
+
+    Attributes:
+        upsampling: From a tile's map of logits to its pixels.
+        logits: (K, h, w), a part of that map.
+        window: The rectangle, counted from the tile's corner.
+        held: Where these logits stand in the map.
+    """
+
+    upsampling: Upsampling
+    logits: Tensor
+    window: Window
+    held: Window
+
+
+class Logits:
+    """What a network says of a scene in one look: a map of logits for each tile.
+
+    Args:
+        path: The file.
+        tiling: The tiles; a scene that is seen whole is one.
+        framing: How a tile is seen.
+        device: Where scores are computed.
+
+    Raises:
+        OSError: The disk has no room for the file.
+    """
+
+    def __init__(self, path: Path, tiling: TilingPlan, framing: Framing, device: torch.device) -> None:
+        self._tiling, self._framing, self._device = tiling, framing, device
+        classes, self._height, width = framing.logits
+        self._array = ScratchArray(path, (len(tiling.tiles) * self._height, width, classes), "float32")
+
+    def write(self, tile: int, window: Window, values: npt.NDArray[Any]) -> None:
+        """Set a part of a tile's map.
+
+        Args:
+            tile: Its number.
+            window: Within its map.
+            values: (h, w, K) float32.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        self._array.write(self._in_file(tile, window), values)
+
+    def cells(self, window: Window) -> list[Cell]:
+        """The cells of a rectangle of the scene."""
+        return list(self._tiling.cells(window))
+
+    def direct(self, cell: Cell) -> Direct | None:
+        """What a cell is made of where that is one tile by one resize; nothing where there is more to it."""
+        resizes = self._framing.resizes
+        if len(cell.tiles) > 1 or len(resizes.steps) > 1 or resizes.mirrored:
+            return None
+        return Direct(resizes.steps[0], *self._read(cell.tiles[0], cell.window))
+
+    def scores(self, window: Window) -> Tensor:
+        """The scores of a rectangle of the scene, blended where tiles meet: (K, window.height, window.width)."""
+        scores = torch.empty(self._framing.logits[0], *window.size, device=self._device)
+        for cell in self._tiling.cells(window):
+            part = torch.stack(
+                [
+                    self._framing.resizes.scores(logits, window=inside, held=held)
+                    * torch.from_numpy(weights).to(self._device)
+                    for (logits, inside, held), weights in zip(
+                        (self._read(tile, cell.window) for tile in cell.tiles), cell.weights, strict=True
+                    )
+                ]
+            ).sum(0)
+            rows, cols = cell.window._replace(row=cell.window.row - window.row, col=cell.window.col - window.col).slices
+            scores[:, rows, cols] = part
+        return scores
+
+    def _read(self, tile: int, window: Window) -> tuple[Tensor, Window, Window]:
+        corner = self._tiling.tiles[tile]
+        inside = window._replace(row=window.row - corner.row, col=window.col - corner.col)
+        held = self._framing.resizes.reads(inside)
+        values = torch.from_numpy(self._array.read(self._in_file(tile, held))).to(self._device)
+        return values.permute(2, 0, 1), inside, held
+
+    def _in_file(self, tile: int, window: Window) -> Window:
+        return window._replace(row=window.row + tile * self._height)

@@ -1,0 +1,94 @@
+"""Reading ahead and writing behind, so that computing waits for neither."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Ahead(Generic[_T]):
+    """The items of an iterator, made by a thread that is a few of them ahead.
+
+    Args:
+        items: Consumed in the thread; an error in it is raised where its item is asked for.
+        count: How many items may wait.
+    """
+
+    def __init__(self, items: Iterator[_T], *, count: int = 2) -> None:
+        self._items = items
+        self._waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(count)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._make, daemon=True)
+
+    def __enter__(self) -> Iterator[_T]:
+        self._thread.start()
+        return self._given()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        while self._thread.is_alive():
+            # The thread may stand before a full queue.
+            with_nothing = self._waiting.empty()
+            if not with_nothing:
+                self._waiting.get()
+            self._thread.join(0.01)
+
+    def _make(self) -> None:
+        try:
+            for item in self._items:
+                if self._stopped.is_set():
+                    return
+                self._waiting.put((True, item))
+            self._waiting.put((False, StopIteration()))
+        except Exception as error:
+            self._waiting.put((False, error))
+
+    def _given(self) -> Iterator[_T]:
+        while True:
+            is_item, value = self._waiting.get()
+            if is_item:
+                yield value
+            elif isinstance(value, StopIteration):
+                return
+            else:
+                raise value
+
+
+class Behind:
+    """Calls made in order by a thread of their own; leaving the block waits for them.
+
+    Args:
+        count: How many calls may wait before the next one has to.
+
+    Raises:
+        Exception: The first error of a call, at a later call or on leaving.
+    """
+
+    def __init__(self, *, count: int = 4) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._calls: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
+        self._count = count
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __call__(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have `function(*arguments)` called."""
+        while self._calls.qsize() >= self._count:
+            self._calls.get().result()
+        self._calls.put(self._pool.submit(function, *arguments))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._pool:
+            while error is None and not self._calls.empty():
+                self._calls.get().result()

@@ -1,0 +1,69 @@
+"""Does the tasks of a tiled scene: gives the network each tile as an image of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from segscape.inference.scene.framing import Framing
+from segscape.inference.scene.images import Images
+from segscape.inference.scene.logits import Logits
+from segscape.inference.scene.task import Sums, Task
+from segscape.inference.scene.threads import Ahead, Behind
+from segscape.inference.tiling.plan import TilingPlan
+from segscape.networks import SegmentationNetwork
+from segscape.rasters.window import Window
+
+_BLOCK_PIXELS = 16 << 20
+
+
+class TilingWorker:
+    """Runs one network over one scene in one look.
+
+    Args:
+        network: In evaluation mode, on the images' device.
+        plan: Where the tiles lie.
+        framing: How a tile is seen.
+        images_of: What the network is given of a tile.
+        logits: Where what it says goes.
+    """
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        plan: TilingPlan,
+        *,
+        framing: Framing,
+        images_of: Callable[[Window], Images],
+        logits: Logits,
+    ) -> None:
+        self._network, self._tiles, self._framing = network, plan.tiles, framing
+        self._images_of, self._logits = images_of, logits
+        pixels = framing.padded[0] * framing.padded[1]
+        self._in_block = max(_BLOCK_PIXELS // pixels, 1)
+
+    def tasks(self) -> list[list[Task]]:
+        """The blocks of a few tiles each, in a single sweep."""
+        return [[Task(0, block) for block in range(-(-len(self._tiles) // self._in_block))]]
+
+    def work(self, task: Task) -> float:
+        """How much work a task is, in pixels through the network."""
+        return len(self._numbers(task)) * self._framing.padded[0] * self._framing.padded[1]
+
+    @torch.inference_mode()
+    def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
+        """Do one task; see `segscape.inference.scene.task.Worker`."""
+        numbers = self._numbers(task)
+        whole = Window(0, 0, *self._framing.padded)
+        images = (self._images_of(self._tiles[number]).read(whole) for number in numbers)
+        with Ahead(images) as ready, Behind() as behind:
+            for done, (number, image) in enumerate(zip(numbers, ready, strict=True)):
+                on_progress(done / len(numbers))
+                logits = self._network(image)[0].float().permute(1, 2, 0).contiguous().cpu().numpy()
+                behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
+        return {}
+
+    def _numbers(self, task: Task) -> range:
+        first = task.block * self._in_block
+        return range(first, min(first + self._in_block, len(self._tiles)))
