@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = f"pip install 'segscape[{_EXTRAS.get(error.name or '', 'train')}]'"
         console.print(f"error: `segscape {command}` needs the package {error.name}: {advice}", markup=False)
         return 1
-    except KeyboardInterrupt:
-        console.print("stopped")
+    except KeyboardInterrupt as stop:
+        console.print(str(stop) or "stopped", markup=False, soft_wrap=True)
         return 130
     except (ValueError, OSError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)

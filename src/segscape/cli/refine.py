@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
+from segscape.cli.arguments import memory, pixels
 from segscape.cli.jobs import OnProgress, run_jobs
 from segscape.cli.pairs import Job, plan
 from segscape.cli.progress import progress
@@ -33,8 +33,6 @@ _log = logging.getLogger(__name__)
 _STAGES = ("read", "work", "write")
 # Pairs with a row of their own in the table.
 _LISTED = 20
-_MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]I?)?B?", re.IGNORECASE)
-_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 @dataclass(frozen=True)
@@ -122,30 +120,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--alpha", action="store_true", help="also write <image>_alpha.png, the object cut out")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     return parser
-
-
-def pixels(text: str) -> int:
-    """A positive whole number.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number of pixels; it is a whole number from 1 on.")
-    return int(text)
-
-
-def memory(text: str) -> int:
-    """The bytes that a text such as `2GB` or `4GiB` means.
-
-    Raises:
-        argparse.ArgumentTypeError: It means none.
-    """
-    found = _MEMORY.fullmatch(text.strip())
-    amount = int(float(found["number"]) * _UNITS.get((found["unit"] or "").lower(), 1)) if found else 0
-    if amount <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is no amount of memory; write it as 2GB, 1500MB or 4GiB.")
-    return amount
 
 
 def main(words: list[str]) -> int:

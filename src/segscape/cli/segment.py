@@ -1,124 +1,193 @@
-"""`segscape segment`: label maps for files, folders and globs."""
+"""`segscape segment`: label maps for images of any size, folders, globs and videos."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+from PIL import Image
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Column, Table
 
-from segscape.cli.jobs import OnProgress, Targets, find_images, run_jobs
+from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
+from segscape.cli.jobs import Targets, find_images
+from segscape.cli.photos import PhotoJob, Summary, segment_photos, timing_table
 from segscape.cli.progress import progress
 from segscape.cli.refine import DEFAULT_WEIGHTS as DEFAULT_REFINER
-from segscape.cli.refine import load_refiner, pixels
+from segscape.cli.refine import load_refiner
+from segscape.cli.scenes import SceneJob, plan_scenes, segment_scenes
+from segscape.cli.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
+from segscape.inference.memory import free_memory, resident
+from segscape.inference.planner import fits_at_once
 from segscape.inference.refiner import Refiner
+from segscape.inference.scene.framing import looks
+from segscape.inference.scene.output import SceneFiles
+from segscape.inference.scenes import SceneSettings
 from segscape.inference.segmenter import Segmentation, Segmenter
-from segscape.rasters.image import read_image, write_image
+from segscape.rasters.geotiff import TIFF_SUFFIXES
+from segscape.rasters.image import IMAGE_SUFFIXES
 
 DEFAULT_WEIGHTS = "stdc1_seg.camvid"
 
-_STAGES = ("read", "network", "labels", "refine", "write")
-# Images with a row of their own in the table.
-_LISTED = 20
 
-
-@dataclass(frozen=True)
-class Job:
-    """One image to segment.
+@dataclass
+class Jobs:
+    """What is to be done, by the way in which it is.
 
     Attributes:
-        image: The file to read.
-        labels: The label PNG to write.
-        overlay: The overlay to write, or nothing.
+        photos: Images that are computed at once, with nothing but labels and overlays to write.
+        scenes: All other images.
+        videos: Videos.
     """
 
-    image: Path
-    labels: Path
-    overlay: Path | None
+    photos: list[PhotoJob] = field(default_factory=list)
+    scenes: list[SceneJob] = field(default_factory=list)
+    videos: list[VideoJob] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.photos) + len(self.scenes) + len(self.videos)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
-        prog="segscape segment", description="Segment images and write a label PNG with a palette for each."
+        prog="segscape segment",
+        description="Segment images of any size, and write a label map with its colours for each: GeoTIFF for TIFF and "
+        "other rasters, PNG for photographs, a video for a video. A large scene that was interrupted goes on when the "
+        "same command is given again.",
     )
-    parser.add_argument("images", nargs="+", help="image files, folders (searched with their subfolders) or globs")
+    parser.add_argument("images", nargs="+", help="files, folders (searched for images with their subfolders) or globs")
     parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
-    parser.add_argument(
-        "--overlay", action="store_true", help="also write <name>_overlay.jpg, the image in class colours"
-    )
-    parser.add_argument("--refine", action="store_true", help="make every class follow the image's edges afterwards")
-    parser.add_argument(
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
+    _add_outputs(parser)
+    _add_scenes(parser)
+    refining = parser.add_argument_group("refinement")
+    refining.add_argument("--refine", action="store_true", help="make every class follow the image's edges afterwards")
+    refining.add_argument(
         "--refine-weights", metavar="NAME", help=f"a name or a weights file (default: {DEFAULT_REFINER})"
     )
-    parser.add_argument(
+    refining.add_argument(
         "--band", type=pixels, metavar="PIXELS", help=f"refine only so near to a class's edge (default: {CLASS_BAND})"
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     return parser
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("further files")
+    group.add_argument(
+        "--overlay",
+        action="store_true",
+        help="also write <name>_overlay.jpg, the image in class colours; of large scenes reduced",
+    )
+    group.add_argument(
+        "--confidence",
+        action="store_true",
+        help="also write <name>_confidence, 255 times the probability of the label",
+    )
+    group.add_argument(
+        "--scores",
+        action="store_true",
+        help="also write <name>_scores.tif, 255 times the probability of every class, a band each",
+    )
+    group.add_argument("--polygons", choices=["gpkg", "geojson"], help="also write the classes' areas as polygons")
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="UNITS",
+        help="simplify polygons by so much, in units of the coordinate reference system (default: not at all)",
+    )
+
+
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("images of any size")
+    group.add_argument(
+        "--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB or 4GiB (default: half of what is free)"
+    )
+    group.add_argument(
+        "--context",
+        choices=["scene", "window"],
+        default="scene",
+        help="what a network's global means are taken of: the scene, or windows of the training crops' size",
+    )
+    group.add_argument("--dry-run", action="store_true", help="print how each image would be segmented, and stop")
+    group.add_argument("--bands", type=bands, metavar="R,G,B", help="of a raster, from 1, such as 4,3,2 or 1")
+    group.add_argument(
+        "--scaling", type=scaling, metavar="LOW,HIGH", help="the values that become black and white, such as 0,3000"
+    )
+    group.add_argument(
+        "--scales", type=numbers, default=(1.0,), metavar="S,S", help="average over the image at these scales"
+    )
+    group.add_argument("--flip", action="store_true", help="average over the image and its mirror image")
 
 
 def main(words: list[str]) -> int:
     """Run `segscape segment`; 1 where an image failed, after the others were done."""
     arguments = parser().parse_args(words[1:])
-    if not arguments.refine and (arguments.refine_weights or arguments.band):
-        raise ValueError("--refine-weights and --band are for --refine, which is missing.")
-    jobs = plan(arguments.images, arguments.output, with_overlay=arguments.overlay)
+    _check(arguments)
+    jobs = plan(arguments.images, arguments.output, arguments)
     segmenter = Segmenter.from_weights(arguments.weights, device=arguments.device)
+    settings = SceneSettings(
+        memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
+        context=arguments.context,
+        looks=looks(arguments.scales, flip=arguments.flip),
+        bands=arguments.bands,
+        scaling=arguments.scaling,
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    _move_large(jobs, segmenter, settings.memory)
+    if arguments.dry_run:
+        every = [*(_as_scene(job) for job in jobs.photos), *jobs.scenes]
+        return 1 if plan_scenes(segmenter, every, settings, console) else 0
     refiner = None
     if arguments.refine:
         refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
-    summaries: list[Summary] = []
-    with progress() as bar:
-        for job, result in segment_jobs(segmenter, jobs, bar, refiner=refiner, band=arguments.band or CLASS_BAND):
-            if isinstance(result, Segmentation):
-                summaries.append(Summary.of(job, result))
-            else:
-                bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
-    console = Console(soft_wrap=True, highlight=False)
-    if summaries:
-        console.print(timing_table(summaries))
-    console.print(f"{len(summaries)} label map(s) in {arguments.output}")
-    failed = len(jobs) - len(summaries)
+    failed = _run(jobs, segmenter, settings, refiner, arguments.band or CLASS_BAND)
+    console.print(f"{len(jobs) - failed} label map(s) in {arguments.output}")
     if failed:
         console.print(f"{failed} of {len(jobs)} image(s) could not be segmented; the messages above say why.")
     return 1 if failed else 0
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What is kept of a result when its pixels are written.
-
-    Attributes:
-        name: The image's file name.
-        size: (height, width).
-        seconds: Of each stage.
-        shares: The share of each class among the pixels, by name.
-    """
-
-    name: str
-    size: tuple[int, int]
-    seconds: dict[str, float]
-    shares: dict[str, float]
-
-    @classmethod
-    def of(cls, job: Job, result: Segmentation) -> Summary:
-        """The summary of one result of `segment_jobs`."""
-        height, width = result.labels.shape
-        return cls(job.image.name, (height, width), dict(result.seconds), result.shares())
+def _check(arguments: argparse.Namespace) -> None:
+    if not arguments.refine and (arguments.refine_weights or arguments.band):
+        raise ValueError("--refine-weights and --band are for --refine, which is missing.")
+    if arguments.tolerance and not arguments.polygons:
+        raise ValueError("--tolerance is for --polygons, which is missing.")
+    if arguments.tolerance < 0:
+        raise ValueError(f"--tolerance is a length and cannot be {arguments.tolerance:g}.")
 
 
-def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job]:
+def _run(jobs: Jobs, segmenter: Segmenter, settings: SceneSettings, refiner: Refiner | None, band: int) -> int:
+    """Do all jobs, and say how many failed."""
+    summaries: list[Summary] = []
+    failed = 0
+    with progress() as bar:
+        if jobs.photos:
+            for photo, result in segment_photos(segmenter, jobs.photos, bar, refiner=refiner, band=band):
+                if isinstance(result, Segmentation):
+                    summaries.append(Summary.of(photo, result))
+                else:
+                    failed += 1
+                    bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
+        refine = None if refiner is None else partial(refine_classes, refiner, band=band)
+        failed += segment_scenes(segmenter, jobs.scenes, settings, bar, refine=refine)
+        for video in jobs.videos:
+            try:
+                segment_video(segmenter, video, bar)
+            except (ValueError, OSError) as error:
+                failed += 1
+                bar.console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    if summaries:
+        Console(soft_wrap=True, highlight=False).print(timing_table(summaries))
+    return failed
+
+
+def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Jobs:
     """What to read and where to write it, settled before any work is done.
 
     A folder's images keep their subfolders below `output`; any other file is written directly into it.
@@ -126,84 +195,93 @@ def plan(inputs: Iterable[str], output: Path, *, with_overlay: bool) -> list[Job
     Args:
         inputs: Files, folders or globs.
         output: The folder to write to.
-        with_overlay: Whether overlays are wanted.
+        wanted: Which files and what settings, as the parser gives them.
 
     Raises:
         FileNotFoundError: An input matches nothing.
-        ValueError: Two images would be written to one file, or a result over an image.
+        ValueError: Two images would be written to one file, a result over an image, or a video is to become what it
+            cannot.
         OSError: There is no permission to write.
     """
     found: dict[Path, Path] = {}
     for text in inputs:
         for image, place in find_images(text, output):
             found.setdefault(image, place)
-    jobs = []
+    jobs = Jobs()
     targets = Targets(found)
     for image, place in found.items():
         target = output / place
-        overlay = target.with_name(f"{target.stem}_overlay.jpg") if with_overlay else None
-        job = Job(image, target.with_suffix(".png"), overlay)
-        for path in filter(None, (job.labels, job.overlay)):
+        if image.suffix.lower() in VIDEO_SUFFIXES:
+            _refuse_for_video(image, wanted)
+            overlay = target.with_name(f"{target.stem}_overlay.mp4") if wanted.overlay else None
+            video = VideoJob(image, target.with_suffix(".mp4"), overlay)
+            jobs.videos.append(video)
+            paths = [video.labels, *filter(None, [video.overlay])]
+        else:
+            scene = SceneJob(image, _files(image, target, wanted))
+            paths = scene.files.paths
+            if _is_photo(image, wanted):
+                jobs.photos.append(PhotoJob(image, scene.files.labels, scene.files.overlay))
+            else:
+                jobs.scenes.append(scene)
+        for path in paths:
             targets.claim(path, source=image)
-        jobs.append(job)
     return jobs
 
 
-def segment_jobs(
-    segmenter: Segmenter, jobs: list[Job], bar: Progress, *, refiner: Refiner | None = None, band: int = CLASS_BAND
-) -> Iterator[tuple[Job, Segmentation | Exception]]:
-    """Segment each job, and refine its classes.
+def _files(image: Path, target: Path, wanted: argparse.Namespace) -> SceneFiles:
+    suffix = ".png" if image.suffix.lower() in IMAGE_SUFFIXES - TIFF_SUFFIXES else ".tif"
 
-    Args:
-        segmenter: Gives the labels.
-        jobs: In the order in which they are done.
-        bar: Shows how far all of it is.
-        refiner: Makes the labels follow the edges, where it is wanted.
-        band: See `Refiner.refine`.
+    def beside(is_wanted: bool, ending: str) -> Path | None:
+        return target.with_name(f"{target.stem}{ending}") if is_wanted else None
 
-    Yields:
-        The job, and its result, with the seconds of reading, refining and writing beside the segmenter's own, or the
-        error that it failed with.
-    """
-
-    def work(image: npt.NDArray[np.uint8], on_progress: OnProgress) -> Segmentation:
-        result = segmenter.segment(image)
-        if refiner is None:
-            return result
-        start = time.perf_counter()
-        labels = refine_classes(refiner, image, result.labels, band=band, on_progress=on_progress)
-        return replace(result, labels=labels, seconds={**result.seconds, "refine": time.perf_counter() - start})
-
-    steps = run_jobs(
-        jobs, read=lambda job: read_image(job.image), work=work, write=_write, bar=bar, description="segmenting"
+    return SceneFiles(
+        labels=target.with_suffix(suffix),
+        confidence=beside(wanted.confidence, f"_confidence{suffix}"),
+        scores=beside(wanted.scores, "_scores.tif"),
+        polygons=beside(bool(wanted.polygons), f".{wanted.polygons}"),
+        overlay=beside(wanted.overlay, "_overlay.jpg"),
+        tolerance=wanted.tolerance,
     )
-    for job, result, seconds in steps:
-        if isinstance(result, Segmentation):
-            times = {**result.seconds, "read": seconds["read"], "write": seconds["write"]}
-            yield job, replace(result, seconds=times)
+
+
+def _is_photo(image: Path, wanted: argparse.Namespace) -> bool:
+    """Whether a plain label map of a plain photograph is wanted."""
+    special = (
+        *(wanted.confidence, wanted.scores, wanted.polygons, wanted.bands, wanted.scaling, wanted.flip),
+        wanted.context != "scene",
+        wanted.scales != (1.0,),
+    )
+    return image.suffix.lower() in IMAGE_SUFFIXES - TIFF_SUFFIXES and not any(special)
+
+
+def _refuse_for_video(video: Path, wanted: argparse.Namespace) -> None:
+    options = ("confidence", "scores", "polygons", "bands", "scaling", "flip", "refine", "dry_run")
+    given = [f"--{name.replace('_', '-')}" for name in options if getattr(wanted, name)]
+    if given:
+        raise ValueError(f"{video} is a video, and {', '.join(given)} is for images only; leave out one of them.")
+
+
+def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
+    """Treat photographs that cannot be computed at once as scenes."""
+    photos = []
+    for photo in jobs.photos:
+        size = _claimed_size(photo.image)
+        if size is None or fits_at_once(segmenter.deployed, size, memory=memory):
+            photos.append(photo)
         else:
-            yield job, result
+            jobs.scenes.append(_as_scene(photo))
+    jobs.photos = photos
 
 
-def _write(job: Job, result: Segmentation) -> None:
-    result.save(job.labels)
-    if job.overlay is not None:
-        write_image(job.overlay, result.overlay())
+def _as_scene(photo: PhotoJob) -> SceneJob:
+    return SceneJob(photo.image, SceneFiles(photo.labels, overlay=photo.overlay))
 
 
-def timing_table(summaries: list[Summary]) -> Table:
-    """Milliseconds of every stage and the three largest classes of the first images, and the medians of all."""
-    stages = [stage for stage in _STAGES if stage in summaries[0].seconds]
-    table = Table(Column("image", no_wrap=True), "size", *stages, "largest classes", title="milliseconds")
-    for summary in summaries[:_LISTED]:
-        largest = sorted(summary.shares.items(), key=lambda item: -item[1])[:3]
-        table.add_row(
-            summary.name,
-            f"{summary.size[1]} x {summary.size[0]}",
-            *(f"{1000 * summary.seconds[stage]:.0f}" for stage in stages),
-            ", ".join(f"{name} {share:.0%}" for name, share in largest),
-        )
-    table.add_section()
-    medians = (statistics.median(summary.seconds[stage] for summary in summaries) for stage in stages)
-    table.add_row(f"median of {len(summaries)}", "", *(f"{1000 * median:.0f}" for median in medians), "")
-    return table
+def _claimed_size(image: Path) -> tuple[int, int] | None:
+    """The (height, width) that a file's head tells; nothing where it cannot be read, which reading it will explain."""
+    try:
+        with Image.open(image) as opened:
+            return opened.height, opened.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -32,10 +33,13 @@ def dry_run(network: nn.Module, size: tuple[int, int]) -> DryRun:
         network: In evaluation mode; it is left as it is.
         size: (height, width) of one image, in pixels; one that the network takes.
     """
-    shapes = copy.deepcopy(network).to("meta")
-    dtype = next(shapes.parameters()).dtype
-    with torch.no_grad(), _Watch() as watch:
-        logits = shapes(torch.empty(1, 3, *size, dtype=dtype, device="meta"))
+    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    like = next(network.parameters())
+    # Not on the device "meta": attention there holds the matrix of all pixels by all pixels, which no device holds.
+    with torch.no_grad(), FakeTensorMode() as mode:
+        shapes = {name: mode.from_tensor(value) for name, value in held.items()}
+        with _Watch() as watch:
+            logits = functional_call(network, shapes, torch.empty(1, 3, *size, dtype=like.dtype, device=like.device))
     return DryRun((logits.shape[1], logits.shape[2], logits.shape[3]), watch.most)
 
 

@@ -20,20 +20,15 @@ _LIMITED = (
 
 def default_budget(device: torch.device) -> int:
     """Bytes that a computation may take if nobody says: half of what is free, on a CPU at most 2 GiB."""
+    half = free_memory(device) // 2
+    return half if device.type == "cuda" else min(half, _MOST_ON_CPU)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a GPU, or on the machine and in the container; where nobody tells, 4 GiB."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return (torch.cuda.mem_get_info(device)[0] + kept) // 2
-    return min(_free() // 2, _MOST_ON_CPU)
-
-
-def resident() -> int:
-    """Bytes that this process has in memory now; 0 where the system does not tell."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
-    return 0 if found is None else int(found[1]) * 1024
-
-
-def _free() -> int:
-    """Bytes that are free on the machine and in the container; without an answer, more than anybody asks for."""
+        return torch.cuda.mem_get_info(device)[0] + kept
     found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE) if _MEMINFO.exists() else None
     # Only Linux tells it in a file.
     free = 2 * _MOST_ON_CPU if found is None else int(found[1]) * 1024
@@ -41,3 +36,9 @@ def _free() -> int:
         if limit.exists() and used.exists() and limit.read_text().strip().isdecimal():
             free = min(free, max(int(limit.read_text()) - int(used.read_text()), 0))
     return free
+
+
+def resident() -> int:
+    """Bytes that this process has in memory now; 0 where the system does not tell."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
+    return 0 if found is None else int(found[1]) * 1024

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from segscape.inference.memory import resident
 from segscape.inference.padding import fitting_size
 from segscape.inference.scene.framing import PLAIN, Framing, Look
 from segscape.inference.streaming.graph import Graph, trace
@@ -27,8 +28,11 @@ _TILE = (1024, 1024)
 _LEAST_TILE = 256
 _OVERLAP = 4
 """Two tiles share this part of a tile."""
-_WORKSPACE = 1.2
-"""What layers take beside the maps, such as copies in another layout, as a factor."""
+_WORKSPACE = 1.35
+"""What layers take beside the maps, as a factor: on CPUs a convolution of 67 channels, as in DABNet, copies its input."""
+_SMALL = 1024 * 2048
+_SMALL_BYTES = 2400
+"""What no network takes more of for each pixel of an image that is no larger than `_SMALL` pixels."""
 _PROBE = (512, 512)
 """The image by which the speed is estimated."""
 
@@ -143,10 +147,27 @@ def plan_scene(
     if rounds > _MOST_ROUNDS:
         return _smaller(network, size, looks, memory, f"streaming this network would take {rounds + 1} sweeps")
     left = storage - _logits_bytes(whole, framings)
-    plans = {id(graph): plan_streaming(graph, memory=memory, storage=left // len(looks)) for graph in graphs}
-    streams = tuple(plans[id(graph)] for graph in graphs)
+    by_size = dict(zip((framing.padded for framing in framings), graphs, strict=True))
+    plans = {
+        padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in by_size.items()
+    }
+    streams = tuple(plans[framing.padded] for framing in framings)
     reason = f"at once it would take {needed / 2**30:.1f} GiB"
     return ScenePlan("streaming", reason, whole, framings, streams, max(stream.memory for stream in streams))
+
+
+def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory: int) -> bool:
+    """Whether an image can be computed at once.
+
+    Args:
+        network: In evaluation mode, made ready to run.
+        size: (height, width) of the image, in pixels.
+        memory: Bytes that the whole process may take.
+    """
+    # A closer look takes a second or two the first time.
+    if math.prod(size) <= _SMALL and math.prod(size) * _SMALL_BYTES <= memory - resident():
+        return True
+    return _taken(_framings(network, size, PLAIN)) <= memory - resident()
 
 
 def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapping[str, Any]) -> ScenePlan:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from types import TracebackType
+from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from segscape import __version__
@@ -21,43 +20,21 @@ from segscape.inference.scene.framing import PLAIN, Look
 from segscape.inference.scene.images import Images
 from segscape.inference.scene.journal import Journal
 from segscape.inference.scene.logits import Logits
+from segscape.inference.scene.output import Refine, SceneFiles, write_files
 from segscape.inference.scene.run import Stages, run_tasks
 from segscape.inference.scene.task import Worker
 from segscape.inference.segmenter import Segmenter
 from segscape.inference.streaming.worker import StreamingWorker
 from segscape.inference.tiling.worker import TilingWorker
-from segscape.labels import IGNORE_INDEX
-from segscape.rasters.polygons import write_polygons
 from segscape.rasters.scratch import ScratchArray
-from segscape.rasters.sink import write_bands, write_label_map
-from segscape.rasters.source import Scaling, Source, open_source
-from segscape.rasters.window import Window, windows
+from segscape.rasters.source import Scaling, open_source
+from segscape.rasters.window import Window
 
 _SPARE = 0.15
 """The part of the memory that is left to what no estimate counts."""
 _STORAGE = 0.5
 """The part of the free disk that may be taken meanwhile."""
 _JOURNAL = "journal.jsonl"
-_COUNTED = (1024, 4096)
-
-
-@dataclass(frozen=True)
-class SceneFiles:
-    """What is written of a scene, and where to.
-
-    Attributes:
-        labels: `.tif` or `.png`.
-        confidence: 255 times the largest probability, `.tif` or `.png`.
-        scores: 255 times the probability of each class, `.tif`.
-        polygons: The classes' areas, `.gpkg` or `.geojson`.
-        tolerance: By how much polygons are simplified; see `segscape.rasters.polygons.write_polygons`.
-    """
-
-    labels: Path
-    confidence: Path | None = None
-    scores: Path | None = None
-    polygons: Path | None = None
-    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +42,7 @@ class SceneSettings:
     """How a scene is read and segmented.
 
     Attributes:
-        memory: Bytes that the whole process may take.
+        memory: Bytes that the whole process may take, or on a GPU what is computed there.
         context: See `segscape.inference.planner.plan_scene`.
         looks: See the same.
         bands: See `segscape.rasters.source.open_source`.
@@ -90,6 +67,7 @@ class Scene:
         image: The file.
         files: What to write.
         settings: How.
+        refine: Improves the labels when all are there, with the whole image in memory.
 
     Attributes:
         plan: How it is segmented, or how an interrupted run has begun to.
@@ -102,30 +80,45 @@ class Scene:
             other settings was interrupted here.
     """
 
-    def __init__(self, segmenter: Segmenter, image: Path, files: SceneFiles, settings: SceneSettings) -> None:
-        self._segmenter, self._files = segmenter, files
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: Path,
+        files: SceneFiles,
+        settings: SceneSettings,
+        *,
+        refine: Refine | None = None,
+    ) -> None:
+        self._segmenter, self._files, self._refine = segmenter, files, refine
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
         self.size = self._source.size
         self.folder = files.labels.with_name(f".{files.labels.name}.unfinished")
-        earlier = Journal.subject_of(self.folder / _JOURNAL)
-        self.plan = (
-            self._planned(settings) if earlier is None else restored(segmenter.deployed, self.size, earlier["plan"])
-        )
         stamp = image.stat()
-        self._subject = {
+        self._subject: dict[str, Any] = {
             "image": [str(image.resolve()), stamp.st_size, stamp.st_mtime_ns],
             "weights": segmenter.fingerprint,
             "settings": {key: value for key, value in asdict(settings).items() if key != "memory"},
             "outputs": [files.confidence is not None, files.scores is not None],
             "versions": [__version__, torch.__version__],
-            "plan": self.plan.settings(),
         }
+        self.plan = self._planned(settings)
+        self._subject["plan"] = self.plan.settings()
+        self._journal: Journal | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._source.close()
+        if self._journal is None:
+            return
+        self._journal.close()
+        nothing_done = isinstance(error, OSError) and not self._journal.done
+        if isinstance(error, ValueError) or nothing_done:
+            # A damaged image stays damaged.
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def resumed(self) -> bool:
@@ -137,13 +130,16 @@ class Scene:
         """Does the scene's tasks."""
         return Stages([*self._networks(), Painter(self._logits, self._canvas, class_orders=self._class_orders())])
 
+    @property
     def journal(self) -> Journal:
-        """What is done already; to be closed.
+        """What is done already; it belongs to this process until the scene is left.
 
         Raises:
-            ValueError: What an interrupted run has left is of something else.
+            ValueError: What an interrupted run has left is of something else, or another process is at it.
         """
-        return Journal(self.folder / _JOURNAL, self._subject)
+        if self._journal is None:
+            self._journal = Journal(self.folder / _JOURNAL, self._subject)
+        return self._journal
 
     def run(self, *, on_progress: Callable[[float], None]) -> dict[str, float]:
         """Compute what is not there yet, and write all files.
@@ -158,11 +154,7 @@ class Scene:
             ValueError: The image is damaged, or what an interrupted run has left is of something else.
             OSError: A file cannot be written.
         """
-        journal = self.journal()
-        try:
-            run_tasks(self.worker, journal, on_progress=on_progress)
-        finally:
-            journal.close()
+        run_tasks(self.worker, self.journal, on_progress=on_progress)
         return self.finish()
 
     def finish(self) -> dict[str, float]:
@@ -174,46 +166,22 @@ class Scene:
         Raises:
             OSError: A file cannot be written.
         """
-        files, card, place = self._files, self._segmenter.card, self._source.georeference
-        has_gaps = self._source.valid(Window(0, 0, 1, 1)) is not None
-        canvas = self._canvas
-        labels = _Masked(canvas.labels, self._source, IGNORE_INDEX) if has_gaps else canvas.labels
-        write_label_map(
-            files.labels,
-            labels,
-            palette=card.palette,
-            class_names=card.class_names,
-            georeference=place,
-            nodata=IGNORE_INDEX if has_gaps else None,
-        )
-        if files.confidence is not None:
-            assert canvas.confidence is not None
-            write_bands(files.confidence, canvas.confidence, names=("confidence",), georeference=place)
-        if files.scores is not None:
-            assert canvas.scores is not None
-            write_bands(files.scores, canvas.scores, names=card.class_names, georeference=place)
-        if files.polygons is not None:
-            write_polygons(
-                files.polygons,
-                labels,
-                class_names=card.class_names,
-                georeference=place,
-                tolerance=files.tolerance,
-                skip=(IGNORE_INDEX,),
-            )
-        counts = np.zeros(IGNORE_INDEX + 1, np.int64)
-        for part in windows(self.size, _COUNTED):
-            counts += np.bincount(labels.read(part).ravel(), minlength=len(counts))
-        shares = counts[: card.num_classes] / max(counts[: card.num_classes].sum(), 1)
+        shares = write_files(self._files, self._canvas, self._source, self._segmenter.card, refine=self._refine)
         shutil.rmtree(self.folder)
-        return dict(zip(card.class_names, shares.tolist(), strict=True))
+        return shares
 
     def _planned(self, settings: SceneSettings) -> ScenePlan:
+        """The plan, or that of the run that was interrupted."""
+        earlier = Journal.subject_of(self.folder / _JOURNAL)
+        if earlier is not None:
+            Journal.check_subject(self.folder / _JOURNAL, earlier, self._subject)
+            return restored(self._segmenter.deployed, self.size, earlier["plan"])
         place = next(folder for folder in self.folder.absolute().parents if folder.exists())
+        taken = resident() if self._segmenter.device.type == "cpu" else 0
         return plan_scene(
             self._segmenter.deployed,
             self.size,
-            memory=round((settings.memory - resident()) * (1 - _SPARE)),
+            memory=round((settings.memory - taken) * (1 - _SPARE)),
             storage=round(shutil.disk_usage(place).free * _STORAGE),
             context=settings.context,
             window=self._segmenter.card.training_size,
@@ -270,21 +238,3 @@ class Scene:
         return [
             self._segmenter.card.mirrored_classes if framing.look.mirrored else plain for framing in self.plan.framings
         ]
-
-
-@dataclass(frozen=True)
-class _Masked:
-    """Labels with another value where the image has no data."""
-
-    labels: ScratchArray
-    source: Source
-    value: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.labels.size
-
-    def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        valid = self.source.valid(window)
-        labels = self.labels.read(window)
-        return labels if valid is None else np.where(valid, labels, np.uint8(self.value))

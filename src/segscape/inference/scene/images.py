@@ -42,10 +42,13 @@ class Images:
         """
         framing = self._framing
         inside = window.intersection(Window(0, 0, *framing.size))
+        if not (inside.height and inside.width):
+            return torch.zeros(1, 3, *window.size, device=self._device)
         seen = inside
         if framing.look.mirrored:
             seen = inside._replace(col=framing.size[1] - inside.stop_col)
-        values = self._pixels(seen) if framing.size == framing.extent else self._scaled(seen)
+        # Not by the sizes: a scale near 1 moves pixels where rounding leaves the size.
+        values = self._pixels(seen) if framing.look.scale == 1 else self._scaled(seen)
         if framing.look.mirrored:
             values = values.flip(-1)
         # 0 is the mean colour, with which a network is given what it lacks to a size that it takes.

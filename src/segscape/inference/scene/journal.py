@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ class Journal:
         done: The sums of each finished task.
 
     Raises:
-        ValueError: The file is about another subject; the message says what differs.
+        ValueError: The file is about another subject, the message says what differs; or another process has it open.
         OSError: It cannot be read or written.
     """
 
@@ -31,18 +32,19 @@ class Journal:
         self.done: dict[Task, Sums] = {}
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        # A line that the end of the process has cut short says nothing.
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if whole:
-            self._check(json.loads(whole[0]), json.loads(json.dumps(subject)))
-        for line in whole[1:]:
-            entry = json.loads(line)
-            self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]
-        self._file = path.open("ab")
-        self._file.truncate(sum(map(len, whole)))
-        if not whole:
-            self._append(subject)
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ValueError(
+                f"Another process is at work in {path.parent}; wait for it, or choose another --output."
+            ) from None
+        try:
+            self._restore(subject)
+        except ValueError:
+            self._file.close()
+            raise
 
     @staticmethod
     def subject_of(path: Path) -> dict[str, Any] | None:
@@ -51,6 +53,26 @@ class Journal:
             line = file.readline()
             return json.loads(line) if line.endswith(b"\n") else None
         return None
+
+    @staticmethod
+    def check_subject(path: Path, found: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
+        """Refuse a journal of something else.
+
+        Args:
+            path: The journal.
+            found: What it is about.
+            subject: What it has to be about; other entries do not count.
+
+        Raises:
+            ValueError: They differ.
+        """
+        plain = json.loads(json.dumps(subject))
+        differing = sorted(key for key in plain if found.get(key) != plain[key])
+        if differing:
+            raise ValueError(
+                f"{path.parent} holds an interrupted run with another state of: {', '.join(differing)}. Repeat the "
+                "command that was interrupted to go on with it, or delete the folder to start afresh."
+            )
 
     def add(self, task: Task, sums: Sums) -> None:
         """Record a finished task; what it has written must be in its files by now."""
@@ -66,10 +88,17 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def _check(self, found: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
-        differing = sorted(key for key in {*found, *subject} if found.get(key) != subject.get(key))
-        if differing:
-            raise ValueError(
-                f"{self._path.parent} holds an interrupted run with other settings ({', '.join(differing)}); repeat "
-                "those to go on with it, or delete the folder to start afresh."
-            )
+    def _restore(self, subject: Mapping[str, Any]) -> None:
+        """Take over what the file holds, or begin it."""
+        self._file.seek(0)
+        # A line that the end of the process has cut short says nothing.
+        whole = [line for line in self._file if line.endswith(b"\n")]
+        if not whole:
+            self._file.truncate(0)
+            self._append(subject)
+            return
+        self.check_subject(self._path, json.loads(whole[0]), subject)
+        for line in whole[1:]:
+            entry = json.loads(line)
+            self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]
+        self._file.truncate(sum(map(len, whole)))

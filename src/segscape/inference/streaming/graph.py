@@ -16,7 +16,7 @@ from segscape.inference.streaming.layers import Layer, UnsupportedLayerError, la
 aten = torch.ops.aten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A network for images of one size.
 

@@ -1,0 +1,73 @@
+"""What arguments of several commands mean."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from segscape.rasters.source import Scaling
+
+_MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]I?)?B?", re.IGNORECASE)
+_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def pixels(text: str) -> int:
+    """A positive whole number.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of pixels; it is a whole number from 1 on.")
+    return int(text)
+
+
+def memory(text: str) -> int:
+    """The bytes that a text such as `2GB` or `4GiB` means.
+
+    Raises:
+        argparse.ArgumentTypeError: It means none.
+    """
+    found = _MEMORY.fullmatch(text.strip())
+    amount = int(float(found["number"]) * _UNITS.get((found["unit"] or "").lower(), 1)) if found else 0
+    if amount <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no amount of memory; write it as 2GB, 1500MB or 4GiB.")
+    return amount
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """One or more numbers between commas.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers; write them as 0.75,1,1.5.") from None
+
+
+def bands(text: str) -> tuple[int, ...]:
+    """The numbers of bands, from 1, between commas.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text} is no list of bands; write them as 3,2,1, counted from 1.")
+    return tuple(int(part) for part in text.split(","))
+
+
+def scaling(text: str) -> Scaling:
+    """The values that become black and white, between a comma.
+
+    Raises:
+        argparse.ArgumentTypeError: There are not two of them, or the first is not the lower one.
+    """
+    limits = numbers(text)
+    if len(limits) != 2:
+        raise argparse.ArgumentTypeError(f"{text} is no scaling; write it as 0,3000, the values of black and white.")
+    try:
+        return Scaling(*limits)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

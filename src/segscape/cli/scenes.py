@@ -1,0 +1,151 @@
+"""Scenes of any size segmented one after the other, each with its plan before and its progress meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from segscape.inference.memory import resident
+from segscape.inference.planner import seconds_per_pixel
+from segscape.inference.scene.output import Refine, SceneFiles
+from segscape.inference.scenes import Scene, SceneSettings
+from segscape.inference.segmenter import Segmenter
+
+_LARGE = 50_000_000
+"""Pixels from which on a scene among several has its plan printed."""
+_LARGEST = 3
+
+
+@dataclass(frozen=True)
+class SceneJob:
+    """One image to segment.
+
+    Attributes:
+        image: The file to read.
+        files: What to write.
+    """
+
+    image: Path
+    files: SceneFiles
+
+
+def segment_scenes(
+    segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, bar: Progress, *, refine: Refine | None
+) -> int:
+    """Segment each job, and print what came of it.
+
+    Args:
+        segmenter: Gives network and card.
+        jobs: In the order in which they are done.
+        settings: How.
+        bar: Shows how far each is.
+        refine: See `Scene`.
+
+    Returns:
+        How many failed.
+
+    Raises:
+        KeyboardInterrupt: With a sentence on how to go on.
+    """
+    failed = 0
+    for job in jobs:
+        try:
+            with Scene(segmenter, job.image, job.files, settings, refine=refine) as scene:
+                _segment(scene, job, segmenter, bar, is_alone=len(jobs) == 1)
+        except (ValueError, OSError) as error:
+            failed += 1
+            bar.console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    return failed
+
+
+def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *, is_alone: bool) -> None:
+    height, width = scene.size
+    if is_alone or height * width >= _LARGE:
+        bar.console.print(plan_table(scene, job.image.name, segmenter))
+    if scene.resumed:
+        bar.console.print(f"{job.image.name}: going on with what an interrupted run has left.", markup=False)
+    megapixels = height * width / 1e6
+    task = bar.add_task(f"{job.image.name}, megapixels", total=megapixels)
+    start = time.perf_counter()
+    try:
+        shares = scene.run(on_progress=lambda share: bar.update(task, completed=share * megapixels))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; what is done of {job.image} is kept in {scene.folder}. The same command goes on from there; "
+            "delete that folder to give it up."
+        ) from None
+    finally:
+        bar.remove_task(task)
+    seconds = time.perf_counter() - start
+    largest = sorted(shares.items(), key=lambda item: -item[1])[:_LARGEST]
+    bar.console.print(
+        f"{job.files.labels}: {width} x {height} in {duration(seconds)}, {megapixels / seconds:.2f} megapixels/s; "
+        + ", ".join(f"{name} {share:.0%}" for name, share in largest),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, console: Console) -> int:
+    """Print how each job would be done, and do nothing.
+
+    Args:
+        segmenter: Gives network and card.
+        jobs: What would be done.
+        settings: How.
+        console: Where to print.
+
+    Returns:
+        How many could not be done.
+    """
+    failed = 0
+    for job in jobs:
+        try:
+            with Scene(segmenter, job.image, job.files, settings) as scene:
+                console.print(plan_table(scene, job.image.name, segmenter))
+        except (ValueError, OSError) as error:
+            failed += 1
+            console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    return failed
+
+
+def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
+    """How a scene is segmented, and what that is expected to take; the network is run on a small image for it."""
+    plan = scene.plan
+    table = Table("plan", name, title_justify="left", show_lines=False)
+    height, width = plan.size
+    table.add_row("size", f"{width} x {height} pixels, {height * width / 1e6:.1f} megapixels")
+    table.add_row("mode", f"{plan.mode}, {'the result of the whole scene' if plan.exact else 'approximate'}")
+    table.add_row("because", plan.reason)
+    for stream in dict.fromkeys(plan.streams):
+        down, across = stream.parts
+        table.add_row("blocks", f"{down} down, {across} across, {stream.rows} rows at a time")
+        table.add_row("halo", f"up to {stream.halo} pixels" if stream.halo else "none")
+        table.add_row("passes", f"{stream.sweeps}, {stream.image_reads} of them over the image")
+    if not plan.exact:
+        tile_height, tile_width = plan.tiling.tile
+        table.add_row("tiles", f"{len(plan.tiling.tiles)} of {tile_width} x {tile_height} pixels")
+        table.add_row("halo", f"{plan.tiling.overlap} pixels or more shared, blended")
+        table.add_row("passes", "1")
+    if len(plan.framings) > 1:
+        looks = (f"{f.look.scale:g}{' mirrored' if f.look.mirrored else ''}" for f in plan.framings)
+        table.add_row("looks", ", ".join(looks))
+    table.add_row("memory", f"{(plan.memory + resident()) / 1e9:.2f} GB, {plan.memory / 1e9:.2f} of them for the scene")
+    table.add_row("disk", f"{plan.storage / 1e9:.2f} GB while it runs")
+    table.add_row("time", duration(plan.work * seconds_per_pixel(segmenter.deployed, segmenter.device)) + ", roughly")
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, for people."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
