@@ -14,8 +14,8 @@ from rasterio.transform import from_origin
 
 import segscape
 from segscape import refine_classes
-from segscape.cli.main import main
 from segscape.cli.arguments import memory
+from segscape.cli.main import main
 from segscape.inference.refiner import Refiner
 from segscape.labels import CAMVID, IGNORE_INDEX
 from segscape.viz.refinement import most_changed

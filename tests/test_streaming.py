@@ -59,7 +59,7 @@ def _streamed(
         maps |= {node: torch.full((1, *map_shape(node)), math.nan, dtype=images.dtype) for node in plan.written(number)}
         parts: dict[fx.Node, list[Tensor]] = {node: [] for node in plan.means(number).values()}
         for block in plan.blocks():
-            sweep = plan.sweep(number, block, plan.own(block, map_shape(graph.output)[1:]))
+            sweep = plan.sweep(number, block)
             takers: dict[fx.Node, list[Callable[[Patch], None]]] = {}
             for node, into in [(node, maps[node]) for node in plan.written(number)] + [(graph.output, logits)]:
                 takers.setdefault(node, []).append(_writer(into, plan.own(block, map_shape(node)[1:])))
@@ -199,8 +199,7 @@ def test_storage_bounds_the_kept_maps() -> None:
 def test_every_row_is_made_once_and_dropped_after_use() -> None:
     network = _network("dabnet_resnet18_p4", torch.float32)
     plan = _plan(network, _images(network, (256, 128)), parts=(2, 1), rows=32, storage=0)
-    shape = map_shape(plan.graph.output)[1:]
-    sweep = plan.sweep(2, (1, 0), plan.own((1, 0), shape))
+    sweep = plan.sweep(2, (1, 0))
     done = {node: area.rows.start for node, area in sweep.areas.items()}
     kept = dict(done)
     for event in sweep.events(plan.step):

@@ -1,4 +1,4 @@
-"""Upsampling with arg-max beside PyTorch's two steps: on CPUs, as a CUDA kernel, in windows, and from several views."""
+"""Upsampling with arg-max beside PyTorch's two steps: on CPUs, as a CUDA kernel, and in windows."""
 
 import importlib.util
 import json
@@ -14,16 +14,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 import segscape
 from segscape.inference.lines import Span, interpolation
-from segscape.inference.protocols import EvaluationProtocol, score_maps
 from segscape.inference.upsampling import blocks
 from segscape.inference.upsampling.argmax import Upsampling, upsample_argmax
-from segscape.inference.upsampling.views import View, argmax_of_mean, mean_scores
-from segscape.normalisation import Normalisation
 from segscape.rasters.window import Window
 
 LAYOUTS = ("planes", "channels last", "strided")
@@ -286,72 +283,6 @@ def test_kernel_on_a_gpu(case) -> None:
         _assert_confidence(upsampling.confidence(logits.cuda()).cpu(), full)
 
 
-class _Network(nn.Module):
-    """Logits at stride 8, from a convolution that knows left from right."""
-
-    stride, size_multiple, min_size = 8, 8, 8
-
-    def __init__(self, align_corners: bool) -> None:
-        super().__init__()
-        self.align_corners = align_corners
-        self.conv = nn.Conv2d(3, 5, 11, stride=8, padding=5)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.conv(images)
-
-
-@pytest.mark.parametrize("softmax", ["none", "network", "image"])
-@pytest.mark.parametrize("two_steps", [True, False])
-@pytest.mark.parametrize("align_corners", [True, False])
-def test_views_give_the_labels_of_a_protocol(softmax, two_steps: bool, align_corners: bool, monkeypatch) -> None:
-    torch.manual_seed(11)
-    network, size = _Network(align_corners).eval(), (64, 96)
-    images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
-    normalise = Normalisation()
-    protocol = EvaluationProtocol(scales=(0.5, 1.0, 1.25), flip=True, softmax=softmax, two_steps=two_steps)
-    pairs = ((1, 2),)
-    views = []
-    with torch.inference_mode():
-        expected = score_maps(protocol, network, images, normalise=normalise, flip_pairs=pairs)[0]
-        for scale in protocol.scales:
-            seen = normalise(images)
-            if scale != 1:
-                seen = F.interpolate(seen, scale_factor=scale, mode="bilinear", align_corners=align_corners)
-            for mirrored in (False, True):
-                views.append(_view(network, seen, size, protocol, mirrored))
-    means = mean_scores(views, Window(0, 0, *size), softmax=softmax == "image")
-    torch.testing.assert_close(means, expected, rtol=0, atol=2e-5)
-    monkeypatch.setitem(blocks._BLOCK_BYTES, "cpu", 40_000)
-    assert _shortfall(argmax_of_mean(views, softmax=softmax == "image"), expected) < 4e-5
-    window = Window(7, 30, 40, 41)
-    part = argmax_of_mean(views, window=window, softmax=softmax == "image")
-    assert _shortfall(part, expected[:, *window.slices]) < 4e-5
-
-
-def _view(network: _Network, seen: Tensor, size, protocol: EvaluationProtocol, mirrored: bool) -> View:
-    """What `network` says of an image that it sees at some scale, with classes 1 and 2 exchanged in a mirror."""
-    height, width = seen.shape[-2:]
-    padded = -(-height // 8) * 8, -(-width // 8) * 8
-    pixels = F.pad(seen.flip(-1) if mirrored else seen, (0, padded[1] - width, 0, padded[0] - height))
-    scores = network(pixels)[0]
-    steps = [(scores.shape[1:], padded)]
-    if padded != (height, width):
-        whole = _interpolate(scores, padded, network.align_corners)[:, :height, :width]
-        if protocol.softmax == "network":
-            # Published protocols make probabilities after the padding is cut off.
-            scores, steps = whole.softmax(0), []
-    elif protocol.softmax == "network":
-        scores = scores.softmax(0)
-    steps += [((height, width), size)] if padded != (height, width) or protocol.two_steps else []
-    if not protocol.two_steps and padded == (height, width):
-        steps = [(scores.shape[1:], size)]
-    return View(
-        scores[[0, 2, 1, 3, 4]] if mirrored else scores,
-        tuple(Upsampling(tuple(source), target, network.align_corners) for source, target in steps),
-        mirrored=mirrored,
-    )
-
-
 def test_bad_requests_are_refused() -> None:
     upsampling = Upsampling((4, 4), (32, 32), align_corners=False)
     logits = torch.zeros(2, 4, 4)
@@ -365,8 +296,6 @@ def test_bad_requests_are_refused() -> None:
         upsampling.argmax(logits, held=Window(0, 0, 2, 4))
     with pytest.raises(ValueError, match=r"only .* is held"):
         upsampling.argmax(logits[:, :2], window=Window(16, 0, 2, 32), held=Window(0, 0, 2, 4))
-    with pytest.raises(ValueError, match="one or more views of labels of one size"):
-        argmax_of_mean([])
 
 
 def _run(code: str, **environment: str) -> str:
@@ -377,10 +306,8 @@ def _run(code: str, **environment: str) -> str:
 
 
 def test_compilers_are_imported_when_they_are_needed() -> None:
-    modules = _run(
-        "import sys, segscape; segscape.Segmenter; import segscape.inference.upsampling.views; print(*sys.modules)"
-    ).split()
-    assert not {"numba", "triton"} & set(modules)
+    modules = _run("import sys, segscape; segscape.Segmenter; import segscape.inference.scenes; print(*sys.modules)")
+    assert not {"numba", "triton"} & set(modules.split())
 
 
 @pytest.mark.parametrize("writable", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +57,9 @@ class WeightsCard:
     def mirrored_classes(self) -> list[int]:
         """For each class, the one that a mirror shows in its place: of `left ...` that is `right ...`, if there is."""
         swapped = {"left": "right", "right": "left"}
-        places = {name: place for place, name in enumerate(self.class_names)}
-        words = (name.split(" ") for name in self.class_names)
-        images = (" ".join([swapped.get(first.lower(), first), *rest]) for first, *rest in words)
+        places = {name.lower(): place for place, name in enumerate(self.class_names)}
+        words = (re.split(r"([ _-])", name.lower(), maxsplit=1) for name in self.class_names)
+        images = (swapped.get(first, first) + "".join(rest) for first, *rest in words)
         return [places.get(image, place) for place, image in enumerate(images)]
 
     def to_json(self) -> str:

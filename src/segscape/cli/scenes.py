@@ -131,7 +131,7 @@ def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
         table.add_row("passes", f"{stream.sweeps}, {stream.image_reads} of them over the image")
     if not plan.exact:
         tile_height, tile_width = plan.tiling.tile
-        table.add_row("tiles", f"{len(plan.tiling.tiles)} of {tile_width} x {tile_height} pixels")
+        table.add_row("tiles", f"{plan.tiling.count} of {tile_width} x {tile_height} pixels")
         table.add_row("halo", f"{plan.tiling.overlap} pixels or more shared, blended")
         table.add_row("passes", "1")
     if len(plan.framings) > 1:

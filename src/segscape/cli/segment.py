@@ -111,8 +111,9 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--context",
         choices=["scene", "window"],
-        default="scene",
-        help="what a network's global means are taken of: the scene, or windows of the training crops' size",
+        default="window",
+        help="what a network's global means are taken of: the scene, however large, or windows of the training crops' "
+        "size (default: %(default)s, the more accurate on what was measured; photographs that fit are always whole)",
     )
     group.add_argument("--dry-run", action="store_true", help="print how each image would be segmented, and stop")
     group.add_argument("--bands", type=bands, metavar="R,G,B", help="of a raster, from 1, such as 4,3,2 or 1")
@@ -249,7 +250,6 @@ def _is_photo(image: Path, wanted: argparse.Namespace) -> bool:
     """Whether a plain label map of a plain photograph is wanted."""
     special = (
         *(wanted.confidence, wanted.scores, wanted.polygons, wanted.bands, wanted.scaling, wanted.flip),
-        wanted.context != "scene",
         wanted.scales != (1.0,),
     )
     return image.suffix.lower() in IMAGE_SUFFIXES - TIFF_SUFFIXES and not any(special)

@@ -37,7 +37,7 @@ def dry_run(network: nn.Module, size: tuple[int, int]) -> DryRun:
     like = next(network.parameters())
     # Not on the device "meta": attention there holds the matrix of all pixels by all pixels, which no device holds.
     with torch.no_grad(), FakeTensorMode() as mode:
-        shapes = {name: mode.from_tensor(value) for name, value in held.items()}
+        shapes: dict[str, Tensor] = {name: mode.from_tensor(value) for name, value in held.items()}
         with _Watch() as watch:
             logits = functional_call(network, shapes, torch.empty(1, 3, *size, dtype=like.dtype, device=like.device))
     return DryRun((logits.shape[1], logits.shape[2], logits.shape[3]), watch.most)

@@ -12,10 +12,18 @@ _MOST_ON_CPU = 2 << 30
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 _LIMITED = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+    (
+        Path("/sys/fs/cgroup/memory.max"),
+        Path("/sys/fs/cgroup/memory.current"),
+        Path("/sys/fs/cgroup/memory.stat"),
+    ),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.stat"),
+    ),
 )
-"""Where Linux keeps the limit and the use of a container, of either generation."""
+"""Where Linux keeps the limit, the use and the parts of the use of a container, of either generation."""
 
 
 def default_budget(device: torch.device) -> int:
@@ -32,9 +40,12 @@ def free_memory(device: torch.device) -> int:
     found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE) if _MEMINFO.exists() else None
     # Only Linux tells it in a file.
     free = 2 * _MOST_ON_CPU if found is None else int(found[1]) * 1024
-    for limit, used in _LIMITED:
+    for limit, used, parts in _LIMITED:
         if limit.exists() and used.exists() and limit.read_text().strip().isdecimal():
-            free = min(free, max(int(limit.read_text()) - int(used.read_text()), 0))
+            # Files that are kept in memory without need count as used.
+            cached = parts.exists() and re.search(r"^(?:total_)?inactive_file (\d+)", parts.read_text(), re.MULTILINE)
+            spare = int(cached[1]) if cached else 0
+            free = min(free, max(int(limit.read_text()) - int(used.read_text()) + spare, 0))
     return free
 
 

@@ -26,10 +26,12 @@ _MOST_ROUNDS = 6
 """With more rounds of means the sweeps would cost more than any tiling."""
 _TILE = (1024, 1024)
 _LEAST_TILE = 256
-_OVERLAP = 4
+_OVERLAP = 8
 """Two tiles share this part of a tile."""
+_BATCH_PIXELS = 1 << 20
+"""Tiles are computed together until they have so many pixels; more in one go is no faster."""
 _WORKSPACE = 1.35
-"""What layers take beside the maps, as a factor: on CPUs a convolution of 67 channels, as in DABNet, copies its input."""
+"""What layers take beside the maps, as a factor; most takes a copy of the 67 channels that DABNet convolves on CPUs."""
 _SMALL = 1024 * 2048
 _SMALL_BYTES = 2400
 """What no network takes more of for each pixel of an image that is no larger than `_SMALL` pixels."""
@@ -47,6 +49,7 @@ class ScenePlan:
         tiling: The tiles; but for `"tiled"` a single one.
         framings: How a tile is seen in each look.
         streams: How each look is streamed, where it is.
+        batch: How many tiles are computed together.
         memory: Bytes beside the program itself, estimated.
     """
 
@@ -55,6 +58,7 @@ class ScenePlan:
     tiling: TilingPlan
     framings: tuple[Framing, ...]
     streams: tuple[StreamingPlan, ...]
+    batch: int
     memory: int
 
     @property
@@ -77,7 +81,7 @@ class ScenePlan:
         """Pixels through the network, those counted again that are computed again."""
         if self.streams:
             return sum(stream.macs / stream.macs_per_pixel for stream in self.streams)
-        return len(self.tiling.tiles) * float(sum(math.prod(framing.padded) for framing in self.framings))
+        return self.tiling.count * float(sum(math.prod(framing.padded) for framing in self.framings))
 
     @property
     def storage(self) -> int:
@@ -90,6 +94,7 @@ class ScenePlan:
             "mode": self.mode,
             "reason": self.reason,
             "memory": self.memory,
+            "batch": self.batch,
             "tile": self.tiling.tile,
             "overlap": self.tiling.overlap,
             "looks": [framing.look for framing in self.framings],
@@ -138,7 +143,7 @@ def plan_scene(
     whole = TilingPlan(size, size, 0)
     needed = _taken(framings)
     if needed <= memory:
-        return ScenePlan("whole", "it fits into the memory", whole, framings, (), needed)
+        return ScenePlan("whole", "it fits into the memory", whole, framings, (), 1, needed)
     try:
         graphs = _graphs(network, framings)
     except UnsupportedLayerError as error:
@@ -153,7 +158,7 @@ def plan_scene(
     }
     streams = tuple(plans[framing.padded] for framing in framings)
     reason = f"at once it would take {needed / 2**30:.1f} GiB"
-    return ScenePlan("streaming", reason, whole, framings, streams, max(stream.memory for stream in streams))
+    return ScenePlan("streaming", reason, whole, framings, streams, 1, max(stream.memory for stream in streams))
 
 
 def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory: int) -> bool:
@@ -186,7 +191,9 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         named = {node.name: node for node in graph.layers}
         kept = tuple(named[name] for name in cut["kept"])
         streams.append(StreamingPlan(graph, kept, tuple(cut["parts"]), cut["rows"], cut["memory"], cut["macs"]))
-    return ScenePlan(settings["mode"], settings["reason"], tiling, framings, tuple(streams), settings["memory"])
+    return ScenePlan(
+        settings["mode"], settings["reason"], tiling, framings, tuple(streams), settings["batch"], settings["memory"]
+    )
 
 
 def seconds_per_pixel(network: SegmentationNetwork, device: torch.device) -> float:
@@ -216,7 +223,7 @@ def _taken(framings: Sequence[Framing]) -> int:
 
 
 def _logits_bytes(tiling: TilingPlan, framings: Sequence[Framing]) -> int:
-    return len(tiling.tiles) * sum(4 * math.prod(framing.logits) for framing in framings)
+    return tiling.count * sum(4 * math.prod(framing.logits) for framing in framings)
 
 
 def _tiling(size: tuple[int, int], tile: tuple[int, int]) -> TilingPlan:
@@ -241,4 +248,6 @@ def _tiled(tiling: TilingPlan, framings: tuple[Framing, ...], memory: int, reaso
     needed = _taken(framings)
     if needed > memory:
         raise TooLittleMemoryError(needed, memory)
-    return ScenePlan("tiled", reason, tiling, framings, (), needed)
+    largest = max(math.prod(framing.padded) for framing in framings)
+    batch = max(min(_BATCH_PIXELS // largest, memory // max(needed, 1), tiling.count), 1)
+    return ScenePlan("tiled", reason, tiling, framings, (), batch, batch * needed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -50,7 +51,7 @@ class SceneSettings:
     """
 
     memory: int
-    context: Context = "scene"
+    context: Context = "window"
     looks: tuple[Look, ...] = PLAIN
     bands: tuple[int, ...] | None = None
     scaling: Scaling | None = None
@@ -120,6 +121,10 @@ class Scene:
             # A damaged image stays damaged.
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def release(self) -> None:
+        """Let go of the image and of what was decoded of it; a later read opens it again."""
+        self._source.close()
+
     @property
     def resumed(self) -> bool:
         """Whether an interrupted run has left something."""
@@ -136,8 +141,11 @@ class Scene:
 
         Raises:
             ValueError: What an interrupted run has left is of something else, or another process is at it.
+            OSError: The disk has no room for what is kept meanwhile.
         """
         if self._journal is None:
+            if not self.resumed:
+                self._check_room(self.plan.storage)
             self._journal = Journal(self.folder / _JOURNAL, self._subject)
         return self._journal
 
@@ -170,19 +178,33 @@ class Scene:
         shutil.rmtree(self.folder)
         return shares
 
+    def _check_room(self, storage: int = 0) -> None:
+        """Refuse a scene whose results, and so many bytes more, cannot lie on the disk."""
+        place = _existing(self.folder)
+        results = 1 + (self._files.confidence is not None)
+        results += self._segmenter.card.num_classes * (self._files.scores is not None)
+        needed = storage + results * math.prod(self.size)
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise OSError(
+                f"{self._files.labels} takes {needed / 1e9:.1f} GB of disk while it is computed, and {place} has "
+                f"{free / 1e9:.1f} GB free; choose another --output."
+            )
+
     def _planned(self, settings: SceneSettings) -> ScenePlan:
         """The plan, or that of the run that was interrupted."""
         earlier = Journal.subject_of(self.folder / _JOURNAL)
         if earlier is not None:
             Journal.check_subject(self.folder / _JOURNAL, earlier, self._subject)
             return restored(self._segmenter.deployed, self.size, earlier["plan"])
-        place = next(folder for folder in self.folder.absolute().parents if folder.exists())
+        # Planning what is far too large would take long.
+        self._check_room()
         taken = resident() if self._segmenter.device.type == "cpu" else 0
         return plan_scene(
             self._segmenter.deployed,
             self.size,
             memory=round((settings.memory - taken) * (1 - _SPARE)),
-            storage=round(shutil.disk_usage(place).free * _STORAGE),
+            storage=round(shutil.disk_usage(_existing(self.folder)).free * _STORAGE),
             context=settings.context,
             window=self._segmenter.card.training_size,
             looks=settings.looks,
@@ -227,7 +249,12 @@ class Scene:
                 workers.append(stream)
             else:
                 tiling = TilingWorker(
-                    segmenter.deployed, plan.tiling, framing=framing, images_of=images_of, logits=logits
+                    segmenter.deployed,
+                    plan.tiling,
+                    batch=plan.batch,
+                    framing=framing,
+                    images_of=images_of,
+                    logits=logits,
                 )
                 workers.append(tiling)
         return workers
@@ -238,3 +265,8 @@ class Scene:
         return [
             self._segmenter.card.mirrored_classes if framing.look.mirrored else plain for framing in self.plan.framings
         ]
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

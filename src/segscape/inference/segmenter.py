@@ -101,9 +101,9 @@ class Segmenter:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the weights, in hexadecimal digits."""
+        """The SHA-256 of the weights that count in evaluation, in hexadecimal digits."""
         digest = hashlib.sha256()
-        for name, value in self.network.state_dict().items():
+        for name, value in self.deployed.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()

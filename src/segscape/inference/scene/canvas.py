@@ -79,11 +79,11 @@ class Painter:
         if len(self._looks) > 1:
             self._paint_scores(window, self._mean, behind)
             return
-        (logits,) = self._looks
+        (logits,), (order,) = self._looks, self._orders
         for cell in logits.cells(window):
             direct = None if self._canvas.scores is not None else logits.direct(cell)
             if direct is None:
-                self._paint_scores(cell.window, logits.scores, behind)
+                self._paint_scores(cell.window, lambda part: logits.scores(part)[list(order)], behind)
             else:
                 self._paint_direct(cell.window, direct, behind)
 

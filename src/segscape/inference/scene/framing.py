@@ -73,5 +73,5 @@ class Framing:
         steps = [Upsampling(logits[1:], padded, network.align_corners)]
         if (height, width) != extent:
             steps.append(Upsampling((height, width), extent, network.align_corners))
-        resizes = Resizes(tuple(steps), look.mirrored)
+        resizes = Resizes(tuple(steps), extent, look.mirrored)
         return cls(extent, look, (height, width), padded, logits, nbytes, resizes, network.align_corners)

@@ -47,8 +47,7 @@ class Images:
         seen = inside
         if framing.look.mirrored:
             seen = inside._replace(col=framing.size[1] - inside.stop_col)
-        # Not by the sizes: a scale near 1 moves pixels where rounding leaves the size.
-        values = self._pixels(seen) if framing.look.scale == 1 else self._scaled(seen)
+        values = self._pixels(seen) if framing.size == framing.extent else self._scaled(seen)
         if framing.look.mirrored:
             values = values.flip(-1)
         # 0 is the mean colour, with which a network is given what it lacks to a size that it takes.
@@ -69,7 +68,8 @@ class Images:
                 source,
                 torch.float32,
                 align_corners=framing.align_corners,
-                scale=framing.look.scale,
+                # PyTorch copies along an axis whose length the scale leaves as it is.
+                scale=None if total == source else framing.look.scale,
             )
             for start, stop, total, source in (
                 (window.row, window.stop_row, framing.size[0], framing.extent[0]),

@@ -48,7 +48,7 @@ class Logits:
     def __init__(self, path: Path, tiling: TilingPlan, framing: Framing, device: torch.device) -> None:
         self._tiling, self._framing, self._device = tiling, framing, device
         classes, self._height, width = framing.logits
-        self._array = ScratchArray(path, (len(tiling.tiles) * self._height, width, classes), "float32")
+        self._array = ScratchArray(path, (tiling.count * self._height, width, classes), "float32")
 
     def write(self, tile: int, window: Window, values: npt.NDArray[Any]) -> None:
         """Set a part of a tile's map.

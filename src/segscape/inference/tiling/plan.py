@@ -66,6 +66,11 @@ class TilingPlan:
     tile: tuple[int, int]
     overlap: int
 
+    @property
+    def count(self) -> int:
+        """The number of tiles."""
+        return len(self._starts(0)) * len(self._starts(1))
+
     @cached_property
     def tiles(self) -> list[Window]:
         """The tiles, row by row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from segscape.inference.scene.framing import Framing
 from segscape.inference.scene.images import Images
@@ -24,6 +25,7 @@ class TilingWorker:
     Args:
         network: In evaluation mode, on the images' device.
         plan: Where the tiles lie.
+        batch: How many tiles are computed together.
         framing: How a tile is seen.
         images_of: What the network is given of a tile.
         logits: Where what it says goes.
@@ -34,14 +36,15 @@ class TilingWorker:
         network: SegmentationNetwork,
         plan: TilingPlan,
         *,
+        batch: int,
         framing: Framing,
         images_of: Callable[[Window], Images],
         logits: Logits,
     ) -> None:
-        self._network, self._tiles, self._framing = network, plan.tiles, framing
+        self._network, self._tiles, self._batch, self._framing = network, plan.tiles, batch, framing
         self._images_of, self._logits = images_of, logits
         pixels = framing.padded[0] * framing.padded[1]
-        self._in_block = max(_BLOCK_PIXELS // pixels, 1)
+        self._in_block = max(_BLOCK_PIXELS // (pixels * batch), 1) * batch
 
     def tasks(self) -> list[list[Task]]:
         """The blocks of a few tiles each, in a single sweep."""
@@ -55,14 +58,19 @@ class TilingWorker:
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
         """Do one task; see `segscape.inference.scene.task.Worker`."""
         numbers = self._numbers(task)
-        whole = Window(0, 0, *self._framing.padded)
-        images = (self._images_of(self._tiles[number]).read(whole) for number in numbers)
-        with Ahead(images) as ready, Behind() as behind:
-            for done, (number, image) in enumerate(zip(numbers, ready, strict=True)):
-                on_progress(done / len(numbers))
-                logits = self._network(image)[0].float().permute(1, 2, 0).contiguous().cpu().numpy()
-                behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
+        batches = [numbers[first : first + self._batch] for first in range(0, len(numbers), self._batch)]
+        with Ahead(self._images(batch) for batch in batches) as ready, Behind() as behind:
+            for done, (batch, images) in enumerate(zip(batches, ready, strict=True)):
+                on_progress(done / len(batches))
+                maps = self._network(images).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+                for number, logits in zip(batch, maps, strict=True):
+                    behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
         return {}
+
+    def _images(self, numbers: Sequence[int]) -> Tensor:
+        """What the network is given of some tiles, (n, 3, h, w)."""
+        whole = Window(0, 0, *self._framing.padded)
+        return torch.cat([self._images_of(self._tiles[number]).read(whole) for number in numbers])
 
     def _numbers(self, task: Task) -> range:
         first = task.block * self._in_block

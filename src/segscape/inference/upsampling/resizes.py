@@ -17,10 +17,12 @@ class Resizes:
     Attributes:
         steps: One or more. Each begins with the result of the one before, or with its upper left part where the image
             was padded for the network.
+        size: (height, width) of the image, which is the result of the last step or its upper left part.
         mirrored: Whether the image was seen with left and right exchanged.
     """
 
     steps: tuple[Upsampling, ...]
+    size: tuple[int, int]
     mirrored: bool = False
 
     def reads(self, window: Window) -> Window:
@@ -49,7 +51,7 @@ class Resizes:
     def _windows(self, window: Window) -> list[Window]:
         """What each step has to make."""
         if self.mirrored:
-            window = window._replace(col=self.steps[-1].size[1] - window.stop_col)
+            window = window._replace(col=self.size[1] - window.stop_col)
         windows = [window]
         for step in reversed(self.steps[1:]):
             windows.append(step.reads(windows[-1]))

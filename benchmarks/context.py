@@ -1,0 +1,81 @@
+"""Whether a scene's own means or those of windows give the better map, measured on a labelled drone scene.
+
+    python benchmarks/context.py data/dronedeploy
+
+The scene is 6900 x 4500 pixels; what counts is the strip of it that `stdc1_seg.dronedeploy` was not trained on, where
+there are labels. Writes `benchmarks/results/context.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+import segscape
+from segscape.inference.memory import free_memory, resident
+from segscape.inference.scene.output import SceneFiles
+from segscape.inference.scenes import Scene, SceneSettings
+from segscape.labels import IGNORE_INDEX
+from segscape.rasters.image import read_labels
+
+RESULT = Path(__file__).parent / "results" / "context.json"
+WEIGHTS = "stdc1_seg.dronedeploy"
+VALIDATION = slice(1800, 3000)
+WINDOWS = (256, 512, 768, 1024, 2048)
+
+
+def main() -> None:
+    """Segment the scene in each way and print the scores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the sample's folder, with scene/")
+    scene = parser.parse_args().data / "scene" / "ec09336a6f"
+    truth = read_labels(scene.with_suffix(".png"))[:, VALIDATION]
+    segmenter = segscape.Segmenter.from_weights(WEIGHTS)
+    results: dict[str, Any] = {"scene": _measured(segmenter, scene.with_suffix(".jpg"), truth, None)}
+    for side in WINDOWS:
+        results[f"window {side}"] = _measured(segmenter, scene.with_suffix(".jpg"), truth, side)
+    RESULT.write_text(json.dumps({"weights": WEIGHTS, "torch": torch.__version__, "results": results}, indent=2) + "\n")
+
+
+def _measured(segmenter: segscape.Segmenter, image: Path, truth: np.ndarray, side: int | None) -> dict[str, float]:
+    """The scores of one way: the means of the whole scene, or of windows of a side."""
+    if side is not None:
+        card = replace(segmenter.card, training_size=(side, side))
+        segmenter = segscape.Segmenter(segmenter.network, card, device=segmenter.device)
+    settings = SceneSettings(
+        memory=resident() + free_memory(segmenter.device) // 2, context="scene" if side is None else "window"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "labels.png"
+        with Scene(segmenter, image, SceneFiles(labels), settings) as scene:
+            mode = scene.plan.mode
+            scene.run(on_progress=lambda _: None)
+        found = np.asarray(Image.open(labels))[:, VALIDATION]
+    classes = segmenter.card.num_classes
+    matrix = multiclass_confusion_matrix(
+        torch.from_numpy(found.astype(np.int64)).ravel(),
+        torch.from_numpy(truth.astype(np.int64)).ravel(),
+        classes,
+        ignore_index=IGNORE_INDEX,
+    ).double()
+    union = matrix.sum(0) + matrix.sum(1) - matrix.diag()
+    present = matrix.sum(1) > 0
+    scores = {
+        "miou": float((matrix.diag() / union)[present].mean()),
+        "pixel_accuracy": float(matrix.diag().sum() / matrix.sum()),
+    }
+    print(f"{'scene' if side is None else f'windows of {side}'} ({mode}): {scores}")
+    return scores
+
+
+if __name__ == "__main__":
+    main()
