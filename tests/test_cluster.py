@@ -26,7 +26,7 @@ from segscape.inference.streaming import plan as streaming_plan
 from segscape.inference.tiling import worker as tiling_worker
 
 GIB = 1 << 30
-STREAMED = SceneSettings(memory=30 << 20)
+STREAMED = SceneSettings(memory=30 << 20, context="scene")
 TILED = SceneSettings(memory=400 << 20, context="window")
 
 

@@ -152,7 +152,8 @@ def _logits(network: _Network, source: Source, seen: Sequence[Look], folder: Pat
         images = Images(source, whole, framing, normalise=Normalisation(), device=CPU)
         maps = network(images.read(Window(0, 0, *framing.padded)))[0]
         assert maps.shape == framing.logits
-        found.append(Logits(folder / f"look{number}", TilingPlan(SIZE, SIZE, 0), framing, CPU))
+        order = SWAPPED if look.mirrored else None
+        found.append(Logits(folder / f"look{number}", TilingPlan(SIZE, SIZE, 0), framing, CPU, class_order=order))
         found[-1].write(0, Window(0, 0, *maps.shape[1:]), maps.permute(1, 2, 0).contiguous().numpy())
     return found
 
@@ -176,9 +177,9 @@ def test_painted_as_by_a_protocol(
     expected = score_maps(protocol, network, pixels, normalise=Normalisation(), flip_pairs=[(1, 2)])[0]
     monkeypatch.setattr("segscape.inference.scene.canvas._BLOCK_PIXELS", 20 * SIZE[1])
     monkeypatch.setattr("segscape.inference.scene.canvas._STRIP", (13, 40))
-    orders = [SWAPPED if look.mirrored else range(5) for look in seen]
+    monkeypatch.setattr("segscape.inference.scene.canvas._STRIP_OF_SCORES", (7, 30))
     canvas = _canvas(tmp_path, with_scores=with_scores)
-    painter = Painter(_logits(network, source, seen, tmp_path), canvas, class_orders=orders)
+    painter = Painter(_logits(network, source, seen, tmp_path), canvas)
     assert painter.tasks() == [[Task(0, block) for block in range(4)]]
     assert painter.work(Task(0, 3)) == pytest.approx(painter.work(Task(0, 0)) / 10)
     for task in reversed(painter.tasks()[0]):
@@ -206,7 +207,7 @@ def test_a_mirror_image_alone(with_scores: bool, source: Source, tmp_path: Path)
     network, seen = _Network(align_corners=False).eval(), (Look(mirrored=True),)
     canvas = _canvas(tmp_path, with_scores=with_scores)
     logits = _logits(network, source, seen, tmp_path)
-    Painter(logits, canvas, class_orders=[SWAPPED]).run(Task(0, 0), {}, lambda share: None)
+    Painter(logits, canvas).run(Task(0, 0), {}, lambda share: None)
     images = F.pad(Normalisation()(_pixels(source, Window(0, 0, *SIZE))).flip(-1), (0, 5, 0, 2))
     full = _resized(network(images), align_corners=False, size=images.shape[2:])[0, :, : SIZE[0], : SIZE[1]]
     _check(canvas, full.flip(-1)[SWAPPED].softmax(0))

@@ -140,7 +140,7 @@ def test_dry_run_tells_the_plan_and_writes_nothing(scene: Path, tmp_path: Path, 
 def test_large_photographs_are_scenes(segmenter, tmp_path: Path, monkeypatch) -> None:
     Image.fromarray(pixels()).save(tmp_path / "photo.png")
     monkeypatch.setattr("segscape.cli.segment.fits_at_once", lambda *_, **__: False)
-    assert segment(tmp_path / "photo.png", "--output", tmp_path / "out", "--context", "scene", "--overlay") == 0
+    assert segment(tmp_path / "photo.png", "--output", tmp_path / "out", "--overlay") == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "photo.png")), segmenter.segment(pixels()).labels)
     assert (tmp_path / "out" / "photo_overlay.jpg").exists()
 

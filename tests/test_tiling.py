@@ -202,7 +202,7 @@ def _check_labels(logits: Logits, expected: Tensor, folder: Path) -> None:
     """Compare labels and confidence with those of full-size scores."""
     size = expected.shape[1], expected.shape[2]
     canvas = Canvas(ScratchArray(folder / "labels", size, "uint8"), ScratchArray(folder / "sure", size, "uint8"))
-    Painter([logits], canvas, class_orders=[range(4)]).run(Task(0, 0), {}, lambda share: None)
+    Painter([logits], canvas).run(Task(0, 0), {}, lambda share: None)
     labels, sure = (torch.from_numpy(array.read(Window(0, 0, *size))) for array in (canvas.labels, canvas.confidence))
     chosen = expected.gather(0, labels.long()[None])[0]
     assert float((expected.amax(0) - chosen).max()) < 1e-4

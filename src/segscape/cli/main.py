@@ -28,7 +28,7 @@ _COMMANDS = {
 }
 
 # The extras that hold the packages that a command may lack; any other is of the training.
-_EXTRAS = {"rasterio": "raster"}
+_EXTRAS = {"rasterio": "raster", "ray": "cluster"}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,3 +24,8 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+def show_error(bar: Progress, error: Exception) -> None:
+    """Print above the bar why one of several files failed."""
+    bar.console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)

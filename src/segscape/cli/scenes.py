@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from segscape.cli.progress import show_error
 from segscape.inference.memory import resident
 from segscape.inference.planner import seconds_per_pixel
 from segscape.inference.scene.output import Refine, SceneFiles
@@ -60,7 +61,57 @@ def segment_scenes(
                 _segment(scene, job, segmenter, bar, is_alone=len(jobs) == 1)
         except (ValueError, OSError) as error:
             failed += 1
-            bar.console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+            show_error(bar, error)
+    return failed
+
+
+def segment_scenes_on_ray(
+    segmenter: Segmenter,
+    jobs: Sequence[SceneJob],
+    settings: SceneSettings,
+    bar: Progress,
+    *,
+    address: str | None,
+    refine: Refine | None,
+) -> int:
+    """Segment all jobs on a Ray cluster, and print what came of each.
+
+    Args:
+        segmenter: Gives network and card.
+        jobs: What is to be done.
+        settings: How.
+        bar: Shows how far all of it is, in images.
+        address: Of the cluster; without one, a Ray of this machine is started.
+        refine: See `Scene`.
+
+    Returns:
+        How many failed.
+
+    Raises:
+        ConnectionError: There is no cluster at the address.
+        KeyboardInterrupt: With a sentence on how to go on.
+    """
+    from segscape.inference.cluster.driver import segment_on_ray
+
+    wanted = {job.image: job.files for job in jobs}
+    task = bar.add_task("images", total=len(jobs))
+    failed = 0
+    try:
+        for image, outcome in segment_on_ray(
+            segmenter,
+            wanted,
+            settings,
+            address=address,
+            refine=refine,
+            on_progress=lambda share: bar.update(task, completed=share * len(jobs)),
+        ):
+            if isinstance(outcome, Exception):
+                failed += 1
+                show_error(bar, outcome)
+            else:
+                bar.console.print(f"{wanted[image].labels}: {largest(outcome)}", markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; the same command goes on from what is done.") from None
     return failed
 
 
@@ -83,10 +134,9 @@ def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *
     finally:
         bar.remove_task(task)
     seconds = time.perf_counter() - start
-    largest = sorted(shares.items(), key=lambda item: -item[1])[:_LARGEST]
     bar.console.print(
         f"{job.files.labels}: {width} x {height} in {duration(seconds)}, {megapixels / seconds:.2f} megapixels/s; "
-        + ", ".join(f"{name} {share:.0%}" for name, share in largest),
+        f"{largest(shares)}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -141,6 +191,12 @@ def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
     table.add_row("disk", f"{plan.storage / 1e9:.2f} GB while it runs")
     table.add_row("time", duration(plan.work * seconds_per_pixel(segmenter.deployed, segmenter.device)) + ", roughly")
     return table
+
+
+def largest(shares: Mapping[str, float]) -> str:
+    """The largest classes and their shares, in words."""
+    chosen = sorted(shares.items(), key=lambda item: -item[1])[:_LARGEST]
+    return ", ".join(f"{name} {share:.0%}" for name, share in chosen)
 
 
 def duration(seconds: float) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress
 
 from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
 from segscape.cli.jobs import Targets, find_images
 from segscape.cli.photos import PhotoJob, Summary, segment_photos, timing_table
-from segscape.cli.progress import progress
+from segscape.cli.progress import progress, show_error
 from segscape.cli.refine import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.cli.refine import load_refiner
-from segscape.cli.scenes import SceneJob, plan_scenes, segment_scenes
+from segscape.cli.scenes import SceneJob, plan_scenes, segment_scenes, segment_scenes_on_ray
 from segscape.cli.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.memory import free_memory, resident
@@ -31,6 +32,8 @@ from segscape.rasters.geotiff import TIFF_SUFFIXES
 from segscape.rasters.image import IMAGE_SUFFIXES
 
 DEFAULT_WEIGHTS = "stdc1_seg.camvid"
+PHOTO_SUFFIXES = IMAGE_SUFFIXES - TIFF_SUFFIXES
+"""Suffixes of the images that are one view each, in lower case; all other rasters are scenes."""
 
 
 @dataclass
@@ -38,17 +41,19 @@ class Jobs:
     """What is to be done, by the way in which it is.
 
     Attributes:
-        photos: Images that are computed at once, with nothing but labels and overlays to write.
-        scenes: All other images.
+        photos: Photographs that are computed at once, with nothing but labels and overlays to write.
+        other_photos: All other photographs.
+        scenes: GeoTIFF and other rasters.
         videos: Videos.
     """
 
     photos: list[PhotoJob] = field(default_factory=list)
+    other_photos: list[SceneJob] = field(default_factory=list)
     scenes: list[SceneJob] = field(default_factory=list)
     videos: list[VideoJob] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.photos) + len(self.scenes) + len(self.videos)
+        return len(self.photos) + len(self.other_photos) + len(self.scenes) + len(self.videos)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     _add_outputs(parser)
     _add_scenes(parser)
+    _add_engine(parser)
     refining = parser.add_argument_group("refinement")
     refining.add_argument("--refine", action="store_true", help="make every class follow the image's edges afterwards")
     refining.add_argument(
@@ -111,9 +117,8 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--context",
         choices=["scene", "window"],
-        default="window",
-        help="what a network's global means are taken of: the scene, however large, or windows of the training crops' "
-        "size (default: %(default)s, the more accurate on what was measured; photographs that fit are always whole)",
+        help="what a network's global means are taken of: the whole image, however large, or windows of the training "
+        "crops' size (default: the whole of photographs, windows of other rasters)",
     )
     group.add_argument("--dry-run", action="store_true", help="print how each image would be segmented, and stop")
     group.add_argument("--bands", type=bands, metavar="R,G,B", help="of a raster, from 1, such as 4,3,2 or 1")
@@ -126,6 +131,16 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flip", action="store_true", help="average over the image and its mirror image")
 
 
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("many machines")
+    group.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="where to compute: in this process, or with Ray"
+    )
+    group.add_argument(
+        "--address", help="of a Ray cluster, such as auto or host:6379 (default: a Ray of this machine is started)"
+    )
+
+
 def main(words: list[str]) -> int:
     """Run `segscape segment`; 1 where an image failed, after the others were done."""
     arguments = parser().parse_args(words[1:])
@@ -134,20 +149,42 @@ def main(words: list[str]) -> int:
     segmenter = Segmenter.from_weights(arguments.weights, device=arguments.device)
     settings = SceneSettings(
         memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
-        context=arguments.context,
         looks=looks(arguments.scales, flip=arguments.flip),
         bands=arguments.bands,
         scaling=arguments.scaling,
     )
     console = Console(soft_wrap=True, highlight=False)
-    _move_large(jobs, segmenter, settings.memory)
+    if arguments.dry_run or arguments.engine == "ray":
+        jobs.other_photos += map(_as_scene, jobs.photos)
+        jobs.photos.clear()
+    else:
+        _move_large(jobs, segmenter, settings.memory)
+    of_kind = [
+        (jobs.other_photos, replace(settings, context=arguments.context or "scene")),
+        (jobs.scenes, replace(settings, context=arguments.context or "window")),
+    ]
     if arguments.dry_run:
-        every = [*(_as_scene(job) for job in jobs.photos), *jobs.scenes]
-        return 1 if plan_scenes(segmenter, every, settings, console) else 0
+        return 1 if sum(plan_scenes(segmenter, scenes, how, console) for scenes, how in of_kind) else 0
     refiner = None
     if arguments.refine:
         refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
-    failed = _run(jobs, segmenter, settings, refiner, arguments.band or CLASS_BAND)
+    band = arguments.band or CLASS_BAND
+    run_scenes: Callable[..., int] = segment_scenes
+    if arguments.engine == "ray":
+        run_scenes = partial(segment_scenes_on_ray, address=arguments.address)
+    refine = None if refiner is None else partial(refine_classes, refiner, band=band)
+    summaries: list[Summary] = []
+    failed = 0
+    with progress() as bar:
+        if jobs.photos:
+            summaries = _segment_photos(segmenter, jobs.photos, bar, refiner, band)
+            failed += len(jobs.photos) - len(summaries)
+        for scenes, how in of_kind:
+            if scenes:
+                failed += run_scenes(segmenter, scenes, how, bar, refine=refine)
+        failed += sum(not _segment_video(segmenter, video, bar) for video in jobs.videos)
+    if summaries:
+        console.print(timing_table(summaries))
     console.print(f"{len(jobs) - failed} label map(s) in {arguments.output}")
     if failed:
         console.print(f"{failed} of {len(jobs)} image(s) could not be segmented; the messages above say why.")
@@ -157,35 +194,35 @@ def main(words: list[str]) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if not arguments.refine and (arguments.refine_weights or arguments.band):
         raise ValueError("--refine-weights and --band are for --refine, which is missing.")
+    if arguments.address and arguments.engine != "ray":
+        raise ValueError("--address is for --engine ray, which is missing.")
     if arguments.tolerance and not arguments.polygons:
         raise ValueError("--tolerance is for --polygons, which is missing.")
     if arguments.tolerance < 0:
         raise ValueError(f"--tolerance is a length and cannot be {arguments.tolerance:g}.")
 
 
-def _run(jobs: Jobs, segmenter: Segmenter, settings: SceneSettings, refiner: Refiner | None, band: int) -> int:
-    """Do all jobs, and say how many failed."""
-    summaries: list[Summary] = []
-    failed = 0
-    with progress() as bar:
-        if jobs.photos:
-            for photo, result in segment_photos(segmenter, jobs.photos, bar, refiner=refiner, band=band):
-                if isinstance(result, Segmentation):
-                    summaries.append(Summary.of(photo, result))
-                else:
-                    failed += 1
-                    bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
-        refine = None if refiner is None else partial(refine_classes, refiner, band=band)
-        failed += segment_scenes(segmenter, jobs.scenes, settings, bar, refine=refine)
-        for video in jobs.videos:
-            try:
-                segment_video(segmenter, video, bar)
-            except (ValueError, OSError) as error:
-                failed += 1
-                bar.console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-    if summaries:
-        Console(soft_wrap=True, highlight=False).print(timing_table(summaries))
-    return failed
+def _segment_photos(
+    segmenter: Segmenter, jobs: list[PhotoJob], bar: Progress, refiner: Refiner | None, band: int
+) -> list[Summary]:
+    """The summaries of those that did not fail."""
+    summaries = []
+    for photo, result in segment_photos(segmenter, jobs, bar, refiner=refiner, band=band):
+        if isinstance(result, Segmentation):
+            summaries.append(Summary.of(photo, result))
+        else:
+            show_error(bar, result)
+    return summaries
+
+
+def _segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> bool:
+    """Whether a video could be segmented."""
+    try:
+        segment_video(segmenter, job, bar)
+    except (ValueError, OSError) as error:
+        show_error(bar, error)
+        return False
+    return True
 
 
 def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Jobs:
@@ -221,17 +258,19 @@ def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Job
         else:
             scene = SceneJob(image, _files(image, target, wanted))
             paths = scene.files.paths
-            if _is_photo(image, wanted):
+            if image.suffix.lower() not in PHOTO_SUFFIXES:
+                jobs.scenes.append(scene)
+            elif _is_plain(wanted):
                 jobs.photos.append(PhotoJob(image, scene.files.labels, scene.files.overlay))
             else:
-                jobs.scenes.append(scene)
+                jobs.other_photos.append(scene)
         for path in paths:
             targets.claim(path, source=image)
     return jobs
 
 
 def _files(image: Path, target: Path, wanted: argparse.Namespace) -> SceneFiles:
-    suffix = ".png" if image.suffix.lower() in IMAGE_SUFFIXES - TIFF_SUFFIXES else ".tif"
+    suffix = ".png" if image.suffix.lower() in PHOTO_SUFFIXES else ".tif"
 
     def beside(is_wanted: bool, ending: str) -> Path | None:
         return target.with_name(f"{target.stem}{ending}") if is_wanted else None
@@ -246,17 +285,18 @@ def _files(image: Path, target: Path, wanted: argparse.Namespace) -> SceneFiles:
     )
 
 
-def _is_photo(image: Path, wanted: argparse.Namespace) -> bool:
-    """Whether a plain label map of a plain photograph is wanted."""
+def _is_plain(wanted: argparse.Namespace) -> bool:
+    """Whether of a photograph nothing is wanted but its labels, with the whole of it as context."""
     special = (
         *(wanted.confidence, wanted.scores, wanted.polygons, wanted.bands, wanted.scaling, wanted.flip),
+        wanted.context == "window",
         wanted.scales != (1.0,),
     )
-    return image.suffix.lower() in IMAGE_SUFFIXES - TIFF_SUFFIXES and not any(special)
+    return not any(special)
 
 
 def _refuse_for_video(video: Path, wanted: argparse.Namespace) -> None:
-    options = ("confidence", "scores", "polygons", "bands", "scaling", "flip", "refine", "dry_run")
+    options = ("confidence", "scores", "polygons", "bands", "scaling", "flip", "refine", "dry_run", "address")
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(wanted, name)]
     if given:
         raise ValueError(f"{video} is a video, and {', '.join(given)} is for images only; leave out one of them.")
@@ -270,7 +310,7 @@ def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
         if size is None or fits_at_once(segmenter.deployed, size, memory=memory):
             photos.append(photo)
         else:
-            jobs.scenes.append(_as_scene(photo))
+            jobs.other_photos.append(_as_scene(photo))
     jobs.photos = photos
 
 

@@ -119,7 +119,7 @@ class Scene:
         nothing_done = isinstance(error, OSError) and not self._journal.done
         if isinstance(error, ValueError) or nothing_done:
             # A damaged image stays damaged.
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._discard()
 
     def release(self) -> None:
         """Let go of the image and of what was decoded of it; a later read opens it again."""
@@ -133,7 +133,7 @@ class Scene:
     @cached_property
     def worker(self) -> Worker:
         """Does the scene's tasks."""
-        return Stages([*self._networks(), Painter(self._logits, self._canvas, class_orders=self._class_orders())])
+        return Stages([*self._networks(), Painter(self._logits, self._canvas)])
 
     @property
     def journal(self) -> Journal:
@@ -175,8 +175,13 @@ class Scene:
             OSError: A file cannot be written.
         """
         shares = write_files(self._files, self._canvas, self._source, self._segmenter.card, refine=self._refine)
-        shutil.rmtree(self.folder)
+        self._discard()
         return shares
+
+    def _discard(self) -> None:
+        """Remove the folder, the journal first: it would promise results that are gone already."""
+        (self.folder / _JOURNAL).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_room(self, storage: int = 0) -> None:
         """Refuse a scene whose results, and so many bytes more, cannot lie on the disk."""
@@ -226,7 +231,13 @@ class Scene:
     def _logits(self) -> list[Logits]:
         """Of each look."""
         return [
-            Logits(self.folder / f"look{number}.logits", self.plan.tiling, framing, self._segmenter.device)
+            Logits(
+                self.folder / f"look{number}.logits",
+                self.plan.tiling,
+                framing,
+                self._segmenter.device,
+                class_order=self._segmenter.card.mirrored_classes if framing.look.mirrored else None,
+            )
             for number, framing in enumerate(self.plan.framings)
         ]
 
@@ -258,13 +269,6 @@ class Scene:
                 )
                 workers.append(tiling)
         return workers
-
-    def _class_orders(self) -> list[list[int]]:
-        """For each look, for each class the place of its logits."""
-        plain = list(range(self._segmenter.card.num_classes))
-        return [
-            self._segmenter.card.mirrored_classes if framing.look.mirrored else plain for framing in self.plan.framings
-        ]
 
 
 def _existing(folder: Path) -> Path:

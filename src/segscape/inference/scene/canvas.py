@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.inference.scene.logits import Direct, Logits
+from segscape.inference.scene.logits import Logits
 from segscape.inference.scene.task import Sums, Task
 from segscape.inference.scene.threads import Behind
 from segscape.rasters.scratch import ScratchArray
@@ -18,7 +19,8 @@ from segscape.rasters.window import Window, windows
 
 _BLOCK_PIXELS = 32 << 20
 _STRIP = (512, 4096)
-"""The pixels that are painted at a time."""
+_STRIP_OF_SCORES = (64, 2048)
+"""The pixels that are painted before they are written, without and with the scores of all classes."""
 _WINDOW = (64, 512)
 """The pixels of which the scores of all classes are held at a time."""
 _WORK = 0.02
@@ -48,11 +50,10 @@ class Painter:
     Args:
         looks: The logits of each look, complete.
         canvas: What to paint on.
-        class_orders: For each look, for each class the place among its logits.
     """
 
-    def __init__(self, looks: Sequence[Logits], canvas: Canvas, *, class_orders: Sequence[Sequence[int]]) -> None:
-        self._looks, self._canvas, self._orders = looks, canvas, class_orders
+    def __init__(self, looks: Sequence[Logits], canvas: Canvas) -> None:
+        self._looks, self._canvas = looks, canvas
         height, width = canvas.labels.size
         self._blocks = list(windows((height, width), (max(_BLOCK_PIXELS // width, 1), width)))
 
@@ -69,58 +70,85 @@ class Painter:
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
         """Do one task; see `segscape.inference.scene.task.Worker`."""
         block = self._blocks[task.block]
+        step = _STRIP if self._canvas.scores is None else _STRIP_OF_SCORES
         with Behind() as behind:
-            for part in windows(block.size, _STRIP):
+            for part in windows(block.size, step):
                 on_progress(part.row / block.height)
-                self._paint(part._replace(row=block.row + part.row), behind)
+                strip = _Strip.of(self._canvas, part._replace(row=block.row + part.row), self._looks[0].classes)
+                self._paint(strip)
+                strip.write(self._canvas, behind)
         return {}
 
-    def _paint(self, window: Window, behind: Behind) -> None:
+    def _paint(self, strip: _Strip) -> None:
         if len(self._looks) > 1:
-            self._paint_scores(window, self._mean, behind)
+            self._paint_scores(strip, strip.window, self._mean)
             return
-        (logits,), (order,) = self._looks, self._orders
-        for cell in logits.cells(window):
-            direct = None if self._canvas.scores is not None else logits.direct(cell)
+        (logits,) = self._looks
+        for cell in logits.cells(strip.window):
+            direct = None if strip.scores is not None else logits.direct(cell)
             if direct is None:
-                self._paint_scores(cell.window, lambda part: logits.scores(part)[list(order)], behind)
-            else:
-                self._paint_direct(cell.window, direct, behind)
+                self._paint_scores(strip, cell.window, logits.scores)
+                continue
+            # Without the scores of all classes.
+            upsampling, values, inside, held = direct
+            at = strip.at(cell.window)
+            strip.labels[at] = _array(upsampling.argmax(values, window=inside, held=held))
+            if strip.confidence is not None:
+                strip.confidence[at] = _array(upsampling.confidence(values, window=inside, held=held))
 
-    def _paint_direct(self, window: Window, direct: Direct, behind: Behind) -> None:
-        """Paint without scores of all classes."""
-        upsampling, values, inside, held = direct
-        behind(self._canvas.labels.write, window, _array(upsampling.argmax(values, window=inside, held=held)))
-        if self._canvas.confidence is not None:
-            sure = upsampling.confidence(values, window=inside, held=held)
-            behind(self._canvas.confidence.write, window, _array(sure))
-
-    def _paint_scores(self, window: Window, scores_of: Callable[[Window], Tensor], behind: Behind) -> None:
+    def _paint_scores(self, strip: _Strip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
         """Paint what scores say, logits or, of several looks, probabilities; those of a few rows are held at a time."""
-        canvas = self._canvas
         for part in windows(window.size, _WINDOW):
             place = part._replace(row=window.row + part.row, col=window.col + part.col)
-            scores = scores_of(place)
-            behind(canvas.labels.write, place, _array(scores.argmax(0).byte()))
-            if canvas.confidence is None and canvas.scores is None:
+            scores, at = scores_of(place), strip.at(place)
+            strip.labels[at] = _array(scores.argmax(0))
+            if strip.confidence is None and strip.scores is None:
                 continue
             probabilities = scores if len(self._looks) > 1 else scores.softmax(0)
             shares = probabilities.mul(255).round_().byte()
-            if canvas.confidence is not None:
-                behind(canvas.confidence.write, place, _array(shares.amax(0)))
-            if canvas.scores is not None:
-                behind(canvas.scores.write, place, _array(shares.permute(1, 2, 0).contiguous()))
+            if strip.confidence is not None:
+                strip.confidence[at] = _array(shares.amax(0))
+            if strip.scores is not None:
+                strip.scores[at] = _array(shares.permute(1, 2, 0))
 
     def _mean(self, window: Window) -> Tensor:
         """The mean probabilities of all looks at a window, (K, h, w)."""
-        parts = (
-            logits.scores(window).softmax(0)[list(order)]
-            for logits, order in zip(self._looks, self._orders, strict=True)
-        )
+        parts = (logits.scores(window).softmax(0) for logits in self._looks)
         total = next(parts)
         for part in parts:
             total += part
         return total / len(self._looks)
+
+
+class _Strip(NamedTuple):
+    """What is painted of a window of the scene, to be written in one go."""
+
+    window: Window
+    labels: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.uint8] | None
+    scores: npt.NDArray[np.uint8] | None
+
+    @classmethod
+    def of(cls, canvas: Canvas, window: Window, classes: int) -> _Strip:
+        return cls(
+            window,
+            np.empty(window.size, np.uint8),
+            None if canvas.confidence is None else np.empty(window.size, np.uint8),
+            None if canvas.scores is None else np.empty((*window.size, classes), np.uint8),
+        )
+
+    def at(self, window: Window) -> tuple[slice, slice]:
+        """Where a window of the scene lies in these arrays."""
+        return window._replace(row=window.row - self.window.row, col=window.col - self.window.col).slices
+
+    def write(self, canvas: Canvas, behind: Behind) -> None:
+        for array, values in (
+            (canvas.labels, self.labels),
+            (canvas.confidence, self.confidence),
+            (canvas.scores, self.scores),
+        ):
+            if array is not None and values is not None:
+                behind(array.write, self.window, values)
 
 
 def _array(values: Tensor) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,15 +41,29 @@ class Logits:
         tiling: The tiles; a scene that is seen whole is one.
         framing: How a tile is seen.
         device: Where scores are computed.
+        class_order: For each class the place among the network's logits, in a look that exchanges classes.
 
     Raises:
         OSError: The disk has no room for the file.
     """
 
-    def __init__(self, path: Path, tiling: TilingPlan, framing: Framing, device: torch.device) -> None:
-        self._tiling, self._framing, self._device = tiling, framing, device
+    def __init__(
+        self,
+        path: Path,
+        tiling: TilingPlan,
+        framing: Framing,
+        device: torch.device,
+        *,
+        class_order: Sequence[int] | None = None,
+    ) -> None:
+        self._tiling, self._framing, self._device, self._order = tiling, framing, device, class_order
         classes, self._height, width = framing.logits
         self._array = ScratchArray(path, (tiling.count * self._height, width, classes), "float32")
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes."""
+        return self._framing.logits[0]
 
     def write(self, tile: int, window: Window, values: npt.NDArray[Any]) -> None:
         """Set a part of a tile's map.
@@ -56,12 +71,13 @@ class Logits:
         Args:
             tile: Its number.
             window: Within its map.
-            values: (h, w, K) float32.
+            values: (h, w, K) float32, as the network gives them.
 
         Raises:
             OSError: The disk is full.
         """
-        self._array.write(self._in_file(tile, window), values)
+        ordered = values if self._order is None else values[..., self._order]
+        self._array.write(self._in_file(tile, window), ordered)
 
     def cells(self, window: Window) -> list[Cell]:
         """The cells of a rectangle of the scene."""
@@ -76,7 +92,7 @@ class Logits:
 
     def scores(self, window: Window) -> Tensor:
         """The scores of a rectangle of the scene, blended where tiles meet: (K, window.height, window.width)."""
-        scores = torch.empty(self._framing.logits[0], *window.size, device=self._device)
+        scores = torch.empty(self.classes, *window.size, device=self._device)
         for cell in self._tiling.cells(window):
             part = torch.stack(
                 [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,6 +97,11 @@ class TilingPlan:
                 tuple(np.outer(rows, columns) for (_, rows), (_, columns) in pairs),
             )
 
+    @cached_property
+    def _axes(self) -> tuple[list[Zone], list[Zone]]:
+        """The zones of the rows and of the columns."""
+        return self._zones_of(0), self._zones_of(1)
+
     def _starts(self, axis: int) -> list[int]:
         side, length = self.size[axis], self.tile[axis]
         if length == side:
@@ -103,8 +109,7 @@ class TilingPlan:
         steps = -(-(side - length) // (length - self.overlap))
         return [place * (side - length) // steps for place in range(steps + 1)]
 
-    def _zones(self, axis: int, start: int, stop: int) -> Iterator[tuple[int, int, Zone]]:
-        """The zones that meet some lines, each with the first and one past the last of those lines inside."""
+    def _zones_of(self, axis: int) -> list[Zone]:
         starts, length = self._starts(axis), self.tile[axis]
         fade = self.overlap // _FADE
         first = 0
@@ -114,8 +119,14 @@ class TilingPlan:
             passage = Zone(middle - fade // 2, middle - fade // 2 + fade, (place, place + 1))
             zones += [Zone(first, passage.start, (place,)), passage]
             first = passage.stop
-        zones.append(Zone(first, self.size[axis], (len(starts) - 1,)))
-        for zone in zones:
+        return [*zones, Zone(first, self.size[axis], (len(starts) - 1,))]
+
+    def _zones(self, axis: int, start: int, stop: int) -> Iterator[tuple[int, int, Zone]]:
+        """The zones that meet some lines, each with the first and one past the last of those lines inside."""
+        zones = self._axes[axis]
+        for zone in zones[bisect.bisect_right(zones, start, key=lambda zone: zone.stop) :]:
+            if zone.start >= stop:
+                return
             inside = max(zone.start, start), min(zone.stop, stop)
             if inside[0] < inside[1]:
                 yield *inside, zone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 import torch
@@ -143,13 +144,8 @@ class Upsampling:
     def _lines(self, window: Window) -> tuple[Interpolation, Interpolation]:
         """The rows and the columns of a rectangle."""
         window.check_inside(self.size)
-        rows, cols = (
-            interpolation(Span(start, stop, total), source, torch.float32, align_corners=self.align_corners)
-            for start, stop, total, source in (
-                (window.row, window.stop_row, self.size[0], self.source[0]),
-                (window.col, window.stop_col, self.size[1], self.source[1]),
-            )
-        )
+        rows = _positions(Span(window.row, window.stop_row, self.size[0]), self.source[0], self.align_corners)
+        cols = _positions(Span(window.col, window.stop_col, self.size[1]), self.source[1], self.align_corners)
         return rows, cols
 
     def _lines_of(
@@ -166,6 +162,12 @@ class Upsampling:
             raise ValueError(f"For {window!r} of the labels give {needed!r} of the logits; only {held!r} is held.")
         rows, cols = self._lines(window)
         return rows.counted_from(held.row), cols.counted_from(held.col)
+
+
+@lru_cache(maxsize=64)
+def _positions(wanted: Span, source: int, align_corners: bool) -> Interpolation:
+    """Kept, as the tiles of a scene want the same again and again."""
+    return interpolation(wanted, source, torch.float32, align_corners=align_corners)
 
 
 def _kernels(logits: Tensor) -> ModuleType:

@@ -14,6 +14,8 @@ from torch import Tensor
 from segscape.inference.lines import Interpolation
 from segscape.inference.upsampling.cell_kernels import SIDE, Tiles, fill_confidence, fill_labels
 
+# Below so many pixels starting threads takes longer than the work.
+_SMALL = 1 << 18
 # For each thread, so that none waits long for one whose tiles are the difficult ones.
 _SHARES = 4
 
@@ -61,6 +63,9 @@ def _fill(
     def fill(share: tuple[int, int]) -> None:
         kernel(values, row_tiles, col_tiles, *share, filled)
 
+    if filled.size < _SMALL:
+        fill((0, count))
+        return torch.from_numpy(filled)
     # Threads of Numba's own must not be used by two callers at once, nor after a fork.
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, pairwise(count * share // shares for share in range(shares + 1))))
