@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -47,10 +48,10 @@ SETTINGS = {
     "whole": SceneSettings(memory=400 << 20, context="scene"),
 }
 SIZES = {"tiled": (720, 960), "streaming": (480, 640), "whole": (120, 160)}
-TASKS = {"tiled": [20, 12], "streaming": [6, 6, 6, 8], "whole": [1, 2]}
+TASKS = {"tiled": [20, 12], "streaming": [6, 6, 6, 6], "whole": [1, 1]}
 """Of each sweep, painting counted as one."""
 PATIENCE = 120
-"""Seconds after which something hangs."""
+"""Seconds after which a run is taken to hang."""
 
 
 def prepare() -> None:
@@ -108,7 +109,7 @@ class Order:
 
 
 def segment(order: Order, last_step: int | None = None) -> None:
-    """Do what is not done yet, or die before so many files are renamed or removed."""
+    """Do what is not done yet; die instead of renaming or removing the file number `last_step`, counted from 0."""
     prepare()
     steps = itertools.count()
 
@@ -122,6 +123,17 @@ def segment(order: Order, last_step: int | None = None) -> None:
         assert [len(sweep) for sweep in scene.worker.tasks()] == TASKS[order.mode]
         sys.addaudithook(die_in_time)
         scene.run(on_progress=lambda share: None)
+
+
+def segment_and_remove_labels(order: Order) -> None:
+    """Do all, and die when of what is to be removed at the end the labels are."""
+
+    def remove_labels(folder: Path, **_: object) -> None:
+        (folder / "labels").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    scenes.shutil.rmtree = remove_labels
+    segment(order)
 
 
 def command(order: Order, log: Path) -> None:
@@ -151,37 +163,180 @@ def ended(process: BaseProcess) -> int:
     return process.exitcode
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, camvid_examples: Path) -> Callable[[str], Order]:
-    """Gives, for a mode, what was done without an interruption."""
-    frame = Image.open(sorted((camvid_examples / "images" / "val").iterdir())[0])
-    folder = tmp_path_factory.mktemp("scenes")
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
-    def give(mode: str) -> Order:
-        order = Order(mode, folder / mode / "scene.tif", folder / mode / "out")
-        if not order.image.exists():
-            height, width = SIZES[mode]
-            order.image.parent.mkdir()
-            profile = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8", "tiled": True}
-            with rasterio.open(order.image, "w", transform=Affine.scale(0.1), **profile) as dataset:
-                dataset.write(np.moveaxis(np.asarray(frame.resize((width, height))), -1, 0))
-            assert ended(start(segment, order)) == 0
-            for path in order.files.paths:
-                with rasterio.open(path) as dataset:
-                    assert dataset.read(1).std() > 0
-            assert not list(order.folder.glob(".*"))
-        return order
+
+@dataclass(frozen=True)
+class Reference:
+    """What comes of an order that nothing interrupts.
+
+    Attributes:
+        order: The order.
+        results: As the order has them.
+        seconds: How long it took.
+    """
+
+    order: Order
+    results: dict[str, bytes]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def reference_of(tmp_path_factory: pytest.TempPathFactory, camvid_examples: Path) -> Callable[[str], Reference]:
+    """Gives the reference of a mode."""
+    frame = Image.open(sorted((camvid_examples / "images" / "val").iterdir())[0])
+    # What all runs are forked from takes its time to import.
+    assert ended(start(prepare)) == 0
+
+    @cache
+    def give(mode: str) -> Reference:
+        folder = tmp_path_factory.mktemp(mode)
+        order = Order(mode, folder / "scene.tif", folder / "out")
+        height, width = SIZES[mode]
+        profile = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8", "tiled": True}
+        with rasterio.open(order.image, "w", transform=Affine.scale(0.1), **profile) as dataset:
+            dataset.write(np.moveaxis(np.asarray(frame.resize((width, height))), -1, 0))
+        begun = time.perf_counter()
+        assert ended(start(segment, order)) == 0
+        seconds = time.perf_counter() - begun
+        for path in order.files.paths:
+            with rasterio.open(path) as dataset:
+                assert dataset.read(1).std() > 0
+        reference = Reference(order, order.results(), seconds)
+        assert order.is_finished(reference.results)
+        return reference
 
     return give
 
 
-def kill_at_random_moments(order: Order, expected: dict[str, bytes], kills: int) -> int:
-    """Kill run after run, each but the first going on with what the one before has left; afresh after the last task.
+@pytest.mark.parametrize(
+    ("mode", "kills"),
+    [
+        ("tiled", 2),
+        pytest.param("tiled", 10, marks=pytest.mark.heavy),
+        pytest.param("streaming", 10, marks=pytest.mark.heavy),
+    ],
+)
+def test_killed_at_random_moments(mode: str, kills: int, reference_of, tmp_path: Path) -> None:
+    """Each run goes on with what the killed one before has left; whenever one comes to its end, a new scene begins."""
+    reference, moments = reference_of(mode), random.Random(kills)
+    # The first run of all compiles, so that it may have taken far longer than the rest.
+    seconds, killed, gone_on = reference.seconds, 0, 0
+    for number in itertools.count():
+        order = replace(reference.order, folder=tmp_path / str(number))
+        is_finished = False
+        while not is_finished:
+            before, begun = order.done(), time.perf_counter()
+            process = start(segment, order)
+            if killed < kills:
+                process.join(moments.uniform(0, seconds))
+                process.kill()
+            status = ended(process)
+            assert status in (0, -signal.SIGKILL)
+            killed += status != 0
+            if status == 0:
+                seconds = min(seconds, time.perf_counter() - begun)
+            is_finished = order.is_finished(reference.results)
+            assert is_finished or status != 0
+            if not is_finished and (order.unfinished / "journal.jsonl").exists():
+                assert order.done()[: len(before)] == before
+                assert len(set(order.done())) == len(order.done())
+            gone_on += bool(before)
+        if killed >= kills and gone_on:
+            return
 
-    Returns:
-        How many runs went on with tasks of earlier ones.
-    """
-    moments = random.Random(order.mode)
-    seconds, gone_on = 30.0, 0
-    done: list[Task] = []
-    return gone_on
+
+@pytest.mark.heavy
+def test_killed_at_each_step_of_the_end(reference_of, tmp_path: Path) -> None:
+    """Once before each file that is renamed or removed."""
+    reference = reference_of("whole")
+    order = replace(reference.order, folder=tmp_path / "out")
+    assert ended(start(segment, order, 0)) == -signal.SIGKILL
+    assert len(order.done()) == sum(TASKS["whole"])
+    assert not order.results()
+    for last_step in itertools.count(1):
+        assert not order.is_finished(reference.results)
+        if ended(start(segment, order, last_step)) == 0:
+            break
+    assert order.is_finished(reference.results)
+    assert last_step > 10
+
+
+def test_killed_while_what_is_left_is_removed(reference_of, tmp_path: Path) -> None:
+    """Folders give up their files in an order of their own: here the labels go first."""
+    reference = reference_of("whole")
+    order = replace(reference.order, folder=tmp_path / "out")
+    assert ended(start(segment_and_remove_labels, order)) == -signal.SIGKILL
+    assert order.results() == reference.results
+    assert ended(start(segment, order)) == 0
+    assert order.is_finished(reference.results)
+
+
+@pytest.mark.heavy
+def test_killed_while_a_raster_is_written(reference_of, tmp_path: Path) -> None:
+    """Not between two files but within one."""
+    reference, moments = reference_of("tiled"), random.Random(0)
+    order = replace(reference.order, folder=tmp_path / "out")
+    partial = 0
+    for _ in range(6):
+        assert ended(start(segment, order, 0)) == -signal.SIGKILL
+        process = start(segment, order)
+        wait_for(lambda: list(order.folder.glob(".scene.partial*")))
+        process.join(moments.uniform(0, 0.1))
+        process.kill()
+        ended(process)
+        partial += not order.is_finished(reference.results)
+    assert partial
+
+
+def interrupt(order: Order, log: Path, seconds: float | None) -> int:
+    """Run the command and press Ctrl-C, after so many seconds or else when the first task is done."""
+    process = start(command, order, log)
+    wait_for(log.exists)
+    if seconds is None:
+        wait_for(order.done)
+    else:
+        process.join(seconds)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGINT)
+    return ended(process)
+
+
+def test_ctrl_c_says_how_to_go_on(reference_of, tmp_path: Path) -> None:
+    reference = reference_of("tiled")
+    order = replace(reference.order, folder=tmp_path / "out")
+    assert interrupt(order, tmp_path / "first", None) == 130
+    assert 1 <= len(order.done()) < sum(TASKS["tiled"])
+    assert not order.is_finished(reference.results)
+    last = (tmp_path / "first").read_text().splitlines()[-1]
+    assert last.startswith("stopped; ")
+    assert str(order.unfinished) in last
+    assert "The same command goes on" in last
+    assert "Traceback" not in (tmp_path / "first").read_text()
+    assert ended(start(command, order, tmp_path / "second")) == 0
+    assert "going on" in (tmp_path / "second").read_text()
+    assert order.is_finished(reference.results)
+
+
+@pytest.mark.heavy
+def test_ctrl_c_at_random_moments(reference_of, tmp_path: Path) -> None:
+    reference, moments = reference_of("tiled"), random.Random(0)
+    order = replace(reference.order, folder=tmp_path / "out")
+    stopped = 0
+    for number in range(5):
+        log = tmp_path / str(number)
+        status = interrupt(order, log, moments.uniform(0, reference.seconds))
+        assert status in (0, 130)
+        assert "Traceback" not in log.read_text()
+        assert "Exception" not in log.read_text()
+        if status == 130:
+            assert log.read_text().splitlines()[-1].startswith("stopped")
+            stopped += 1
+        order.is_finished(reference.results)
+    assert stopped
+    assert ended(start(command, order, tmp_path / "last")) == 0
+    assert order.is_finished(reference.results)

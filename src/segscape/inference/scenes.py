@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from segscape import __version__
-from segscape.inference.memory import resident
+from segscape.inference.memory import give_back_freed_memory, resident
 from segscape.inference.planner import Context, ScenePlan, plan_scene, restored
 from segscape.inference.scene.canvas import Canvas, Painter
 from segscape.inference.scene.framing import PLAIN, Look
@@ -133,6 +133,7 @@ class Scene:
     @cached_property
     def worker(self) -> Worker:
         """Does the scene's tasks."""
+        give_back_freed_memory()
         return Stages([*self._networks(), Painter(self._logits, self._canvas)])
 
     @property

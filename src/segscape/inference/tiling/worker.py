@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -62,10 +64,13 @@ class TilingWorker:
         with Ahead(self._images(batch) for batch in batches) as ready, Behind() as behind:
             for done, (batch, images) in enumerate(zip(batches, ready, strict=True)):
                 on_progress(done / len(batches))
-                maps = self._network(images).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-                for number, logits in zip(batch, maps, strict=True):
+                for number, logits in zip(batch, self._run_network(images), strict=True):
                     behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
         return {}
+
+    def _run_network(self, images: Tensor) -> npt.NDArray[np.float32]:
+        """Logits (n, h, w, K)."""
+        return self._network(images).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def _images(self, numbers: Sequence[int]) -> Tensor:
         """What the network is given of some tiles, (n, 3, h, w)."""
