@@ -197,7 +197,7 @@ def random_network(name: str) -> SegmentationNetwork:
 def run_network(network: SegmentationNetwork, pixels: np.ndarray) -> Tensor:
     """The logits (K, h, w) of an image (H, W, 3), padded where the network needs it."""
     images = Normalisation()(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-    return network(pad_to_fit(network, images))[0].clone()
+    return network(pad_to_fit(network, images))[0]
 
 
 def measure(name: str, network: SegmentationNetwork, scene: Path) -> list[dict[str, Any]]:

@@ -11,9 +11,6 @@ import torch
 
 _MOST_ON_CPU = 2 << 30
 """Larger blocks save little work."""
-_MMAP_THRESHOLD = -3
-"""The number of that parameter in glibc's malloc.h."""
-_LARGE_BLOCK = 1 << 20
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 _LIMITED = (
@@ -54,13 +51,15 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-def give_back_freed_memory() -> None:
-    """Have large blocks returned to the system as soon as they are freed, for the rest of this process.
+def give_back_above(limit: int) -> None:
+    """Return what was freed to the system if this process holds more than so many bytes.
 
-    By default glibc keeps ever larger ones for itself, hundreds of MiB when sizes vary. Elsewhere nothing happens.
+    By default glibc keeps blocks of up to 32 MiB for itself, which adds up to hundreds of MiB when sizes vary.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
+    if resident() > limit:
+        # Other libraries of C have no such function.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident() -> int:

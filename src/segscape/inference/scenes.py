@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from segscape import __version__
-from segscape.inference.memory import give_back_freed_memory, resident
+from segscape.inference.memory import give_back_above, resident
 from segscape.inference.planner import Context, ScenePlan, plan_scene, restored
 from segscape.inference.scene.canvas import Canvas, Painter
 from segscape.inference.scene.framing import PLAIN, Look
@@ -31,7 +31,7 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Scaling, open_source
 from segscape.rasters.window import Window
 
-_SPARE = 0.15
+_SPARE = 0.2
 """The part of the memory that is left to what no estimate counts."""
 _STORAGE = 0.5
 """The part of the free disk that may be taken meanwhile."""
@@ -90,7 +90,7 @@ class Scene:
         *,
         refine: Refine | None = None,
     ) -> None:
-        self._segmenter, self._files, self._refine = segmenter, files, refine
+        self._segmenter, self._files, self._refine, self._memory = segmenter, files, refine, settings.memory
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
         self.size = self._source.size
         self.folder = files.labels.with_name(f".{files.labels.name}.unfinished")
@@ -133,7 +133,6 @@ class Scene:
     @cached_property
     def worker(self) -> Worker:
         """Does the scene's tasks."""
-        give_back_freed_memory()
         return Stages([*self._networks(), Painter(self._logits, self._canvas)])
 
     @property
@@ -163,7 +162,12 @@ class Scene:
             ValueError: The image is damaged, or what an interrupted run has left is of something else.
             OSError: A file cannot be written.
         """
-        run_tasks(self.worker, self.journal, on_progress=on_progress)
+
+        def tell(share: float) -> None:
+            give_back_above(round(self._memory * (1 - _SPARE)))
+            on_progress(share)
+
+        run_tasks(self.worker, self.journal, on_progress=tell)
         return self.finish()
 
     def finish(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ class Ahead(Generic[_T]):
         count: How many items may wait.
     """
 
-    def __init__(self, items: Iterator[_T], *, count: int = 2) -> None:
+    def __init__(self, items: Iterator[_T], *, count: int = 1) -> None:
         self._items = items
         self._waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(count)
         self._stopped = threading.Event()
@@ -72,7 +72,7 @@ class Behind:
         Exception: The first error of a call, at a later call or on leaving.
     """
 
-    def __init__(self, *, count: int = 4) -> None:
+    def __init__(self, *, count: int = 2) -> None:
         self._pool = ThreadPoolExecutor(1)
         self._calls: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
         self._count = count

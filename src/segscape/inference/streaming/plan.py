@@ -27,6 +27,8 @@ _BLOCK_PIXELS = 32 << 20
 _BLOCK_OVERHEAD = 1.1
 """How much more work the cut into blocks may make."""
 _MOST_PARTS = 64
+_AHEAD = 2
+"""What is read next waits, and the one after is being read."""
 _STEADY_STEPS = 4
 """After so many steps beyond what surrounds a block the same amount of memory is held again and again."""
 
@@ -237,11 +239,11 @@ def _peak(plan: StreamingPlan, rows: int) -> int:
 
 
 def held_bytes(sweep: Sweep, step: float) -> int:
-    """Bytes that a sweep holds at most, with what the layer at work reads and makes counted once more."""
+    """Bytes that a sweep holds at most, with what the layer at work reads and makes and what is read ahead."""
     graph = sweep.graph
     per_row = {node: map_shape(node)[0] * area.cols.length * _BYTES for node, area in sweep.areas.items()}
     held: Mapping[fx.Node, list[int]] = {node: [area.rows.start, area.rows.start] for node, area in sweep.areas.items()}
-    total = most = 0
+    total = most = ahead = 0
     for event in sweep.events(step):
         span = held[event.node]
         before = span[1] - span[0]
@@ -250,9 +252,11 @@ def held_bytes(sweep: Sweep, step: float) -> int:
         else:
             span[1] = event.rows.stop
             working = 2 * event.rows.length * per_row[event.node]
-            if event.node not in sweep.sources:
+            if event.node in sweep.sources:
+                ahead = max(ahead, _AHEAD * event.rows.length * per_row[event.node])
+            else:
                 layer = graph.layers[event.node]
                 working += sum(layer.rows.hull(event.rows).length * per_row[source] for source in layer.inputs)
             most = max(most, total + working)
         total += (span[1] - span[0] - before) * per_row[event.node]
-    return most
+    return most + ahead
