@@ -293,3 +293,25 @@ def test_video(segmenter, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "drive_overlay.mp4").exists()
     shutil.copy(tmp_path / "drive.mp4", tmp_path / "copy.mp4")
     assert segment(tmp_path / "copy.mp4", "--output", tmp_path / "out", "--confidence") == 1
+
+
+def test_a_cluster_is_given_all_images(scene: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Photographs too, whole ones as by this machine alone; what a cluster does is tested beside it."""
+    Image.fromarray(pixels()).save(tmp_path / "photo.png")
+    calls = []
+
+    def on_ray(segmenter, scenes, how, **options):
+        calls.append((dict(scenes), how.context, options["address"]))
+        for image in scenes:
+            yield image, {"ground": 1.0} if image == scene else ValueError(f"{image} is damaged.")
+
+    monkeypatch.setattr("segscape.inference.cluster.driver.segment_on_ray", on_ray)
+    given = [scene, tmp_path / "photo.png", "--output", tmp_path / "out", "--engine", "ray", "--address", "auto"]
+    assert segment(*given) == 1
+    assert [(list(scenes), context, address) for scenes, context, address in calls] == [
+        ([tmp_path / "photo.png"], "scene", "auto"),
+        ([scene], "window", "auto"),
+    ]
+    printed = capsys.readouterr().err
+    assert "photo.png is damaged" in printed
+    assert "scene.tif: ground 100%" in printed

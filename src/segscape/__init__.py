@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from segscape.checkpoints.store import create_model, list_weights
     from segscape.inference.class_maps import refine_classes
     from segscape.inference.refiner import Refinement, Refiner
+    from segscape.inference.scene.output import SceneFiles
+    from segscape.inference.scenes import Scene, SceneSettings
     from segscape.inference.segmenter import Segmentation, Segmenter
     from segscape.networks import list_models
 
@@ -21,6 +23,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Refinement",
     "Refiner",
+    "Scene",
+    "SceneFiles",
+    "SceneSettings",
     "Segmentation",
     "Segmenter",
     "convert_checkpoint",
@@ -33,6 +38,9 @@ __all__ = [
 _HOMES = {
     "Refinement": "segscape.inference.refiner",
     "Refiner": "segscape.inference.refiner",
+    "Scene": "segscape.inference.scenes",
+    "SceneFiles": "segscape.inference.scene.output",
+    "SceneSettings": "segscape.inference.scenes",
     "Segmentation": "segscape.inference.segmenter",
     "Segmenter": "segscape.inference.segmenter",
     "convert_checkpoint": "segscape.checkpoints.convert",
