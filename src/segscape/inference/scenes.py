@@ -167,7 +167,9 @@ class Scene:
             give_back_above(round(self._memory * (1 - _SPARE)))
             on_progress(share)
 
-        run_tasks(self.worker, self.journal, on_progress=tell)
+        # The journal first: it has what fails afterwards removed.
+        journal = self.journal
+        run_tasks(self.worker, journal, on_progress=tell)
         return self.finish()
 
     def finish(self) -> dict[str, float]:
