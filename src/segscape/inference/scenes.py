@@ -33,7 +33,7 @@ from segscape.rasters.window import Window
 
 _SPARE = 0.35
 """The part of the memory that is left to what no estimate counts."""
-_STORAGE = 0.5
+_STORAGE = 0.8
 """The part of the free disk that may be taken meanwhile."""
 _JOURNAL = "journal.jsonl"
 

@@ -24,7 +24,7 @@ _BYTE_MACS = 80
 _MOST_CANDIDATES = 12
 _BLOCK_PIXELS = 32 << 20
 """Smaller blocks are lost sooner than they are made good: they are what an interrupted run starts from again."""
-_BLOCK_OVERHEAD = 1.1
+_BLOCK_OVERHEAD = 1.03
 """How much more work the cut into blocks may make."""
 _MOST_PARTS = 64
 _AHEAD = 2
