@@ -102,7 +102,7 @@ def test_whole_where_it_fits(stdc: SegmentationNetwork) -> None:
     assert len(plan.tiling.tiles) == 1
     assert plan.memory >= dry_run(stdc, SIZE).nbytes
     assert plan.storage == 4 * 3 * 80 * 125
-    assert (plan.sweeps, plan.work) == (1, SIZE[0] * SIZE[1])
+    assert plan.work == SIZE[0] * SIZE[1]
     tight = plan_scene(stdc, SIZE, memory=plan.memory, storage=0)
     assert tight.mode == "whole"
 
@@ -113,7 +113,7 @@ def test_streamed_where_it_does_not_fit(streamed: ScenePlan) -> None:
     assert "at once it would take" in streamed.reason
     assert len(streamed.streams) == len(streamed.framings) == 2
     assert streamed.streams[0] is streamed.streams[1]
-    assert streamed.sweeps == 2 * streamed.streams[0].sweeps > 2
+    assert streamed.streams[0].sweeps > 1
     assert streamed.storage == whole.storage + 2 * streamed.streams[0].storage
     # Of a single block with kept maps nothing is computed twice.
     assert streamed.streams[0].parts == (1, 1)
@@ -129,7 +129,7 @@ def test_memory_is_kept_to(stdc: SegmentationNetwork, streamed: ScenePlan) -> No
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("isnet_resnet50", "cannot be streamed, for"), ("dabnet_efficientnet_b1", r"would take \d+ sweeps")],
+    [("isnet_resnet50", "cannot be streamed, for"), ("dabnet_efficientnet_b1", "would take 26 sweeps")],
 )
 def test_tiled_where_it_cannot_be_streamed(name: str, reason: str) -> None:
     network, size = _network(name), (600, 1400)
@@ -199,7 +199,7 @@ def test_restored_from_json(stdc: SegmentationNetwork, streamed: ScenePlan) -> N
         assert replace(again, streams=()) == replace(plan, streams=())
         assert again.settings() == plan.settings()
         assert json.dumps(again.settings()) == json.dumps(plan.settings())
-        assert (again.storage, again.work, again.sweeps) == (plan.storage, plan.work, plan.sweeps)
+        assert (again.storage, again.work) == (plan.storage, plan.work)
 
 
 @pytest.mark.parametrize("name", ["stdc1_seg", "isnet_resnet50_lip", "dabnet_resnet18_p1"])

@@ -161,6 +161,13 @@ def test_refined_scenes_keep_their_place(scene: Path, refiner_weights: Path, tmp
         assert made.crs == PLACE["crs"]
 
 
+def test_a_scene_too_large_to_be_refined(scene: Path, refiner_weights: Path, tmp_path: Path, capsys) -> None:
+    words = ["--refine", "--refine-weights", refiner_weights, "--max-memory", "2MB"]
+    assert segment(scene, "--output", tmp_path / "out", *words) == 1
+    assert "leave out --refine" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_scene_without_data(tmp_path: Path) -> None:
     image = write(tmp_path / "scene.tif", np.zeros((*SIZE, 3), np.uint8), nodata=0)
     assert segment(image, "--output", tmp_path / "out", "--polygons", "gpkg") == 0
@@ -277,7 +284,7 @@ def test_bad_values(words: list[str], scene: Path, tmp_path: Path) -> None:
         segment(scene, "--output", tmp_path / "out", *words)
 
 
-def test_video(segmenter, tmp_path: Path) -> None:
+def test_video(segmenter, tmp_path: Path, capsys) -> None:
     from segscape.rasters.video import VideoSink, VideoSource
 
     frame = pixels((96, 128))
@@ -292,7 +299,9 @@ def test_video(segmenter, tmp_path: Path) -> None:
     assert np.abs(made[0].astype(int) - palette[segmenter.segment(seen).labels]).mean() < 12
     assert (tmp_path / "out" / "drive_overlay.mp4").exists()
     shutil.copy(tmp_path / "drive.mp4", tmp_path / "copy.mp4")
-    assert segment(tmp_path / "copy.mp4", "--output", tmp_path / "out", "--confidence") == 1
+    for words in (["--confidence"], ["--scales", "0.5,1"], ["--engine", "ray"]):
+        assert segment(tmp_path / "copy.mp4", "--output", tmp_path / "out", *words) == 1
+        assert f"{words[0]} " in capsys.readouterr().err
 
 
 def test_a_cluster_is_given_all_images(scene: Path, tmp_path: Path, capsys, monkeypatch) -> None:

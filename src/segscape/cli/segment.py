@@ -296,8 +296,21 @@ def _is_plain(wanted: argparse.Namespace) -> bool:
 
 
 def _refuse_for_video(video: Path, wanted: argparse.Namespace) -> None:
-    options = ("confidence", "scores", "polygons", "bands", "scaling", "flip", "refine", "dry_run", "address")
+    options = (
+        "confidence",
+        "scores",
+        "polygons",
+        "bands",
+        "scaling",
+        "flip",
+        "context",
+        "refine",
+        "dry_run",
+        "address",
+    )
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(wanted, name)]
+    given += ["--scales"] if wanted.scales != (1.0,) else []
+    given += ["--engine ray"] if wanted.engine == "ray" else []
     if given:
         raise ValueError(f"{video} is a video, and {', '.join(given)} is for images only; leave out one of them.")
 

@@ -72,11 +72,6 @@ class ScenePlan:
         return self.tiling.size
 
     @property
-    def sweeps(self) -> int:
-        """How often the network goes over the scene, parts of it counted as one."""
-        return sum(stream.sweeps for stream in self.streams) or len(self.framings)
-
-    @property
     def work(self) -> float:
         """Pixels through the network, those counted again that are computed again."""
         if self.streams:
@@ -148,13 +143,12 @@ def plan_scene(
         graphs = _graphs(network, framings)
     except UnsupportedLayerError as error:
         return _smaller(network, size, looks, memory, f"the network cannot be streamed, for {error}")
-    rounds = graphs[0].rounds
+    rounds = graphs[framings[0].padded].rounds
     if rounds > _MOST_ROUNDS:
         return _smaller(network, size, looks, memory, f"streaming this network would take {rounds + 1} sweeps")
     left = storage - _logits_bytes(whole, framings)
-    by_size = dict(zip((framing.padded for framing in framings), graphs, strict=True))
     plans = {
-        padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in by_size.items()
+        padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in graphs.items()
     }
     streams = tuple(plans[framing.padded] for framing in framings)
     reason = f"at once it would take {needed / 2**30:.1f} GiB"
@@ -185,9 +179,11 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
     """
     tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
     framings = _framings(network, tiling.tile, [Look(*look) for look in settings["looks"]])
-    graphs = _graphs(network, framings) if settings["streams"] else ()
+    graphs = _graphs(network, framings) if settings["streams"] else {}
     streams = []
-    for graph, cut in zip(graphs, settings["streams"], strict=True):
+    # Without streams there are none to go with the framings.
+    for framing, cut in zip(framings, settings["streams"], strict=False):
+        graph = graphs[framing.padded]
         named = {node.name: node for node in graph.layers}
         kept = tuple(named[name] for name in cut["kept"])
         streams.append(StreamingPlan(graph, kept, tuple(cut["parts"]), cut["rows"], cut["memory"], cut["macs"]))
@@ -211,10 +207,9 @@ def _framings(network: SegmentationNetwork, extent: tuple[int, int], looks: Sequ
     return tuple(Framing.of(network, extent, look) for look in looks)
 
 
-def _graphs(network: SegmentationNetwork, framings: Sequence[Framing]) -> tuple[Graph, ...]:
-    """The graph for each framing; one for all that give the network images of the same size."""
-    graphs = {padded: trace(network, padded) for padded in {framing.padded: None for framing in framings}}
-    return tuple(graphs[framing.padded] for framing in framings)
+def _graphs(network: SegmentationNetwork, framings: Sequence[Framing]) -> dict[tuple[int, int], Graph]:
+    """The graph for each size of the images that the network is given."""
+    return {padded: trace(network, padded) for padded in dict.fromkeys(framing.padded for framing in framings)}
 
 
 def _taken(framings: Sequence[Framing]) -> int:

@@ -35,6 +35,8 @@ _SPARE = 0.35
 """The part of the memory that is left to what no estimate counts."""
 _STORAGE = 0.8
 """The part of the free disk that may be taken meanwhile."""
+_REFINED_BYTES = 16
+"""What refining takes for each pixel beside the refiner's own memory: the image, labels, probabilities."""
 _JOURNAL = "journal.jsonl"
 
 
@@ -77,8 +79,8 @@ class Scene:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, see `open_source`; the memory is too little; or a run of another image or with
-            other settings was interrupted here.
+        ValueError: It cannot be read, see `open_source`; the memory is too little, be it for refining; or a run of
+            another image or with other settings was interrupted here.
     """
 
     def __init__(
@@ -93,6 +95,12 @@ class Scene:
         self._segmenter, self._files, self._refine, self._memory = segmenter, files, refine, settings.memory
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
         self.size = self._source.size
+        refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINED_BYTES
+        if refined_bytes > settings.memory:
+            raise ValueError(
+                f"{image} is too large to be refined: that would take {refined_bytes / 1e9:.1f} GB beside the "
+                "refiner's own memory; leave out --refine, or raise --max-memory."
+            )
         self.folder = files.labels.with_name(f".{files.labels.name}.unfinished")
         stamp = image.stat()
         self._subject: dict[str, Any] = {
