@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,6 +112,7 @@ def plan_scene(
     *,
     memory: int,
     storage: int,
+    taken: Callable[[], int] = lambda: 0,
     context: Context = "scene",
     window: tuple[int, int] | None = None,
     looks: Sequence[Look] = PLAIN,
@@ -121,8 +122,9 @@ def plan_scene(
     Args:
         network: In evaluation mode, made ready to run.
         size: (height, width) of the image, in pixels.
-        memory: Bytes that may be used beside the program itself.
+        memory: Bytes that may be used.
         storage: Bytes that may be used on disk for what is kept meanwhile.
+        taken: Gives how many bytes of the memory the program itself takes by now; tracing a network loads a lot.
         context: What the network's global means are taken of: the `"scene"`, or each `"window"`.
         window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
         looks: The ways in which the image is seen; their results are averaged.
@@ -133,20 +135,20 @@ def plan_scene(
     if context == "window":
         tiling = _tiling(size, window or _TILE)
         framings = _framings(network, tiling.tile, looks)
-        return _tiled(tiling, framings, memory, "the network's means are to be those of windows")
+        return _tiled(tiling, framings, memory - taken(), "the network's means are to be those of windows")
     framings = _framings(network, size, looks)
     whole = TilingPlan(size, size, 0)
-    needed = _taken(framings)
-    if needed <= memory:
+    needed = _needed(framings)
+    if needed <= memory - taken():
         return ScenePlan("whole", "it fits into the memory", whole, framings, (), 1, needed)
     try:
         graphs = _graphs(network, framings)
     except UnsupportedLayerError as error:
-        return _smaller(network, size, looks, memory, f"the network cannot be streamed, for {error}")
+        return _smaller(network, size, looks, memory - taken(), f"the network cannot be streamed, for {error}")
     rounds = graphs[framings[0].padded].rounds
     if rounds > _MOST_ROUNDS:
-        return _smaller(network, size, looks, memory, f"streaming this network would take {rounds + 1} sweeps")
-    left = storage - _logits_bytes(whole, framings)
+        return _smaller(network, size, looks, memory - taken(), f"streaming this network would take {rounds + 1} sweeps")
+    left, memory = storage - _logits_bytes(whole, framings), memory - taken()
     plans = {
         padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in graphs.items()
     }
@@ -166,7 +168,7 @@ def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory:
     # A closer look takes a second or two the first time.
     if math.prod(size) <= _SMALL and math.prod(size) * _SMALL_BYTES <= memory - resident():
         return True
-    return _taken(_framings(network, size, PLAIN)) <= memory - resident()
+    return _needed(_framings(network, size, PLAIN)) <= memory - resident()
 
 
 def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapping[str, Any]) -> ScenePlan:
@@ -212,7 +214,7 @@ def _graphs(network: SegmentationNetwork, framings: Sequence[Framing]) -> dict[t
     return {padded: trace(network, padded) for padded in dict.fromkeys(framing.padded for framing in framings)}
 
 
-def _taken(framings: Sequence[Framing]) -> int:
+def _needed(framings: Sequence[Framing]) -> int:
     """Bytes that computing a tile takes."""
     return round(_WORKSPACE * max(framing.nbytes for framing in framings))
 
@@ -234,13 +236,13 @@ def _smaller(
     while True:
         tiling = _tiling(size, (side, side))
         framings = _framings(network, tiling.tile, looks)
-        if _taken(framings) <= memory or side <= _LEAST_TILE:
+        if _needed(framings) <= memory or side <= _LEAST_TILE:
             return _tiled(tiling, framings, memory, f"the scene does not fit into the memory, and {reason}")
         side //= 2
 
 
 def _tiled(tiling: TilingPlan, framings: tuple[Framing, ...], memory: int, reason: str) -> ScenePlan:
-    needed = _taken(framings)
+    needed = _needed(framings)
     if needed > memory:
         raise TooLittleMemoryError(needed, memory)
     largest = max(math.prod(framing.padded) for framing in framings)

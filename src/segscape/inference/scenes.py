@@ -219,11 +219,12 @@ class Scene:
             return restored(self._segmenter.deployed, self.size, earlier["plan"])
         # Planning what is far too large would take long.
         self._check_room()
-        taken = resident() if self._segmenter.device.type == "cpu" else 0
+        of_cpu = self._segmenter.device.type == "cpu"
         return plan_scene(
             self._segmenter.deployed,
             self.size,
-            memory=round((settings.memory - taken) * (1 - _SPARE)),
+            memory=round(settings.memory * (1 - _SPARE)),
+            taken=lambda: round(resident() * (1 - _SPARE)) if of_cpu else 0,
             storage=round(shutil.disk_usage(_existing(self.folder)).free * _STORAGE),
             context=settings.context,
             window=self._segmenter.card.training_size,

@@ -139,6 +139,7 @@ def _write(path: Path, values: Readable, content: _Content, overviews: bool, on_
             "BIGTIFF": "IF_SAFER",
             "OVERVIEWS": "AUTO" if overviews else "NONE",
             "OVERVIEW_RESAMPLING": content.resampling,
+            "NUM_THREADS": "ALL_CPUS",
         }
         with ExitStack() as files:
             if content.class_names:

@@ -63,7 +63,8 @@ class Window(NamedTuple):
         Raises:
             ValueError: It does.
         """
-        if self.height <= 0 or self.width <= 0 or self.intersection(Window(0, 0, *size)) != self:
+        inside_rows = 0 <= self.row < self.stop_row <= size[0]
+        if not (inside_rows and 0 <= self.col < self.stop_col <= size[1]):
             raise ValueError(f"{self!r} is empty or reaches beyond the raster's {size[0]} rows and {size[1]} columns.")
 
 

@@ -20,11 +20,12 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.window import Window, windows
 
 _BLOCK_PIXELS = 32 << 20
-_STRIP = (512, 4096)
+_STRIP = (2048, 4096)
 _STRIP_OF_SCORES = (64, 2048)
 """The pixels that are painted before they are written, without and with the scores of all classes."""
-_WINDOW = (64, 512)
-"""The pixels of which the scores of all classes are held at a time."""
+_WINDOW_PIXELS = 64 * 512
+_WINDOW_WIDTH = 512
+"""Of how many pixels the scores of all classes are held at a time."""
 _WORK = 0.02
 """What painting a pixel costs, where computing the logits of one costs 1."""
 
@@ -102,7 +103,8 @@ class Painter:
 
     def _paint_scores(self, strip: _Strip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
         """Paint what scores say, logits or, of several looks, probabilities; those of a few rows are held at a time."""
-        for part in windows(window.size, _WINDOW):
+        width = min(window.width, _WINDOW_WIDTH)
+        for part in windows(window.size, (_WINDOW_PIXELS // width, width)):
             place = part._replace(row=window.row + part.row, col=window.col + part.col)
             scores, at = scores_of(place), strip.at(place)
             strip.labels[at] = _array(scores.argmax(0))

@@ -23,6 +23,7 @@ from segscape.inference.streaming.reads import Reads, divided, same, windows
 aten = torch.ops.aten
 Values = Mapping[fx.Node, Tensor]
 """Of the nodes that are no maps: parameters, and what is computed from means."""
+_Compute = Callable[[Sequence[Patch], Span, Span, Values], Tensor]
 
 
 class UnsupportedLayerError(Exception):
@@ -38,7 +39,8 @@ class Layer:
         inputs: The nodes of the maps that it reads, all alike; none where a vector is spread over the map.
         rows: Which of their rows each row of the result reads.
         cols: The same for the columns.
-        compute: From the patches read, the wanted rows and columns, and the other values, the result's values.
+        compute: From the patches read, the wanted rows and columns, the other values and, if the result is to be
+            written there, a tensor (1, C, h, w), the result's values.
         macs: Multiply-accumulates for each pixel of the result.
     """
 
@@ -46,7 +48,7 @@ class Layer:
     inputs: tuple[fx.Node, ...]
     rows: Reads
     cols: Reads
-    compute: Callable[[Sequence[Patch], Span, Span, Values], Tensor] = field(repr=False)
+    compute: Callable[[Sequence[Patch], Span, Span, Values, Tensor | None], Tensor] = field(repr=False)
     macs: int = 0
 
     @property
@@ -77,17 +79,32 @@ def _pointwise(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
     _, height, width = map_shape(node)
     if any(map_shape(x)[1:] != (height, width) for x in inputs):
         raise UnsupportedLayerError(f"{node.target} joins maps of different sizes")
-    target = node.target
+    target: Any = node.target
     # A map just computed that nobody else reads may be overwritten.
     fresh = inputs[0].target in (aten.conv2d.default, aten.add.Tensor) and len(inputs[0].users) == 1
     run: Any = torch.relu_ if target == aten.relu.default and fresh else target
 
-    def compute(patches: Sequence[Patch], rows: Span, cols: Span, values: Values) -> Tensor:
+    def compute(patches: Sequence[Patch], rows: Span, cols: Span, values: Values, out: Tensor | None) -> Tensor:
         given = {x: patch.values for x, patch in zip(inputs, patches, strict=True)}
         args, kwargs = map_arg((node.args, node.kwargs), lambda x: given[x] if x in given else values[x])
-        return run(*args, **kwargs)
+        if out is None:
+            return run(*args, **kwargs)
+        if target == aten.relu.default:
+            # ReLU itself has no form that writes elsewhere.
+            return torch.clamp_min(*args, 0, out=out)
+        return target.overloadpacket(*args, **kwargs, out=out)
 
     return Layer(node, inputs, same(height), same(width), compute)
+
+
+def _copied(compute: _Compute) -> Callable[[Sequence[Patch], Span, Span, Values, Tensor | None], Tensor]:
+    """For layers that cannot write into a given tensor."""
+
+    def into(patches: Sequence[Patch], rows: Span, cols: Span, values: Values, out: Tensor | None) -> Tensor:
+        made = compute(patches, rows, cols, values)
+        return made if out is None else out.copy_(made)
+
+    return into
 
 
 def _spread(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
@@ -100,7 +117,7 @@ def _spread(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
     def compute(patches: Sequence[Patch], rows: Span, cols: Span, values: Values) -> Tensor:
         return values[vector].expand(-1, -1, rows.length, cols.length)
 
-    return Layer(node, (), same(height), same(width), compute)
+    return Layer(node, (), same(height), same(width), _copied(compute))
 
 
 def _window(
@@ -138,7 +155,7 @@ def _window(
             x, ends = F.pad(x, (left, right, top, bottom), value=outside), [(0, 0), (0, 0)]
         return run(x, (ends[0][0], ends[1][0]), values)
 
-    return Layer(node, inputs, rows_read, cols_read, compute, macs)
+    return Layer(node, inputs, rows_read, cols_read, _copied(compute), macs)
 
 
 def _missing(wanted: Span, given: Span, extent: int, stride: int, padding: int) -> tuple[int, int]:
@@ -213,7 +230,7 @@ def _gathered(node: fx.Node, inputs: tuple[fx.Node, ...], rows: Reads, cols: Rea
         x = _taken(patch.values, 2, rows, wanted_rows, patch.rows)
         return _taken(x, 3, cols, wanted_cols, patch.cols)
 
-    return Layer(node, inputs, rows, cols, compute)
+    return Layer(node, inputs, rows, cols, _copied(compute))
 
 
 def _taken(x: Tensor, dim: int, reads: Reads, wanted: Span, given: Span) -> Tensor:
@@ -282,7 +299,7 @@ def _bilinear(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
         x = axes[1].mixed(patch.values, 3, cols, patch.cols)
         return axes[0].mixed(x, 2, rows, patch.rows)
 
-    return Layer(node, inputs, axes[0].reads, axes[1].reads, compute)
+    return Layer(node, inputs, axes[0].reads, axes[1].reads, _copied(compute))
 
 
 @dataclass(frozen=True)
@@ -331,7 +348,7 @@ def _shuffled(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
         ]
         return shuffled[..., inside[0], inside[1]]
 
-    return Layer(node, inputs, rows_read, cols_read, compute)
+    return Layer(node, inputs, rows_read, cols_read, _copied(compute))
 
 
 def _unshuffled(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
@@ -345,7 +362,7 @@ def _unshuffled(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
     def compute(patches: Sequence[Patch], rows: Span, cols: Span, values: Values) -> Tensor:
         return F.pixel_unshuffle(patches[0].values, factor)
 
-    return Layer(node, inputs, rows_read, cols_read, compute)
+    return Layer(node, inputs, rows_read, cols_read, _copied(compute))
 
 
 _BUILDERS: dict[Any, Callable[[fx.Node, tuple[fx.Node, ...]], Layer]] = {

@@ -122,12 +122,13 @@ class Sweep:
                 _drop(held, event)
                 continue
             node, rows = event
-            cols = self.areas[node].cols
-            made = read(node) if node in self.sources else self._computed(node, rows, held, values)
-            patch = Patch(made, rows, cols)
+            room = _lengthened(held[node], rows) if node in held else None
+            out = None if room is None else room.cut(rows, room.cols).values
+            made = _written(read(node), out) if node in self.sources else self._computed(event, held, values, out)
+            patch = Patch(made, rows, self.areas[node].cols)
             for take in takers.get(node, ()):
                 take(patch)
-            held[node] = appended(held.get(node), patch)
+            held[node] = room or patch
 
     def reads(self, step: float) -> Iterator[tuple[fx.Node, Area]]:
         """What `run` reads, in order."""
@@ -143,11 +144,12 @@ class Sweep:
             if node not in self.sources
         )
 
-    def _computed(self, node: fx.Node, rows: Span, held: Mapping[fx.Node, Patch], values: Values) -> Tensor:
+    def _computed(self, event: Made, held: Mapping[fx.Node, Patch], values: Values, out: Tensor | None) -> Tensor:
+        node, rows = event
         layer = self.graph.layers[node]
         cols = self.areas[node].cols
         read = layer.rows.hull(rows), layer.cols.hull(cols)
-        return layer.compute([held[source].cut(*read) for source in layer.inputs], rows, cols, values)
+        return layer.compute([held[source].cut(*read) for source in layer.inputs], rows, cols, values, out)
 
     def _ready(self, node: fx.Node, position: float, done: Mapping[fx.Node, int]) -> int:
         """How many leading rows of a map can be made by now."""
@@ -177,12 +179,18 @@ def _joined(first: Area, second: Area) -> Area:
     return Area(first.rows.union(second.rows), first.cols.union(second.cols))
 
 
-def appended(held: Patch | None, new: Patch) -> Patch:
-    """The rows that are held, if any, and the new ones below them."""
-    if held is None or not held.rows.length:
-        return new
-    rows = Span(held.rows.start, new.rows.stop, new.rows.total)
-    return Patch(torch.cat([held.values, new.values], dim=2), rows, new.cols)
+def _written(values: Tensor, out: Tensor | None) -> Tensor:
+    return values if out is None else out.copy_(values)
+
+
+def _lengthened(held: Patch, new: Span) -> Patch:
+    """The rows that are held, with room below them for the new ones."""
+    rows = Span(held.rows.start, new.stop, new.total)
+    _, channels, height, width = held.values.shape
+    shape = 1, channels, rows.length, width
+    values = torch.empty(shape, dtype=held.values.dtype, device=held.values.device, memory_format=torch.channels_last)
+    values[:, :, :height] = held.values
+    return Patch(values, rows, held.cols)
 
 
 def _drop(held: dict[fx.Node, Patch], event: Dropped) -> None:

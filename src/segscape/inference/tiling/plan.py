@@ -45,12 +45,17 @@ class Cell(NamedTuple):
     Attributes:
         window: The rectangle.
         tiles: The numbers of the tiles.
-        weights: For each tile how much it counts, (window.height, window.width), 1 in sum.
+        fades: For each tile how much it counts by rows, (window.height,), and by columns, (window.width,).
     """
 
     window: Window
     tiles: tuple[int, ...]
-    weights: tuple[npt.NDArray[np.float32], ...]
+    fades: tuple[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], ...]
+
+    @property
+    def weights(self) -> Iterator[npt.NDArray[np.float32]]:
+        """For each tile how much it counts at each pixel, (window.height, window.width), 1 in sum."""
+        return (np.outer(rows, cols) for rows, cols in self.fades)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class TilingPlan:
             yield Cell(
                 Window(top, left, bottom - top, right - left),
                 tuple(row_tile * across + col_tile for (row_tile, _), (col_tile, _) in pairs),
-                tuple(np.outer(rows, columns) for (_, rows), (_, columns) in pairs),
+                tuple((rows, columns) for (_, rows), (_, columns) in pairs),
             )
 
     @cached_property
