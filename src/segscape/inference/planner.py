@@ -147,7 +147,9 @@ def plan_scene(
         return _smaller(network, size, looks, memory - taken(), f"the network cannot be streamed, for {error}")
     rounds = graphs[framings[0].padded].rounds
     if rounds > _MOST_ROUNDS:
-        return _smaller(network, size, looks, memory - taken(), f"streaming this network would take {rounds + 1} sweeps")
+        return _smaller(
+            network, size, looks, memory - taken(), f"streaming this network would take {rounds + 1} sweeps"
+        )
     left, memory = storage - _logits_bytes(whole, framings), memory - taken()
     plans = {
         padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in graphs.items()
