@@ -24,18 +24,19 @@ ALLOWED = {
     "viz": LEAVES,
     "checkpoints": LEAVES | {"networks"},
     "runtime": LEAVES | {"networks", "checkpoints"},
-    "inference": LEAVES | {"networks", "checkpoints", "runtime", "rasters", "viz"},
+    "export": LEAVES | {"networks", "checkpoints", "runtime", "rasters"},
+    "inference": LEAVES | {"networks", "checkpoints", "runtime", "export", "rasters", "viz"},
     "data": LEAVES | {"rasters"},
     "training": LEAVES
-    | {"networks", "losses", "metrics", "data", "checkpoints", "runtime", "rasters", "inference", "viz"},
-    "cli": LEAVES
-    | {"networks", "losses", "metrics", "data", "checkpoints", "runtime", "rasters", "inference", "viz", "training"},
+    | {"networks", "losses", "metrics", "data", "checkpoints", "runtime", "export", "rasters", "inference", "viz"},
 }
+ALLOWED["benchmark"] = ALLOWED["inference"] | {"inference"}
+ALLOWED["cli"] = ALLOWED["training"] | {"training", "benchmark"}
 """What each part of the package may import of the others."""
 
 HEAVY = [
     *("torch", "lightning", "torchmetrics", "matplotlib", "numba", "rasterio", "pyogrio", "shapely", "av"),
-    *("onnxruntime", "openvino", "fastapi", "ray"),
+    *("onnxruntime", "openvino", "nncf", "fastapi", "ray"),
 ]
 
 

@@ -213,7 +213,8 @@ def test_small_images_fit_without_a_closer_look(name: str) -> None:
 
 
 def test_seconds_per_pixel() -> None:
-    assert 0 < seconds_per_pixel(_network("stdc1_seg"), torch.device("cpu")) < 1e-3
+    network = _network("stdc1_seg")
+    assert 0 < seconds_per_pixel(network, network, torch.device("cpu"), size=None) < 1e-3
 
 
 def test_resident_memory_is_the_kernel_s() -> None:

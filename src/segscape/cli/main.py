@@ -20,6 +20,8 @@ _COMMANDS = {
     "demo": ("segscape.cli.demo", "segment the street frames that ship with the package, and refine a mask"),
     "models": ("segscape.cli.models", "list networks and weights"),
     "convert": ("segscape.cli.convert", "convert an authors' checkpoint to a weights file, and back"),
+    "export": ("segscape.cli.export", "write a network as an ONNX, OpenVINO or PyTorch file"),
+    "benchmark": ("segscape.cli.benchmark", "time networks and runtimes on this machine"),
     "data": ("segscape.cli.data", "prepare and check data sets"),
     "fit": ("segscape.cli.train", "train a network"),
     "validate": ("segscape.cli.train", "measure a network on the validation split"),
@@ -28,7 +30,12 @@ _COMMANDS = {
 }
 
 # The extras that hold the packages that a command may lack; any other is of the training.
-_EXTRAS = {"rasterio": "raster", "ray": "cluster"}
+_EXTRAS = {
+    "rasterio": "raster",
+    "ray": "cluster",
+    "openvino": "openvino",
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
+}
 
 
 def _parser() -> argparse.ArgumentParser:

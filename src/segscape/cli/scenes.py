@@ -189,7 +189,9 @@ def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
         table.add_row("looks", ", ".join(looks))
     table.add_row("memory", f"{(plan.memory + resident()) / 1e9:.2f} GB, {plan.memory / 1e9:.2f} of them for the scene")
     table.add_row("disk", f"{plan.storage / 1e9:.2f} GB while it runs")
-    table.add_row("time", duration(plan.work * seconds_per_pixel(segmenter.deployed, segmenter.device)) + ", roughly")
+    run, size = (segmenter.deployed, None) if plan.streams else (segmenter.runtime, segmenter.runtime.size)
+    pace = seconds_per_pixel(segmenter.network, run, segmenter.device, size=size)
+    table.add_row("time", duration(plan.work * pace) + ", roughly")
     return table
 
 

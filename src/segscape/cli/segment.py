@@ -18,6 +18,7 @@ from segscape.cli.photos import PhotoJob, Summary, segment_photos, timing_table
 from segscape.cli.progress import progress, show_error
 from segscape.cli.refine import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.cli.refine import load_refiner
+from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.scenes import SceneJob, plan_scenes, segment_scenes, segment_scenes_on_ray
 from segscape.cli.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
@@ -52,6 +53,11 @@ class Jobs:
     scenes: list[SceneJob] = field(default_factory=list)
     videos: list[VideoJob] = field(default_factory=list)
 
+    @property
+    def photographs(self) -> list[Path]:
+        """The files of all photographs."""
+        return [photo.image for photo in self.photos] + [photo.image for photo in self.other_photos]
+
     def __len__(self) -> int:
         return len(self.photos) + len(self.other_photos) + len(self.scenes) + len(self.videos)
 
@@ -68,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
+    add_runtime(parser)
     _add_outputs(parser)
     _add_scenes(parser)
     _add_engine(parser)
@@ -146,7 +153,13 @@ def main(words: list[str]) -> int:
     arguments = parser().parse_args(words[1:])
     _check(arguments)
     jobs = plan(arguments.images, arguments.output, arguments)
-    segmenter = Segmenter.from_weights(arguments.weights, device=arguments.device)
+    segmenter = Segmenter.from_weights(
+        arguments.weights,
+        arguments.device,
+        runtime=arguments.runtime,
+        precision=arguments.precision,
+        calibration=calibration_images(arguments, jobs.photographs),
+    )
     settings = SceneSettings(
         memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
         looks=looks(arguments.scales, flip=arguments.flip),
@@ -154,6 +167,7 @@ def main(words: list[str]) -> int:
         scaling=arguments.scaling,
     )
     console = Console(soft_wrap=True, highlight=False)
+    print_choice(segmenter, console)
     if arguments.dry_run or arguments.engine == "ray":
         jobs.other_photos += map(_as_scene, jobs.photos)
         jobs.photos.clear()

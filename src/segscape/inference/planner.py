@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from segscape.inference.memory import resident
 from segscape.inference.padding import fitting_size
@@ -116,6 +117,7 @@ def plan_scene(
     context: Context = "scene",
     window: tuple[int, int] | None = None,
     looks: Sequence[Look] = PLAIN,
+    can_stream: bool = True,
 ) -> ScenePlan:
     """Choose how to segment an image.
 
@@ -128,6 +130,7 @@ def plan_scene(
         context: What the network's global means are taken of: the `"scene"`, or each `"window"`.
         window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
         looks: The ways in which the image is seen; their results are averaged.
+        can_stream: Whether the network's layers are at hand, which streaming computes with.
 
     Raises:
         TooLittleMemoryError: Not even the smallest pieces fit.
@@ -141,6 +144,8 @@ def plan_scene(
     needed = _needed(framings)
     if needed <= memory - taken():
         return ScenePlan("whole", "it fits into the memory", whole, framings, (), 1, needed)
+    if not can_stream:
+        return _smaller(network, size, looks, memory - taken(), "an exported network cannot be streamed")
     try:
         graphs = _graphs(network, framings)
     except UnsupportedLayerError as error:
@@ -196,14 +201,23 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
     )
 
 
-def seconds_per_pixel(network: SegmentationNetwork, device: torch.device) -> float:
-    """How long the network takes for a pixel, from running it on a small image."""
-    images = torch.zeros(1, 3, *fitting_size(network, *_PROBE), device=device)
+def seconds_per_pixel(
+    network: SegmentationNetwork, run: Callable[[Tensor], Tensor], device: torch.device, *, size: tuple[int, int] | None
+) -> float:
+    """How long a network takes for a pixel, from running it on a small image.
+
+    Args:
+        network: Says what sizes it takes.
+        run: Computes it, for images (1, 3, H, W) on `device`.
+        device: Where it runs.
+        size: The only (height, width) that `run` takes, in pixels; None if it takes what the network does.
+    """
+    images = torch.zeros(1, 3, *(size or fitting_size(network, *_PROBE)), device=device)
     with torch.inference_mode():
         # The first run is the slowest.
-        network(images)
+        run(images)
         start = time.perf_counter()
-        network(images).sum().item()
+        run(images).sum().item()
     return (time.perf_counter() - start) / math.prod(images.shape[2:])
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 from segscape import __version__
 from segscape.inference.memory import give_back_above, resident
 from segscape.inference.planner import Context, ScenePlan, plan_scene, restored
@@ -95,6 +93,7 @@ class Scene:
         self._segmenter, self._files, self._refine, self._memory = segmenter, files, refine, settings.memory
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
         self.size = self._source.size
+        self._check_runtime(image, settings)
         refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINED_BYTES
         if refined_bytes > settings.memory:
             raise ValueError(
@@ -108,7 +107,7 @@ class Scene:
             "weights": segmenter.fingerprint,
             "settings": {key: value for key, value in asdict(settings).items() if key != "memory"},
             "outputs": [files.confidence is not None, files.scores is not None],
-            "versions": [__version__, torch.__version__],
+            "computed_by": [__version__, *segmenter.computed_by],
         }
         self.plan = self._planned(settings)
         self._subject["plan"] = self.plan.settings()
@@ -171,8 +170,11 @@ class Scene:
             OSError: A file cannot be written.
         """
 
+        # What one block has freed must not stand beside what the next one takes.
+        free = self._memory - round(self.plan.memory / (1 - _SPARE))
+
         def tell(share: float) -> None:
-            give_back_above(round(self._memory * (1 - _SPARE)))
+            give_back_above(free)
             on_progress(share)
 
         # The journal first: it has what fails afterwards removed.
@@ -197,6 +199,25 @@ class Scene:
         """Remove the folder, the journal first: it would promise results that are gone already."""
         (self.folder / _JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_runtime(self, image: Path, settings: SceneSettings) -> None:
+        """Refuse what an exported network cannot do."""
+        runtime = self._segmenter.runtime
+        if runtime.gives_labels:
+            raise ValueError(
+                f"{image} is put together from logits, and this exported network gives labels; export it without "
+                "--labels."
+            )
+        if runtime.size is None:
+            return
+        only = "{} x {}".format(*runtime.size)
+        if settings.looks != PLAIN:
+            raise ValueError(f"This exported network takes nothing but {only} pixels; export it with --size dynamic.")
+        if any(side < least for side, least in zip(self.size, runtime.size, strict=True)):
+            raise ValueError(
+                f"{image} is smaller than the {only} pixels (height x width) that this exported network takes; export "
+                "it with --size dynamic."
+            )
 
     def _check_room(self, storage: int = 0) -> None:
         """Refuse a scene whose results, and so many bytes more, cannot lie on the disk."""
@@ -226,9 +247,10 @@ class Scene:
             memory=round(settings.memory * (1 - _SPARE)),
             taken=lambda: round(resident() * (1 - _SPARE)) if of_cpu else 0,
             storage=round(shutil.disk_usage(_existing(self.folder)).free * _STORAGE),
-            context=settings.context,
-            window=self._segmenter.card.training_size,
+            context="window" if self._segmenter.runtime.size else settings.context,
+            window=self._segmenter.runtime.size or self._segmenter.card.training_size,
             looks=settings.looks,
+            can_stream=self._segmenter.streams,
         )
 
     @cached_property
@@ -276,7 +298,7 @@ class Scene:
                 workers.append(stream)
             else:
                 tiling = TilingWorker(
-                    segmenter.deployed,
+                    segmenter.runtime,
                     plan.tiling,
                     batch=plan.batch,
                     framing=framing,

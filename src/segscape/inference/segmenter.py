@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
+from segscape.export.read import load_exported
+from segscape.inference.calibration import ImageLike, calibration_of
 from segscape.inference.inputs import as_pixels, usable_device
 from segscape.inference.padding import pad_to_fit
 from segscape.inference.upsampling.argmax import upsample_argmax
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import write_labels
+from segscape.runtime.base import Deployed, Precision, Runtime
+from segscape.runtime.choice import Choice, choose_runtime
+from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
+from segscape.runtime.machine import versions
 from segscape.viz.overlay import overlay
+
+_ENGINES = ("torch", "openvino", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -74,15 +84,24 @@ class Segmenter:
         network: Kept as it is; a faster copy of it runs.
         card: Its classes and normalisation.
         device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
+        runtime: The engine: `"torch"`, `"compile"`, `"openvino"`, `"onnx"`, `"tensorrt"`, or `"auto"` for the fastest
+            that gives the right result here, which the first time is found by trying; see `docs/runtimes.md`. One that
+            is ready may be given instead: then of `network` only the architecture counts.
+        precision: `"fp32"`, `"bf16"`, `"fp16"` or `"int8"`; `"auto"` is fp32, but with the runtime `"auto"` bf16
+            where the processor has it and 99.5 % of the labels stay what they are.
+        calibration: Images like those to be segmented, which int8 needs; a few dozen do.
 
     Raises:
-        ValueError: There is no such device.
+        ValueError: There is no such device, or the runtime cannot be had here or not in this precision.
 
     Attributes:
         network: The network itself, in evaluation mode, on `device`.
         card: What its weights file says of it.
         device: Where it runs.
-        deployed: The faster copy.
+        deployed: The faster copy; scenes that are streamed are computed by its layers.
+        runtime: What computes the logits.
+        choice: Why it was chosen, where the runtime was `"auto"`.
+        streams: Whether `network` has its weights, which streaming a scene needs; not where a runtime was given.
 
     Example:
         >>> segmenter = Segmenter.from_weights("stdc1_seg.camvid")
@@ -92,43 +111,94 @@ class Segmenter:
     """
 
     def __init__(
-        self, network: SegmentationNetwork, card: WeightsCard, *, device: str | torch.device | None = None
+        self,
+        network: SegmentationNetwork,
+        card: WeightsCard,
+        *,
+        device: str | torch.device | None = None,
+        runtime: str | Runtime = "torch",
+        precision: Precision | Literal["auto"] = "auto",
+        calibration: Sequence[ImageLike] = (),
     ) -> None:
+        self.card = card
+        self.choice: Choice | None = None
+        self.streams = isinstance(runtime, str)
+        if isinstance(runtime, Runtime):
+            self.device, self.runtime, self._calibration = runtime.device, runtime, ""
+            self.network = self.deployed = network.eval()
+            return
         self.device = usable_device(device)
         self.network = network.eval().to(self.device)
-        self.card = card
         self.deployed = deploy(self.network)
+        images = calibration_of(calibration, self.network, card.normalisation) if precision == "int8" else None
+        self._calibration = images.digest if images else ""
+        ready = Deployed(self.deployed, images)
+        if runtime == "auto":
+            wanted = None if precision == "auto" else precision
+            self.runtime, self.choice = choose_runtime(ready, precision=wanted)
+        else:
+            self.runtime = create_runtime(runtime, ready, precision="fp32" if precision == "auto" else precision)
 
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of the weights that count in evaluation, in hexadecimal digits."""
-        digest = hashlib.sha256()
-        for name, value in self.deployed.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return Deployed(self.deployed).fingerprint
+
+    @property
+    def computed_by(self) -> list[str]:
+        """What, beside the weights, the logits depend on to the last bit: the runtime, its precision and version."""
+        return [self.runtime.name, self.runtime.precision, self._calibration, *versions(*_ENGINES).values()]
 
     @classmethod
-    def from_weights(cls, name_or_path: str | Path, device: str | torch.device | None = None) -> Segmenter:
+    def from_weights(
+        cls,
+        name_or_path: str | Path,
+        device: str | torch.device | None = None,
+        *,
+        runtime: str = "torch",
+        precision: Precision | Literal["auto"] = "auto",
+        calibration: Sequence[ImageLike] = (),
+    ) -> Segmenter:
         """A segmenter from a name of `list_weights()` or the path of a weights file.
 
         Args:
-            name_or_path: Which weights.
+            name_or_path: Which weights; or the path of a file that `segscape export` wrote, which says itself what
+                computes it.
             device: See the class.
+            runtime: See the class.
+            precision: See the class.
+            calibration: See the class.
 
         Raises:
             FileNotFoundError: There are no such weights.
-            ValueError: The file is damaged, or not of a segmentation network.
+            ValueError: The file is damaged, or not of a segmentation network; or see the class.
         """
+        if Path(name_or_path).suffix.lower() in EXPORT_SUFFIXES:
+            if (runtime, precision) != ("torch", "auto"):
+                raise ValueError(
+                    f"{name_or_path} is computed by what it was exported for; leave out --runtime and --precision."
+                )
+            return cls._of_exported(Path(name_or_path), device)
         path = find_weights(name_or_path)
         card = read_card(path)
         network = create_model(card.network, weights=path)
         if not isinstance(network, SegmentationNetwork):
             raise ValueError(f"{path} holds weights of {card.network}, which does not segment images.")
-        return cls(network, card, device=device)
+        return cls(network, card, device=device, runtime=runtime, precision=precision, calibration=calibration)
+
+    @classmethod
+    def _of_exported(cls, path: Path, device: str | torch.device | None) -> Segmenter:
+        runtime, card, fingerprint = load_exported(path, device)
+        with torch.device("meta"):
+            network = create_model(card.network, card.num_classes)
+        assert isinstance(network, SegmentationNetwork)
+        # Its weights hold nothing: plans need the maps' shapes alone.
+        segmenter = cls(network.to_empty(device="cpu"), card, runtime=runtime)
+        segmenter.fingerprint = fingerprint
+        return segmenter
 
     @torch.inference_mode()
-    def segment(self, image: str | Path | Image.Image | npt.NDArray[np.uint8]) -> Segmentation:
+    def segment(self, image: ImageLike) -> Segmentation:
         """Segment one image.
 
         Args:
@@ -137,7 +207,8 @@ class Segmenter:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, or the array is not (H, W, 3) uint8.
+            ValueError: The file is damaged, the array is not (H, W, 3) uint8, or the image is larger than the runtime's
+                only size.
         """
         start = time.perf_counter()
         pixels = as_pixels(image)
@@ -145,12 +216,14 @@ class Segmenter:
         batch = (
             torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
         )
-        images = pad_to_fit(self.network, self.card.normalisation(batch))
+        images = self._padded(self.card.normalisation(batch))
         padded_size = (images.shape[2], images.shape[3])
-        logits = self.deployed(images)
+        result = self.runtime(images)[0]
         self._synchronise()
         computed = time.perf_counter()
-        padded = upsample_argmax(logits[0], padded_size, align_corners=self.network.align_corners).cpu().numpy()
+        if not self.runtime.gives_labels:
+            result = upsample_argmax(result, padded_size, align_corners=self.network.align_corners)
+        padded = result.cpu().numpy()
         return Segmentation(
             labels=np.ascontiguousarray(padded[: pixels.shape[0], : pixels.shape[1]]),
             image=pixels,
@@ -162,6 +235,18 @@ class Segmenter:
                 "labels": time.perf_counter() - computed,
             },
         )
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """Images (1, 3, H, W) of a size that the network takes, or of the only one that the runtime takes."""
+        if self.runtime.size is None:
+            return pad_to_fit(self.network, images)
+        down, right = (most - side for most, side in zip(self.runtime.size, images.shape[2:], strict=True))
+        if min(down, right) < 0:
+            raise ValueError(
+                "This exported network takes images of up to {} x {} pixels (height x width), not of {} x {}; export "
+                "it with --size dynamic.".format(*self.runtime.size, *images.shape[2:])
+            )
+        return F.pad(images, (0, right, 0, down))
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

@@ -29,10 +29,15 @@ _PYRAMID_LEVELS = 2
 
 
 class LaplacianPyramid(nn.Module):
-    """The image's high frequencies in two bands: what a Gaussian pyramid loses from each level to the next."""
+    """The image's high frequencies in two bands: what a Gaussian pyramid loses from each level to the next.
+
+    Attributes:
+        sizes_vary: Whether a graph of the forward pass is to serve even and odd sizes alike; it then always resizes.
+    """
 
     blur: Tensor
     phases: Tensor
+    sizes_vary = False
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -62,7 +67,7 @@ class LaplacianPyramid(nn.Module):
         for _ in range(_PYRAMID_LEVELS):
             halved = self._halve(images)
             doubled = self._double(halved)
-            if doubled.shape != images.shape:
+            if self.sizes_vary or doubled.shape != images.shape:
                 doubled = F.interpolate(doubled, size=images.shape[-2:], mode="nearest")
             bands.append(images - doubled)
             images = halved
@@ -164,7 +169,7 @@ class RelationAwareFusion(nn.Module):
         context, context_vector = self.context(deep)
         # The relation: every group of one vector's channels times every group of the other's.
         groups = (_RELATION_GROUPS, _WIDTH // _RELATION_GROUPS)
-        relation = spatial_vector.unflatten(1, groups) @ context_vector.unflatten(1, groups).mT
+        relation = spatial_vector.unflatten(1, groups) @ context_vector.unflatten(1, groups).transpose(1, 2)
         relation = relation.flatten(1)
         spatial_gate = torch.sigmoid(spatial_vector + self.spatial_scale * self.spatial_mlp(relation))
         context_gate = torch.sigmoid(context_vector + self.context_scale * self.context_mlp(relation))

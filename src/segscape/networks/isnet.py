@@ -67,7 +67,7 @@ class ContextAttention(nn.Module):
         query, key, value = (_tokens(x) for x in (self.query(features), self.key(source), self.value(source)))
         scores = None if log_counts is None else log_counts[:, None, None]
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=scores)
-        return self.out(context[:, 0].transpose(1, 2).reshape(len(features), -1, *features.shape[2:]))
+        return self.out(context[:, 0].transpose(1, 2).reshape(features.shape[0], -1, *features.shape[2:]))
 
 
 class ImageLevelContext(nn.Module):

@@ -54,9 +54,12 @@ def segment_on_ray(
     Raises:
         ModuleNotFoundError: Ray is missing; the message names the extra.
         ConnectionError: There is no cluster at the address.
-        ValueError: No machine of it has room for a worker.
+        ValueError: No machine of it has room for a worker; or the network is an exported one, or of int8, which
+            belong to the machine that they were made on.
         OSError: The cluster gave up.
     """
+    if not segmenter.streams or segmenter.runtime.precision == "int8":
+        raise ValueError("Exported networks and int8 run on one machine; leave out --engine ray.")
     with connection(address):
         memory = settings.memory if segmenter.device.type == "cpu" else 0
         cluster = _Cluster(segmenter, WorkerShare.of(machines(), memory=memory))
@@ -157,6 +160,7 @@ class _Cluster:
         if segmenter.device.type != "cpu":
             network = copy.deepcopy(network).to("cpu")
         self._weights = ray.put((network, segmenter.card))
+        self._runtime = {"runtime": segmenter.runtime.name, "precision": segmenter.runtime.precision}
 
     def work(self, scenes: Sequence[_Running]) -> Iterator[None]:
         """Do the tasks that may be done now, of all scenes; a step for each.
@@ -187,7 +191,11 @@ class _Cluster:
         answers = tasks.map(
             RemoteSceneWorker,
             fn_constructor_args=(self._weights, orders),
-            fn_constructor_kwargs={"device": "cuda" if share.gpus else "cpu", "threads": max(share.cpus, 1)},
+            fn_constructor_kwargs={
+                "device": "cuda" if share.gpus else "cpu",
+                "threads": max(share.cpus, 1),
+                "settings": self._runtime,
+            },
             compute=ray.data.ActorPoolStrategy(
                 min_size=1, max_size=len(records), initial_size=min(share.workers, len(records))
             ),

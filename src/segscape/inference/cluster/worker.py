@@ -90,13 +90,16 @@ class RemoteSceneWorker(SceneWorker):
         orders: See `SceneWorker`.
         device: Where to compute.
         threads: How many threads PyTorch takes.
+        settings: The runtime and its precision, see `Segmenter`.
     """
 
-    def __init__(self, weights: Any, orders: Sequence[SceneOrder], *, device: str, threads: int) -> None:
+    def __init__(
+        self, weights: Any, orders: Sequence[SceneOrder], *, device: str, threads: int, settings: Mapping[str, Any]
+    ) -> None:
         import ray
 
         torch.set_num_threads(threads)
-        super().__init__(Segmenter(*ray.get(weights), device=device), orders)
+        super().__init__(Segmenter(*ray.get(weights), device=device, **settings), orders)
 
 
 class _BegunScene:

@@ -91,7 +91,7 @@ def _pointwise(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
             return run(*args, **kwargs)
         if target == aten.relu.default:
             # ReLU itself has no form that writes elsewhere.
-            return torch.clamp_min(*args, 0, out=out)
+            return aten.clamp_min(*args, 0, out=out)
         return target.overloadpacket(*args, **kwargs, out=out)
 
     return Layer(node, inputs, same(height), same(width), compute)

@@ -15,7 +15,6 @@ from segscape.inference.scene.logits import Logits
 from segscape.inference.scene.task import Sums, Task
 from segscape.inference.scene.threads import Ahead, Behind
 from segscape.inference.tiling.plan import TilingPlan
-from segscape.networks import SegmentationNetwork
 from segscape.rasters.window import Window
 
 _BLOCK_PIXELS = 16 << 20
@@ -25,7 +24,7 @@ class TilingWorker:
     """Runs one network over one scene in one look.
 
     Args:
-        network: In evaluation mode, on the images' device.
+        runtime: Computes the logits, on the images' device.
         plan: Where the tiles lie.
         batch: How many tiles are computed together.
         framing: How a tile is seen.
@@ -35,7 +34,7 @@ class TilingWorker:
 
     def __init__(
         self,
-        network: SegmentationNetwork,
+        runtime: Callable[[Tensor], Tensor],
         plan: TilingPlan,
         *,
         batch: int,
@@ -43,7 +42,7 @@ class TilingWorker:
         images_of: Callable[[Window], Images],
         logits: Logits,
     ) -> None:
-        self._network, self._tiles, self._batch, self._framing = network, plan.tiles, batch, framing
+        self._runtime, self._tiles, self._batch, self._framing = runtime, plan.tiles, batch, framing
         self._images_of, self._logits = images_of, logits
         pixels = framing.padded[0] * framing.padded[1]
         self._in_block = max(_BLOCK_PIXELS // (pixels * batch), 1) * batch
@@ -64,13 +63,13 @@ class TilingWorker:
         with Ahead(self._images(batch) for batch in batches) as ready, Behind() as behind:
             for done, (batch, images) in enumerate(zip(batches, ready, strict=True)):
                 on_progress(done / len(batches))
-                for number, logits in zip(batch, self._run_network(images), strict=True):
+                for number, logits in zip(batch, self._logits_of(images), strict=True):
                     behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
         return {}
 
-    def _run_network(self, images: Tensor) -> npt.NDArray[np.float32]:
+    def _logits_of(self, images: Tensor) -> npt.NDArray[np.float32]:
         """Logits (n, h, w, K)."""
-        return self._network(images).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return self._runtime(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def _images(self, numbers: Sequence[int]) -> Tensor:
         """What the network is given of some tiles, (n, 3, h, w)."""

@@ -1,0 +1,118 @@
+"""Whether an exported file computes what its network computes in PyTorch, on real images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segscape.checkpoints.card import WeightsCard
+from segscape.export.read import ExportedGraph
+from segscape.networks.crm import CRM
+from segscape.rasters.image import read_image
+from segscape.rasters.masks import read_mask
+from segscape.runtime.graphs import Network, least_traced_side, side_multiple, whole_network
+
+MOST_ERROR = 1e-4
+"""What logits may differ by at most, relative to the largest of them."""
+MOST_DIFFERENT = 1e-3
+"""The share of labels that may differ at most: where two classes' logits are equal up to rounding."""
+
+_EXAMPLES = Path(str(files("segscape"))) / "examples"
+# Of the images that a graph for any size is tried on, before they are made to fit; odd ones too.
+_TRIED_SIZES = ((255, 382), (320, 256))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How an exported file compares with PyTorch.
+
+    Attributes:
+        labels: Whether labels were compared; otherwise logits.
+        errors: By the images' shape (N, H, W): of logits the largest difference, relative to the largest logit; of
+            labels the share that differs.
+    """
+
+    labels: bool
+    errors: dict[tuple[int, int, int], float]
+
+    @property
+    def worst(self) -> float:
+        """The largest error."""
+        return max(self.errors.values())
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file may be used in place of the network."""
+        return self.worst <= (MOST_DIFFERENT if self.labels else MOST_ERROR)
+
+    def __str__(self) -> str:
+        tried = " and ".join(f"{count} of {height}x{width}" for count, height, width in self.errors)
+        if self.labels:
+            return f"{1 - self.worst:.4%} of the labels equal PyTorch's, on real images: {tried}"
+        return f"worst error {self.worst:.1e} of the largest logit against PyTorch, on real images: {tried}"
+
+
+@torch.inference_mode()
+def verify(graph: ExportedGraph, network: Network) -> Verification:
+    """Compare an exported file with its network, on images that ship with the package.
+
+    Args:
+        graph: The file, as it was read back.
+        network: What it was made of, on the CPU, in evaluation mode.
+    """
+    labels = graph.traits.output == "labels"
+    reference = whole_network(network, labels=labels)
+    errors = {}
+    for count, height, width in _shapes(graph, network):
+        inputs = _inputs(network, graph.card, count, (height, width))
+        errors[count, height, width] = _error(graph.run(inputs), reference(*inputs))
+    return Verification(labels, errors)
+
+
+def _shapes(graph: ExportedGraph, network: Network) -> list[tuple[int, int, int]]:
+    """The (N, H, W) to try."""
+    if graph.traits.size is not None:
+        return [(1, *graph.traits.size)]
+    multiple, least = side_multiple(network), least_traced_side(network)
+
+    def fitting(side: int) -> int:
+        return max(-(-side // multiple) * multiple, least)
+
+    (height, width), (other_height, other_width) = _TRIED_SIZES
+    # Where many sizes do not fit, these two would be squares.
+    return [(1, fitting(height), fitting(width) + multiple), (2, fitting(other_height), fitting(other_width))]
+
+
+def _inputs(network: Network, card: WeightsCard, count: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Real images (N, 3, H, W), normalised, and for a network that refines masks real masks (N, 1, H, W)."""
+    if not isinstance(network, CRM):
+        paths = sorted((_EXAMPLES / "camvid" / "images" / "val").iterdir())[:count]
+        return (card.normalisation(torch.stack([_image(path, size) for path in paths])),)
+    folder = _EXAMPLES / "refine"
+    image = _image(folder / "aeroplane.jpg", size)
+    mask = np.asarray(Image.fromarray(read_mask(folder / "aeroplane.png")).resize(size[::-1]), np.float32)
+    masks = torch.from_numpy(mask / 127.5 - 1).expand(count, 1, *size)
+    return card.normalisation(image.expand(count, -1, -1, -1)), masks.contiguous()
+
+
+@lru_cache(maxsize=8)
+def _image(path: Path, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8."""
+    resized = Image.fromarray(read_image(path)).resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def _error(result: Tensor, expected: Tensor) -> float:
+    if result.shape != expected.shape or result.dtype != expected.dtype:
+        return float("inf")
+    if expected.dtype == torch.uint8:
+        return (result != expected).double().mean().item()
+    error = ((result - expected).abs().max() / expected.abs().max()).item()
+    return error if error == error else float("inf")

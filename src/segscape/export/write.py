@@ -1,0 +1,118 @@
+"""Exported files, made and checked; a file that fails its check is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from segscape.checkpoints.card import WeightsCard
+from segscape.export.read import open_exported
+from segscape.export.traits import CARD_KEY, TRAITS_KEY, Format, GraphTraits, format_of
+from segscape.export.verify import MOST_DIFFERENT, MOST_ERROR, Verification, verify
+from segscape.files import atomic_path
+from segscape.networks import SegmentationNetwork
+from segscape.runtime.deploy import deploy
+from segscape.runtime.graphs import (
+    Network,
+    check_size,
+    least_side,
+    least_traced_side,
+    onnx_model,
+    openvino_model,
+    quiet,
+    side_multiple,
+    torch_program,
+    whole_network,
+)
+
+
+def export_network(
+    network: Network, card: WeightsCard, path: Path, *, size: tuple[int, int] | None, labels: bool = False
+) -> Verification:
+    """Write a network as a file that runs without our code, check it as it lies on the disk, and put it in place.
+
+    Args:
+        network: In evaluation mode, on the CPU.
+        card: Of its weights; stored in the file.
+        path: The file, whose suffix tells the format: see `SUFFIXES`. OpenVINO's `.bin` is written beside it.
+        size: (height, width) of the images, in pixels; None for any that the network takes.
+        labels: Whether upsampling and arg-max are part of the graph, so that it returns labels.
+
+    Returns:
+        How the file compares with PyTorch.
+
+    Raises:
+        ValueError: The suffix is unknown, the network does not take this size or has no labels, or the file does not
+            compute what the network does; then there is no file.
+        OSError: The file cannot be written.
+        ModuleNotFoundError: A library that the format needs is not installed.
+    """
+    kind = format_of(path)
+    if size is not None:
+        check_size(network, size)
+    whole_network(network, labels=labels)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
+    with _atomic_paths(path, kind) as temporary:
+        _write(deploy(network), card, temporary, kind, size=size, labels=labels)
+        verification = verify(open_exported(temporary, "cpu"), network)
+        if not verification.passed:
+            limit = f"{1 - MOST_DIFFERENT:.1%} of the labels" if labels else f"an error of {MOST_ERROR:.0e}"
+            raise ValueError(f"{path} was not written: {verification}, and the limit is {limit}.")
+    return verification
+
+
+@contextmanager
+def _atomic_paths(path: Path, kind: Format) -> Iterator[Path]:
+    """As `atomic_path`, with OpenVINO's file of weights too."""
+    with atomic_path(path) as temporary:
+        if kind != "openvino":
+            yield temporary
+            return
+        with atomic_path(path.with_suffix(".bin")):
+            yield temporary
+
+
+def _write(
+    deployed: Network, card: WeightsCard, path: Path, kind: Format, *, size: tuple[int, int] | None, labels: bool
+) -> None:
+    traits = _traits(deployed, kind, size=size, labels=labels)
+    metadata = {CARD_KEY: card.to_json(), TRAITS_KEY: traits.to_json()}
+    match kind:
+        case "onnx":
+            import onnx
+
+            model = onnx_model(deployed, size=size, labels=labels)
+            onnx.helper.set_model_props(model, metadata)
+            onnx.save_model(model, path)
+        case "openvino":
+            import openvino
+
+            graph = openvino_model(deployed, size=size, labels=labels)
+            for key, value in metadata.items():
+                graph.set_rt_info(value, [key])
+            openvino.save_model(graph, path, compress_to_fp16=False)
+        case "torch":
+            program = torch_program(deployed, size=size, labels=labels)
+            # As large as the images; nobody needs them.
+            program.example_inputs = None
+            with quiet():
+                torch.export.save(program, path, extra_files=metadata)
+
+
+def _traits(network: Network, kind: Format, *, size: tuple[int, int] | None, labels: bool) -> GraphTraits:
+    # The logits of a network that refines masks are of the images' size: there is nothing to resize.
+    stride, align_corners = (
+        (network.stride, network.align_corners) if isinstance(network, SegmentationNetwork) else (1, False)
+    )
+    return GraphTraits(
+        output="labels" if labels else "logits",
+        size=size,
+        size_multiple=side_multiple(network),
+        min_size=least_traced_side(network) if kind == "torch" and size is None else least_side(network),
+        stride=stride,
+        align_corners=align_corners,
+    )

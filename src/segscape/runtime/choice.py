@@ -1,0 +1,196 @@
+"""Which runtime is the fastest here of those that give the right result: found by trying, and remembered."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segscape.normalisation import Normalisation
+from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.runtime.cache import find, keep
+from segscape.runtime.create import create_runtime
+from segscape.runtime.eager import EagerRuntime
+from segscape.runtime.machine import has_bf16, processor, versions
+
+Candidates = Mapping[tuple[str, Precision], Callable[[], Runtime]]
+
+_PROBE = (512, 1024)
+_MOST_ERROR = 1e-4
+"""Of a logit in float32, as a share of the largest."""
+_LEAST_AGREEMENT = 0.995
+"""The share of equal labels in shorter numbers."""
+_ROUNDS = 5
+_LONG = 10.0
+"""Seconds after which no further round is begun."""
+_PACKAGES = ("torch", "openvino", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+        name: Of the runtime.
+        precision: What it computes with.
+        reason: Why this one, in words.
+        others: A line for each that was not taken, with its time or with what is wrong with it.
+    """
+
+    name: str
+    precision: Precision
+    reason: str
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}, {self.reason}"
+
+
+def choose_runtime(deployed: Deployed, *, precision: Precision | None = None) -> tuple[Runtime, Choice]:
+    """The fastest runtime that is installed and right on this machine.
+
+    Each is held against PyTorch in float32 on a photograph of 512 x 1024 pixels: in float32 no logit may be off by more
+    than 1e-4 of the largest, in shorter numbers 99.5 % of the labels must be equal. The result is remembered for these
+    weights, this machine and these versions.
+
+    Args:
+        deployed: What to run.
+        precision: By default bf16 where the processor has it and it does, otherwise fp32.
+
+    Raises:
+        RuntimeUnavailableError: Nothing here gives the right result in this precision, or none would be fast.
+    """
+    if precision == "int8":
+        raise RuntimeUnavailableError("Only the runtime openvino computes in int8; give --runtime openvino.")
+    if precision == "bf16" and not has_bf16(deployed.device):
+        raise RuntimeUnavailableError(
+            "This processor has no bf16 arithmetic, so bf16 would be slower than fp32; leave out --precision, or name "
+            "a runtime other than auto."
+        )
+    key = {
+        "weights": deployed.fingerprint,
+        "network": type(deployed.network).__name__,
+        "precision": precision,
+        "processor": processor(deployed.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(*_PACKAGES),
+    }
+    remembered = find("choice", key)
+    if remembered is not None:
+        fields = json.loads(remembered)
+        choice = Choice(**{**fields, "others": tuple(fields["others"])})
+        return create_runtime(choice.name, deployed, precision=choice.precision), choice
+    runtime, choice = fastest(
+        _candidates(deployed, precision),
+        EagerRuntime(deployed),
+        probe=_probe(deployed),
+        may_keep=precision in (None, "fp32"),
+    )
+    keep("choice", key, json.dumps(asdict(choice)).encode())
+    return runtime, choice
+
+
+def fastest(
+    candidates: Candidates, reference: Runtime, *, probe: Tensor, may_keep: bool = True
+) -> tuple[Runtime, Choice]:
+    """The fastest of some runtimes whose result is right, timed in turns.
+
+    Args:
+        candidates: By name and precision, what makes each; one that fails is passed over.
+        reference: Says what is right.
+        probe: Images (N, 3, H, W) to try them on, normalised.
+        may_keep: Whether the reference itself is taken where nothing is faster.
+
+    Raises:
+        RuntimeUnavailableError: No candidate is right, and the reference may not be kept.
+    """
+    expected = reference(probe)
+    usable: dict[tuple[str, Precision], Runtime] = {}
+    others = []
+    for (name, precision), make in candidates.items():
+        try:
+            runtime = make()
+            fault = _fault(runtime(probe), expected, precision)
+        except Exception as error:
+            # Whatever an engine stumbles over, PyTorch is there.
+            fault = (str(error).strip() or repr(error)).splitlines()[0]
+        if fault:
+            others.append(f"{name} {precision}: {fault}")
+        else:
+            usable[name, precision] = runtime
+    if not (usable or may_keep):
+        raise RuntimeUnavailableError(f"No runtime does here: {'; '.join(others)}.")
+    base, *seconds = _timed([reference, *usable.values()], probe)
+    times = dict(zip(usable, seconds, strict=True))
+    runtimes = usable
+    if may_keep:
+        own = (reference.name, reference.precision)
+        times, runtimes = {own: base, **times}, {own: reference, **usable}
+    best = min(times, key=times.__getitem__)
+    others += [f"{name} {kind}: {1000 * taken:.0f} ms" for (name, kind), taken in times.items() if (name, kind) != best]
+    size = "probe {} x {}".format(*probe.shape[2:])
+    if runtimes[best] is reference:
+        reason = f"which nothing else here outruns ({size})"
+    else:
+        reason = f"{base / times[best]:.2f} times as fast as {reference.name} {reference.precision} ({size})"
+    return runtimes[best], Choice(*best, reason, tuple(others))
+
+
+def _candidates(deployed: Deployed, precision: Precision | None) -> Candidates:
+    """What may be faster than PyTorch layer by layer; TensorRT is not tried, as it takes minutes for each size."""
+    # On a CPU compiling takes as long as many images, and the two others gain as much.
+    names = ("compile", "onnx") if deployed.device.type == "cuda" else ("openvino", "onnx")
+    bf16 = ("bf16",) if has_bf16(deployed.device) else ()
+    wanted: tuple[Precision, ...] = (*bf16, "fp32") if precision is None else (precision,)
+
+    def maker(name: str, kind: Precision) -> Callable[[], Runtime]:
+        return lambda: create_runtime(name, deployed, precision=kind)
+
+    pairs = [(name, kind) for kind in wanted for name in ("torch", *names) if (name, kind) != ("torch", "fp32")]
+    return {(name, kind): maker(name, kind) for name, kind in pairs}
+
+
+def _fault(logits: Tensor, expected: Tensor, precision: Precision) -> str | None:
+    """What is wrong with a result, in words."""
+    if logits.shape != expected.shape or not logits.isfinite().all():
+        return "its logits are not numbers, or of another shape"
+    if precision == "fp32":
+        error = float((logits - expected).abs().max() / expected.abs().max())
+        return f"its logits are off by {error:.1e} of the largest" if error > _MOST_ERROR else None
+    agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
+    return f"only {agreement:.2%} of its labels are right" if agreement < _LEAST_AGREEMENT else None
+
+
+def _timed(runtimes: list[Runtime], probe: Tensor) -> list[float]:
+    """Median seconds of each, from rounds in which all have a turn."""
+    times: list[list[float]] = [[] for _ in runtimes]
+    began = time.perf_counter()
+    for turn in range(_ROUNDS):
+        if turn and time.perf_counter() - began > _LONG:
+            break
+        for runtime, taken in zip(runtimes, times, strict=True):
+            start = time.perf_counter()
+            # A GPU is waited for.
+            runtime(probe)[0, 0, 0, 0].item()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def _probe(deployed: Deployed) -> Tensor:
+    """A street photograph (1, 3, H, W) of 512 x 1024 pixels, or what the network takes that is next above."""
+    multiple, least = deployed.network.size_multiple, deployed.network.min_size
+    height, width = (-(-max(side, least) // multiple) * multiple for side in _PROBE)
+    folder = Path(str(files("segscape"))) / "examples" / "camvid" / "images"
+    with Image.open(min(folder.rglob("*.jpg"))) as photograph:
+        pixels = np.array(photograph.convert("RGB").resize((width, height)))
+    batch = torch.from_numpy(pixels).to(deployed.device).permute(2, 0, 1).unsqueeze(0)
+    return Normalisation()(batch).contiguous(memory_format=torch.channels_last)

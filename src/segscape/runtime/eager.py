@@ -1,0 +1,40 @@
+"""PyTorch layer by layer: needs nothing, starts at once, and is what every other runtime is held against."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from segscape.runtime.base import Deployed, Precision, Runtime
+from segscape.runtime.machine import require_float_precision
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class EagerRuntime(Runtime):
+    """The deployed network itself, or a copy of it in shorter numbers.
+
+    Args:
+        deployed: What to run; it is left as it is.
+        precision: fp32, bf16, or on a GPU fp16.
+
+    Raises:
+        RuntimeUnavailableError: The device does not compute with such numbers.
+    """
+
+    name = "torch"
+
+    def __init__(self, deployed: Deployed, *, precision: Precision = "fp32") -> None:
+        self.device = deployed.device
+        require_float_precision(self.name, precision, self.device)
+        self.precision = precision
+        self._dtype = DTYPES[precision]
+        network = deployed.network
+        self._network = network if precision == "fp32" else copy.deepcopy(network).to(self._dtype)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `Runtime`."""
+        return self._network(images.to(self._dtype)).float()

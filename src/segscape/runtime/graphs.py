@@ -1,0 +1,261 @@
+"""Networks as graphs that run without our code: ONNX models, OpenVINO models and programs of `torch.export`.
+
+All of them take `images`, normalised float32 (N, 3, H, W), and return `logits`, float32 (N, K, h, w) at the network's
+stride, or `labels`, uint8 (N, H, W). One that refines masks takes `masks` too, float32 (N, 1, H, W) from -1 outside the
+object to 1 inside it, and its logits (N, 1, H, W) are of the images' size: one stage of the refinement.
+
+A graph for one size takes one image at a time; a graph for any size takes batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.nn import functional as F
+
+from segscape.networks import SegmentationNetwork
+from segscape.networks.crm import CRM
+from segscape.networks.isdnet import LaplacianPyramid
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+Network = SegmentationNetwork | CRM
+
+# From here on every map has more than one row and one column; with fewer a tracer takes the sides for constants.
+_LEAST_TRACED_SIDE = 64
+_SIDES = ("height", "width")
+
+
+class LabelNetwork(nn.Module):
+    """A network with its logits resized to the images' size, and the arg-max of them."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) -> labels (N, H, W) uint8."""
+        logits = F.interpolate(
+            self.network(images),
+            size=images.shape[-2:],
+            mode="bilinear",
+            align_corners=self.network.align_corners,
+        )
+        return logits.argmax(dim=1).to(torch.uint8)
+
+
+class StageNetwork(nn.Module):
+    """One stage of a network that refines masks, at the images' own size."""
+
+    def __init__(self, network: CRM) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W), masks (N, 1, H, W) from -1 to 1 -> logits (N, 1, H, W)."""
+        return self.network(images, masks, size=(images.shape[-2], images.shape[-1]))
+
+
+def side_multiple(network: Network) -> int:
+    """What both sides of the images must be multiples of, in pixels."""
+    return network.size_multiple if isinstance(network, SegmentationNetwork) else 1
+
+
+def least_side(network: Network) -> int:
+    """The least side of the images that a network takes, in pixels."""
+    return network.min_size if isinstance(network, SegmentationNetwork) else 1
+
+
+def least_traced_side(network: Network) -> int:
+    """The least side of the images that its program for any size takes, in pixels."""
+    return _fitting(network, max(_LEAST_TRACED_SIDE, 2 * side_multiple(network)))
+
+
+def whole_network(network: Network, *, labels: bool = False) -> nn.Module:
+    """What a graph of the network computes, as a module.
+
+    Args:
+        network: Shared with the result.
+        labels: See `onnx_model`.
+
+    Raises:
+        ValueError: Labels are wanted of a network that refines masks, or of more than 256 classes.
+    """
+    if isinstance(network, CRM):
+        if labels:
+            raise ValueError("A network that refines masks has no labels; export its logits.")
+        return StageNetwork(network)
+    return LabelNetwork(network) if labels else network
+
+
+def onnx_model(network: Network, *, size: tuple[int, int] | None, labels: bool = False) -> onnx.ModelProto:
+    """A network as an ONNX model.
+
+    Args:
+        network: In evaluation mode, with parameters in float32; best as `segscape.runtime.deploy.deploy` returns it.
+        size: (height, width) of the images, in pixels; None for any that the network takes.
+        labels: Whether the graph resizes the logits to the images' size, bilinearly in the network's convention, and
+            returns their arg-max; otherwise it returns the logits.
+
+    Returns:
+        The model, with the parameters inside; see the module for its inputs and its output.
+
+    Raises:
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+        ValueError: The network does not take this size, or has no labels.
+    """
+    import onnxscript  # noqa: F401 - what PyTorch's exporter needs; it would say so in its own way, and late
+
+    program = torch_program(network, size=size, labels=labels)
+    with quiet():
+        made: Any = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=_input_names(network),
+            output_names=[_output_name(labels)],
+            dynamic_shapes=_dynamic_shapes(network) if size is None else None,
+        )
+    return made.model_proto
+
+
+def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bool = False) -> openvino.Model:
+    """A network as an OpenVINO model.
+
+    Args:
+        network: See `onnx_model`.
+        size: See `onnx_model`.
+        labels: See `onnx_model`.
+
+    Returns:
+        The model in float32, not compiled; see the module for its inputs and its output.
+
+    Raises:
+        ModuleNotFoundError: OpenVINO is not installed.
+        ValueError: See `onnx_model`.
+    """
+    import openvino
+
+    module = _prepared(network, size=size, labels=labels, sizes_vary=True)
+    # The tracer runs the network, so on few pixels; the shapes are set afterwards.
+    side = _fitting(network, _LEAST_TRACED_SIDE)
+    with quiet(), torch.no_grad():
+        model = openvino.convert_model(module, example_input=_examples(network, 1, side, side))
+    batch, height, width = (-1, -1, -1) if size is None else (1, *size)
+    shapes = [openvino.PartialShape([batch, channels, height, width]) for channels in _channels(network)]
+    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+    for port, name in zip([*model.inputs, *model.outputs], [*_input_names(network), _output_name(labels)], strict=True):
+        port.get_tensor().set_names({name})
+    return model
+
+
+def torch_program(network: Network, *, size: tuple[int, int] | None, labels: bool = False) -> ExportedProgram:
+    """A network as a program of `torch.export`.
+
+    Args:
+        network: See `onnx_model`.
+        size: See `onnx_model`; where it is None, sides are at least `least_traced_side`.
+        labels: See `onnx_model`.
+
+    Raises:
+        ValueError: See `onnx_model`.
+    """
+    module = _prepared(network, size=size, labels=labels, sizes_vary=size is None)
+    least, multiple = least_traced_side(network), side_multiple(network)
+    # Sides that differ, and a batch of two: what is equal or 1 the tracer takes to be so always.
+    shape = (1, *size) if size else (2, least + multiple, least + 2 * multiple)
+    shapes = _dynamic_shapes(network) if size is None else None
+    with quiet(), torch.no_grad():
+        program = torch.export.export(module, _examples(network, *shape), dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        # Where our code lies on this machine.
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def check_size(network: Network, size: tuple[int, int]) -> None:
+    """Refuse a size that a network does not take.
+
+    Args:
+        network: Which network.
+        size: (height, width) of the images, in pixels.
+
+    Raises:
+        ValueError: A side is no multiple of `side_multiple`, or below `least_side`.
+    """
+    multiple, least = side_multiple(network), least_side(network)
+    if any(side < least or side % multiple for side in size):
+        fitting = "x".join(str(_fitting(network, side)) for side in size)
+        raise ValueError(
+            f"The network takes images with sides of at least {least} pixels that are multiples of {multiple}, not "
+            f"{size[0]}x{size[1]}; the next size is {fitting} (height x width)."
+        )
+
+
+def _fitting(network: Network, side: int) -> int:
+    """The least side from `side` on that a network takes."""
+    multiple = side_multiple(network)
+    return -(-max(least_side(network), side) // multiple) * multiple
+
+
+def _prepared(network: Network, *, size: tuple[int, int] | None, labels: bool, sizes_vary: bool) -> nn.Module:
+    """What is to be traced, on the CPU; where sizes vary, for even and odd ones."""
+    if size is not None:
+        check_size(network, size)
+    copied = copy.deepcopy(network).cpu()
+    for module in copied.modules():
+        if isinstance(module, LaplacianPyramid):
+            module.sizes_vary = sizes_vary
+    return whole_network(copied, labels=labels)
+
+
+def _examples(network: Network, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+    return tuple(torch.zeros(batch, channels, height, width) for channels in _channels(network))
+
+
+def _channels(network: Network) -> tuple[int, ...]:
+    """Of each input."""
+    return (3, 1) if isinstance(network, CRM) else (3,)
+
+
+def _dynamic_shapes(network: Network) -> Any:
+    """For every argument which axes vary, and how."""
+    multiple = side_multiple(network)
+    least = least_traced_side(network) // multiple
+    height, width = (Dim(name, min=least) if multiple == 1 else multiple * Dim(name, min=least) for name in _SIDES)
+    axes = {0: Dim("batch"), 2: height, 3: width}
+    return (axes,) * len(_input_names(network))
+
+
+def _input_names(network: Network) -> list[str]:
+    return ["images", "masks"] if isinstance(network, CRM) else ["images"]
+
+
+def _output_name(labels: bool) -> str:
+    return "labels" if labels else "logits"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the tracers and readers of graphs remark on their own workings; errors are raised as ever."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [log.level for log in loggers]
+    try:
+        for log in loggers:
+            log.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)

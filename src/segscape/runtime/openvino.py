@@ -1,0 +1,103 @@
+"""OpenVINO on the CPU: in float32, in bfloat16 where the CPU has it, and in 8-bit integers."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.runtime.cache import cached
+from segscape.runtime.machine import has_bf16, processor, versions
+
+if TYPE_CHECKING:
+    import openvino
+
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is computed with where the model itself does not say."""
+
+
+class OpenVINORuntime(Runtime):
+    """The network compiled by OpenVINO, once for all sizes; what was compiled is kept on disk.
+
+    Args:
+        deployed: What to compile, on a CPU; int8 needs its calibration images.
+        precision: fp32, bf16 or int8.
+
+    Raises:
+        RuntimeUnavailableError: OpenVINO is not installed, or does not do for the device or the precision.
+    """
+
+    name = "openvino"
+
+    def __init__(self, deployed: Deployed, *, precision: Precision = "fp32") -> None:
+        _require(precision, deployed.device)
+        self.device, self.precision = deployed.device, precision
+        self._deployed = deployed
+        key = {
+            "weights": deployed.fingerprint,
+            "network": type(deployed.network).__name__,
+            "precision": precision,
+            "calibration": deployed.calibration.digest if precision == "int8" and deployed.calibration else None,
+            "processor": processor(self.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions("torch", "openvino", *(["nncf"] if precision == "int8" else [])),
+        }
+        # OpenVINO reads the weights where they lie in these bytes, for as long as it runs.
+        self._exported = cached("openvino", key, lambda: _compile(deployed, precision))
+        compiled = _core().import_model(self._exported, "CPU", _settings(precision))
+        self._request = compiled.create_infer_request()
+        self._lock = Lock()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `Runtime`."""
+        import openvino
+
+        # Both tensors lend their memory and are held here meanwhile: OpenVINO copies nothing and holds nothing.
+        images, logits = images.contiguous(), torch.empty(self._deployed.logits_shape(images))
+        with self._lock:
+            self._request.set_input_tensor(openvino.Tensor(images.numpy(), shared_memory=True))
+            self._request.set_output_tensor(openvino.Tensor(logits.numpy(), shared_memory=True))
+            self._request.infer()
+        return logits
+
+
+def _require(precision: Precision, device: torch.device) -> None:
+    if find_spec("openvino") is None:
+        raise RuntimeUnavailableError("The runtime openvino needs OpenVINO: pip install 'segscape[openvino]'.")
+    if device.type != "cpu":
+        raise RuntimeUnavailableError(f"The runtime openvino computes on the CPU, not on {device}; give --device cpu.")
+    if precision not in _HINTS:
+        raise RuntimeUnavailableError(f"The runtime openvino computes in {', '.join(_HINTS)}, not in {precision}.")
+    if precision == "bf16" and not has_bf16(device):
+        raise RuntimeUnavailableError(
+            "OpenVINO computes in bf16 only on CPUs that have bf16 arithmetic; this has none."
+        )
+
+
+def _compile(deployed: Deployed, precision: Precision) -> bytes:
+    from segscape.runtime.graphs import openvino_model
+
+    model = openvino_model(deployed.network, size=None)
+    if precision == "int8":
+        from segscape.runtime.quantise import quantised
+
+        model = quantised(model, deployed.calibration)
+    return _core().compile_model(model, "CPU", _settings(precision)).export_model().getvalue()
+
+
+def _settings(precision: Precision) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+    }
+
+
+def _core() -> openvino.Core:
+    import openvino
+
+    return openvino.Core()
