@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
-.PHONY: demo test test-all lint bench parity lock clean
+.PHONY: demo test test-all lint bench bench-gpu parity lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -27,8 +27,22 @@ lint: .venv/ready
 parity: .venv/ready
 	$(BIN)/python -m tests.parity
 
-bench: .venv/ready
-	$(BIN)/python benchmarks/segment.py
+# Other packages' networks are timed in an environment of their own, which sees the libraries of .venv.
+bench: .venv/peers
+	$(BIN)/python benchmarks/side_by_side.py --peers .venv-peers/bin/python
+	$(BIN)/python benchmarks/side_by_side.py --table
+
+.venv/peers: .venv/ready benchmarks/peers/requirements.txt
+	$(BIN)/python -m venv .venv-peers
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers/requirements.txt
+	touch $@
+
+# Fits into ten minutes on one GPU.
+bench-gpu: .venv/ready
+	$(BIN)/python benchmarks/gpu.py --minutes 9
+	$(BIN)/python benchmarks/gpu_table.py
 
 # The lock holds for Linux on x86-64; elsewhere pip chooses the versions.
 .venv/ready: requirements.lock pyproject.toml
@@ -48,4 +62,4 @@ lock:
 		--no-emit-package segscape pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv-peers demo

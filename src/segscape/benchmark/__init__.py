@@ -1,0 +1,1 @@
+"""How fast networks are here: timed alike, each in a process of its own."""

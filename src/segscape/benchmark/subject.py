@@ -1,0 +1,233 @@
+"""Networks made ready to be timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segscape.benchmark.entry import Entry, Figure
+from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
+from segscape.inference.padding import fitting_size
+from segscape.inference.refiner import Precision as RefinerPrecision
+from segscape.inference.refiner import Refiner
+from segscape.inference.segmenter import Segmenter
+from segscape.inference.upsampling.argmax import upsample_argmax
+from segscape.networks import SegmentationNetwork, list_models
+from segscape.networks.crm import CRM
+from segscape.normalisation import Normalisation
+from segscape.rasters.image import read_image
+from segscape.rasters.masks import read_mask
+from segscape.runtime.base import Precision
+
+NUM_CLASSES = 19
+"""Of networks with random weights: as many as Cityscapes has."""
+_REFINER_PRECISIONS: dict[str, RefinerPrecision] = {
+    "auto": "float32",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
+_EXAMPLES = Path(str(files("segscape"))) / "examples"
+
+
+class _Options(TypedDict):
+    """What every segmenter is made with."""
+
+    device: str | None
+    runtime: str
+    precision: Precision | Literal["auto"]
+    calibration: list[Path]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and what is timed of it.
+
+    Attributes:
+        network: The network itself.
+        name: Its registered name.
+        num_classes: K.
+        device: Where it runs.
+        runtime: What computes.
+        precision: In what.
+        reason: Why it was chosen, if it was.
+        runs: What is timed, by figure.
+        macs: Multiply-accumulates for one image, once it has run; nothing where they are not counted.
+    """
+
+    network: nn.Module
+    name: str
+    num_classes: int
+    device: torch.device
+    runtime: str
+    precision: str
+    reason: str | None
+    runs: Mapping[Figure, Callable[[], object]]
+    macs: Callable[[], int | None]
+
+    @property
+    def parameters(self) -> int:
+        """Without those of the heads that only training uses."""
+        unused = self.network.training_heads if isinstance(self.network, SegmentationNetwork) else ()
+        heads = tuple(f"{head}." for head in unused)
+        return sum(value.numel() for name, value in self.network.named_parameters() if not name.startswith(heads))
+
+
+def card_of(name: str) -> WeightsCard | None:
+    """The card of weights; nothing for networks, which get random ones, and for exported files.
+
+    Raises:
+        FileNotFoundError: There is neither a network nor weights of this name.
+        ValueError: The file is no weights file.
+    """
+    if name in (*list_models(), *list_models(task="refinement")):
+        return None
+    path = find_weights(name)
+    return None if path.suffix.lower() in EXPORT_SUFFIXES else read_card(path)
+
+
+def is_refiner(name: str) -> bool:
+    """Whether a network or weights refine masks.
+
+    Raises:
+        FileNotFoundError: See `card_of`.
+        ValueError: See `card_of`.
+    """
+    card = card_of(name)
+    return (card.network if card else name) in list_models(task="refinement")
+
+
+def example_frames() -> list[Path]:
+    """The street frames that ship with the package."""
+    return sorted((_EXAMPLES / "camvid" / "images" / "val").glob("*.jpg"))
+
+
+def example_pair(size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """The photograph that ships with the package and its coarse mask, resized to (height, width)."""
+    folder = _EXAMPLES / "refine"
+    image = _resized(folder / "aeroplane.jpg", size, Image.Resampling.BICUBIC)
+    return image, _resized(folder / "aeroplane.png", size, Image.Resampling.NEAREST)
+
+
+def prepare_segmentation(entry: Entry, folder: Path) -> Subject:
+    """A network that segments images, and a shipped street frame of the entry's size.
+
+    Args:
+        entry: What is measured.
+        folder: Where the frame and the labels are written.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: The runtime or precision cannot be had here.
+    """
+    segmenter = _segmenter(entry)
+    frame, output = folder / "frame.png", folder / "labels.png"
+    _resized(example_frames()[0], entry.size, Image.Resampling.BICUBIC).save(frame)
+    images, runtime = _images(segmenter, frame), segmenter.runtime
+    size = (images.shape[2], images.shape[3])
+
+    def labels() -> Tensor:
+        result = runtime(images)[0]
+        if runtime.gives_labels:
+            return result
+        return upsample_argmax(result, size, align_corners=segmenter.network.align_corners)
+
+    return Subject(
+        network=segmenter.network,
+        name=segmenter.card.network,
+        num_classes=segmenter.card.num_classes,
+        device=segmenter.device,
+        runtime=runtime.name,
+        precision=runtime.precision,
+        reason=segmenter.choice.reason if segmenter.choice else None,
+        runs={
+            "network": lambda: runtime(images),
+            "labels": labels,
+            "file": lambda: segmenter.segment(frame).save(output),
+        },
+        macs=lambda: None,
+    )
+
+
+def prepare_refinement(entry: Entry, folder: Path) -> Subject:
+    """A network that refines masks, and the shipped photograph with its mask at the entry's size.
+
+    Args:
+        entry: What is measured.
+        folder: Where image and masks are written.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: Masks are refined neither by this runtime nor in this precision.
+    """
+    if entry.runtime not in ("torch", "auto") or entry.precision not in _REFINER_PRECISIONS:
+        raise ValueError("Masks are refined by the runtime torch alone, in fp32, bf16 or fp16.")
+    precision = _REFINER_PRECISIONS[entry.precision]
+    card = card_of(entry.name)
+    if card:
+        refiner = Refiner.from_weights(entry.name, entry.device, precision=precision)
+    else:
+        torch.manual_seed(0)
+        network = create_model(entry.name)
+        assert isinstance(network, CRM)
+        refiner = Refiner(network, entry.device, precision=precision)
+    image, coarse, output = (folder / file for file in ("image.png", "mask.png", "refined.png"))
+    for picture, path in zip(example_pair(entry.size), (image, coarse), strict=True):
+        picture.save(path)
+    pixels, mask = read_image(image), read_mask(coarse)
+    million_macs: list[int] = []
+    return Subject(
+        network=refiner.network,
+        name=card.network if card else entry.name,
+        num_classes=1,
+        device=refiner.device,
+        runtime="torch",
+        precision="fp32" if entry.precision == "auto" else entry.precision,
+        reason=None,
+        runs={
+            "labels": lambda: refiner.refine(pixels, mask, on_progress=lambda _, total: million_macs.append(total)),
+            "file": lambda: refiner.refine(image, coarse).save(output),
+        },
+        macs=lambda: 10**6 * max(million_macs),
+    )
+
+
+def _segmenter(entry: Entry) -> Segmenter:
+    options: _Options = {
+        "device": entry.device,
+        "runtime": entry.runtime,
+        "precision": entry.precision,
+        "calibration": example_frames(),
+    }
+    if entry.name not in list_models():
+        return Segmenter.from_weights(entry.name, **options)
+    torch.manual_seed(0)
+    network = create_model(entry.name, NUM_CLASSES)
+    assert isinstance(network, SegmentationNetwork)
+    names = tuple(f"class {index}" for index in range(NUM_CLASSES))
+    card = WeightsCard(entry.name, names, ((0, 0, 0),) * NUM_CLASSES, Normalisation())
+    return Segmenter(network, card, **options)
+
+
+def _images(segmenter: Segmenter, frame: Path) -> Tensor:
+    """A frame (1, 3, H, W) as the runtime takes it: on its device, normalised and padded."""
+    pixels = torch.from_numpy(read_image(frame).copy()).to(segmenter.device).permute(2, 0, 1).unsqueeze(0)
+    images = segmenter.card.normalisation(pixels)
+    height, width = segmenter.runtime.size or fitting_size(segmenter.network, *images.shape[2:])
+    return F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
+
+
+def _resized(path: Path, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+    """An image at another (height, width)."""
+    with Image.open(path) as image:
+        return image.resize(size[::-1], resampling)
