@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from segscape.cli.jobs import OnProgress, run_jobs
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.refiner import Refiner
 from segscape.inference.segmenter import Segmentation, Segmenter
+from segscape.inference.upsampling.argmax import load_kernels
 from segscape.rasters.image import read_image, write_image
 
 _STAGES = ("read", "network", "labels", "refine", "write")
@@ -87,6 +89,7 @@ def segment_photos(
         labels = refine_classes(refiner, image, result.labels, band=band, on_progress=on_progress)
         return replace(result, labels=labels, seconds={**result.seconds, "refine": time.perf_counter() - start})
 
+    Thread(target=load_kernels, daemon=True).start()
     steps = run_jobs(
         jobs, read=lambda job: read_image(job.image), work=work, write=_write, bar=bar, description="segmenting"
     )

@@ -169,7 +169,6 @@ class Scene:
             ValueError: The image is damaged, or what an interrupted run has left is of something else.
             OSError: A file cannot be written.
         """
-
         # What one block has freed must not stand beside what the next one takes.
         free = self._memory - round(self.plan.memory / (1 - _SPARE))
 

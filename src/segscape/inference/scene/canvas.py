@@ -15,7 +15,7 @@ from torch import Tensor
 from segscape.inference.scene.logits import Logits
 from segscape.inference.scene.task import Sums, Task
 from segscape.inference.scene.threads import Behind
-from segscape.inference.upsampling.argmax import upsample_argmax
+from segscape.inference.upsampling.argmax import load_kernels
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.window import Window, windows
 
@@ -57,8 +57,7 @@ class Painter:
 
     def __init__(self, looks: Sequence[Logits], canvas: Canvas) -> None:
         self._looks, self._canvas = looks, canvas
-        # Loading the compiled loops takes a second, which the network may as well use.
-        Thread(target=_warm_up, daemon=True).start()
+        Thread(target=load_kernels, daemon=True).start()
         height, width = canvas.labels.size
         self._blocks = list(windows((height, width), (max(_BLOCK_PIXELS // width, 1), width)))
 
@@ -155,10 +154,6 @@ class _Strip(NamedTuple):
         ):
             if array is not None and values is not None:
                 behind(array.write, self.window, values)
-
-
-def _warm_up() -> None:
-    upsample_argmax(torch.zeros(2, 2, 2), (4, 4), align_corners=False)
 
 
 def _array(values: Tensor) -> npt.NDArray[Any]:

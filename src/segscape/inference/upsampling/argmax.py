@@ -39,6 +39,11 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: boo
     return Upsampling((logits.shape[1], logits.shape[2]), size, align_corners).argmax(logits)
 
 
+def load_kernels() -> None:
+    """Load the compiled loops for CPUs, which takes up to a second; in a thread, the network may use it meanwhile."""
+    upsample_argmax(torch.zeros(2, 2, 2), (4, 4), align_corners=False)
+
+
 @dataclass(frozen=True)
 class Upsampling:
     """The bilinear resize of a whole map of logits, any rectangle of which can be computed by itself.
