@@ -30,6 +30,7 @@ from segscape.runtime.choice import Choice, choose_runtime
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
 from segscape.runtime.machine import versions
+from segscape.runtime.memory import reuse_freed
 from segscape.viz.overlay import overlay
 
 _ENGINES = ("torch", "openvino", "onnxruntime")
@@ -80,6 +81,8 @@ class Segmentation:
 class Segmenter:
     """Segments images, each as a whole: memory grows with the image, by about 200 bytes a pixel on a CPU.
 
+    On a CPU it has the process reuse what it frees, see `segscape.runtime.memory.reuse_freed`.
+
     Args:
         network: Kept as it is; a faster copy of it runs.
         card: Its classes and normalisation.
@@ -128,6 +131,8 @@ class Segmenter:
             self.network = self.deployed = network.eval()
             return
         self.device = usable_device(device)
+        if self.device.type == "cpu":
+            reuse_freed()
         self.network = network.eval().to(self.device)
         self.deployed = deploy(self.network)
         images = calibration_of(calibration, self.network, card.normalisation) if precision == "int8" else None
