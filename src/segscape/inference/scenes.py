@@ -29,7 +29,7 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Scaling, open_source
 from segscape.rasters.window import Window
 
-_SPARE = 0.35
+_SPARE = 0.34
 """The part of the memory that is left to what no estimate counts."""
 _STORAGE = 0.8
 """The part of the free disk that may be taken meanwhile."""

@@ -15,7 +15,7 @@ from segscape.inference.streaming.layers import map_shape
 from segscape.inference.streaming.sweep import Area, Dropped, Sweep
 
 _BYTES = 4
-_STEPS = (1536, 1280, 1024, 896, 768, 640, 512, 384, 256, 192, 128, 96, 64, 32)
+_STEPS = (1536, 1280, *range(1024, 256, -64), 256, 192, 128, 96, 64, 32)
 """Rows of the image that are read at a time, the best first."""
 _STEP_COST = 16
 """A step is taken to cost as much as so many rows more."""
