@@ -28,6 +28,7 @@ from segscape.inference.tiling.worker import TilingWorker
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Scaling, open_source
 from segscape.rasters.window import Window
+from segscape.runtime.memory import return_freed
 
 _SPARE = 0.34
 """The part of the memory that is left to what no estimate counts."""
@@ -280,6 +281,8 @@ class Scene:
 
     def _networks(self) -> list[Worker]:
         """What fills the logits of each look."""
+        # The process has so much memory and no more.
+        return_freed()
         plan, segmenter = self.plan, self._segmenter
         workers: list[Worker] = []
         for number, (framing, logits) in enumerate(zip(plan.framings, self._logits, strict=True)):

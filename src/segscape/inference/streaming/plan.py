@@ -15,7 +15,7 @@ from segscape.inference.streaming.layers import map_shape
 from segscape.inference.streaming.sweep import Area, Dropped, Sweep
 
 _BYTES = 4
-_STEPS = (1536, 1280, *range(1024, 256, -64), 256, 192, 128, 96, 64, 32)
+_STEPS = (*range(1536, 1024, -128), *range(1024, 256, -64), 256, 192, 128, 96, 64, 32)
 """Rows of the image that are read at a time, the best first."""
 _STEP_COST = 16
 """A step is taken to cost as much as so many rows more."""
@@ -256,7 +256,10 @@ def held_bytes(sweep: Sweep, step: float) -> int:
                 ahead = max(ahead, _AHEAD * event.rows.length * per_row[event.node])
             else:
                 layer = graph.layers[event.node]
-                working += sum(layer.rows.hull(event.rows).length * per_row[source] for source in layer.inputs)
+                cols = layer.cols.hull(sweep.areas[event.node].cols)
+                # Fewer columns than are held do not lie together: layers copy them.
+                copied = [source for source in layer.inputs if cols != sweep.areas[source].cols]
+                working += sum(layer.rows.hull(event.rows).length * per_row[source] for source in copied)
             most = max(most, total + working)
         total += (span[1] - span[0] - before) * per_row[event.node]
     return most + ahead

@@ -22,13 +22,12 @@ from segscape.inference.streaming.plan import StreamingPlan
 from segscape.inference.streaming.sweep import Area, Sweep
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.window import Window
-from segscape.runtime.memory import return_freed
 
 _Taker = Callable[[Patch], None]
 
 
 class StreamingWorker:
-    """Runs one network over one scene in one look; from then on the process returns to the system what it frees.
+    """Runs one network over one scene in one look.
 
     Args:
         plan: How.
@@ -44,7 +43,6 @@ class StreamingWorker:
     def __init__(
         self, plan: StreamingPlan, *, images: Images, logits: Logits, path: Path, device: torch.device
     ) -> None:
-        return_freed()
         self._plan, self._images, self._logits, self._device = plan, images, logits, device
         self._kept = {node: _array(path, node) for node in plan.kept}
         self._means = {mean.name: (source, mean) for source, mean in plan.graph.means.items()}
