@@ -171,7 +171,7 @@ class Scene:
             OSError: A file cannot be written.
         """
         # What one block has freed must not stand beside what the next one takes.
-        free = self._memory - round(self.plan.memory / (1 - _SPARE))
+        free = round(min(self._memory - self.plan.memory / (1 - _SPARE), self._memory * (1 - _SPARE)))
 
         def tell(share: float) -> None:
             give_back_above(free)
