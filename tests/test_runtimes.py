@@ -229,7 +229,7 @@ def test_the_reference_stays_where_nothing_is_faster() -> None:
 def test_a_choice_is_remembered(deployed: Deployed, cache_folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(choice, "_PROBE", (64, 128))
     found, made = choice.choose_runtime(deployed)
-    assert made.name in {"torch", "openvino", "onnx"}
+    assert made.name in {"torch", "winograd", "openvino", "onnx"}
     assert (found.name, found.precision) == (made.name, made.precision)
     (kept,) = cache_folder.glob("choice-*.bin")
     monkeypatch.setattr(choice, "fastest", None)
@@ -301,7 +301,7 @@ def test_what_cannot_be_had_is_refused(name: str, precision: Precision, message:
 
 
 def test_an_unknown_runtime(deployed: Deployed) -> None:
-    with pytest.raises(ValueError, match="There is no runtime 'tvm'; the names are auto, torch, compile, openvino"):
+    with pytest.raises(ValueError, match="There is no runtime 'tvm'; the names are auto, torch, winograd, compile"):
         create_runtime("tvm", deployed)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from segscape.normalisation import Normalisation
 from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
 from segscape.runtime.cache import find, keep
-from segscape.runtime.create import create_runtime
+from segscape.runtime.create import RUNTIME_NAMES, create_runtime
 from segscape.runtime.eager import EagerRuntime
 from segscape.runtime.machine import has_bf16, processor, versions
 
@@ -80,6 +80,7 @@ def choose_runtime(deployed: Deployed, *, precision: Precision | None = None) ->
         "weights": deployed.fingerprint,
         "network": type(deployed.network).__name__,
         "precision": precision,
+        "runtimes": RUNTIME_NAMES,
         "processor": processor(deployed.device),
         "threads": torch.get_num_threads(),
         "versions": versions(*_PACKAGES),
@@ -147,16 +148,17 @@ def fastest(
 
 def _candidates(deployed: Deployed, precision: Precision | None) -> Candidates:
     """What may be faster than PyTorch layer by layer; TensorRT is not tried, as it takes minutes for each size."""
-    # On a CPU compiling takes as long as many images, and the two others gain as much.
-    names = ("compile", "onnx") if deployed.device.type == "cuda" else ("openvino", "onnx")
+    # On a CPU compiling takes as long as many images, and the others gain as much.
+    names = ("compile", "onnx") if deployed.device.type == "cuda" else ("winograd", "openvino", "onnx")
     bf16 = ("bf16",) if has_bf16(deployed.device) else ()
     wanted: tuple[Precision, ...] = (*bf16, "fp32") if precision is None else (precision,)
 
     def maker(name: str, kind: Precision) -> Callable[[], Runtime]:
         return lambda: create_runtime(name, deployed, precision=kind)
 
-    pairs = [(name, kind) for kind in wanted for name in ("torch", *names) if (name, kind) != ("torch", "fp32")]
-    return {(name, kind): maker(name, kind) for name, kind in pairs}
+    pairs = [(name, kind) for kind in wanted for name in ("torch", *names)]
+    pointless = {("torch", "fp32"), ("winograd", "bf16")}
+    return {pair: maker(*pair) for pair in pairs if pair not in pointless}
 
 
 def _fault(logits: Tensor, expected: Tensor, precision: Precision) -> str | None:

@@ -7,9 +7,11 @@ from segscape.runtime.compiled import CompiledRuntime
 from segscape.runtime.eager import EagerRuntime
 from segscape.runtime.onnx import ONNXRuntime, TensorRTRuntime
 from segscape.runtime.openvino import OpenVINORuntime
+from segscape.runtime.winograd.runtime import WinogradRuntime
 
 _RUNTIMES = {
-    runtime.name: runtime for runtime in (EagerRuntime, CompiledRuntime, OpenVINORuntime, ONNXRuntime, TensorRTRuntime)
+    runtime.name: runtime
+    for runtime in (EagerRuntime, WinogradRuntime, CompiledRuntime, OpenVINORuntime, ONNXRuntime, TensorRTRuntime)
 }
 RUNTIME_NAMES = tuple(_RUNTIMES)
 

@@ -4,26 +4,22 @@ Between four neighbouring logits, bilinear interpolation is a convex combination
 best at all four is best everywhere between them, and a class that another one equals or beats at all four is never
 needed. What remains, mostly two classes in a few cells, is compared pixel by pixel, a tile at a time, so that the
 processor works on several pixels at once.
-
-The machine code is kept beside this file, or in the user's cache folder where the package may not be written to.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from segscape.runtime.machine_code import compiled
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 SIDE = 8
 """The most lines of a tile, along each axis; as many numbers as processors work on at once."""
@@ -51,16 +47,7 @@ class Tiles(NamedTuple):
     weight: Floats
 
 
-def _compiled(function: Function) -> Function:
-    """The function as machine code that several threads may run at once."""
-    try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # there is no folder to keep the machine code in
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    return cast("Function", compiled)
-
-
-@_compiled
+@compiled
 def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int, labels: Bytes) -> None:
     """Write the best class at every pixel of some rows of tiles.
 
@@ -104,7 +91,7 @@ def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int,
             col += 1
 
 
-@_compiled
+@compiled
 def _find_best(line: Floats, cols: Tiles, best: Indices) -> None:
     """The best class of every source pixel of a line, (w, K), that the columns need."""
     for col in range(cols.low[0], cols.high[-1] + 1):
@@ -115,7 +102,7 @@ def _find_best(line: Floats, cols: Tiles, best: Indices) -> None:
         best[col] = winner
 
 
-@_compiled
+@compiled
 def _end_of_agreement(above: Indices, below: Indices, cols: Tiles, start: int) -> int:
     """One past the last tile from `start` on of those whose corners all have the same best class as the first's."""
     best, end = above[cols.low[start]], start
@@ -130,7 +117,7 @@ def _end_of_agreement(above: Indices, below: Indices, cols: Tiles, start: int) -
     return end
 
 
-@_compiled
+@compiled
 def _keep_needed(
     around: tuple[Floats, Floats, Floats, Floats], winners: tuple[int, int, int, int], kept: Labels, corners: Floats
 ) -> int:
@@ -157,7 +144,7 @@ def _keep_needed(
     return count
 
 
-@_compiled
+@compiled
 def _label_tile(
     corners: Floats, kept: Labels, row_weight: Floats, col_weight: Floats, best: Floats, winner: Labels
 ) -> None:
@@ -177,7 +164,7 @@ def _label_tile(
             winner[pixel] = candidate if better else winner[pixel]
 
 
-@_compiled
+@compiled
 def fill_confidence(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int, confidence: Bytes) -> None:
     """Write 255 times the largest softmax probability at every pixel of some rows of tiles.
 
@@ -208,7 +195,7 @@ def fill_confidence(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: 
                     strip[pixel_row, cols.edges[col] + pixel] = np.uint8(share + np.float32(0.5))
 
 
-@_compiled
+@compiled
 def _keep_probable(around: tuple[Floats, Floats, Floats, Floats], corners: Floats) -> tuple[int, bool]:
     """Gather the classes that count somewhere in the cell; is 255 the confidence of all of it?"""
     a, b, c, d = around
@@ -230,7 +217,7 @@ def _keep_probable(around: tuple[Floats, Floats, Floats, Floats], corners: Float
     return count, others < _CERTAIN
 
 
-@_compiled
+@compiled
 def _sum_tile(corners: Floats, row_weight: Floats, col_weight: Floats, best: Floats, total: Floats) -> None:
     """Sum the probabilities of some classes at every pixel of a tile, as shares of the largest."""
     best[:] = -np.inf
@@ -251,7 +238,7 @@ def _sum_tile(corners: Floats, row_weight: Floats, col_weight: Floats, best: Flo
             total[pixel] += _exp(top + row_weight[pixel] * (bottom - top) - best[pixel])
 
 
-@_compiled
+@compiled
 def _exp(value: np.float32) -> np.float32:
     """The exponential of a number that is not positive, in arithmetic that processors do on many numbers at once."""
     binary = max(value * np.float32(1 / math.log(2)), np.float32(-126))

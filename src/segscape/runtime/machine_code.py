@@ -1,0 +1,37 @@
+"""Functions that Numba compiles when they are first used.
+
+The machine code is kept beside the file of the function, or in the user's cache folder where the package may not be
+written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """The function as machine code that several threads may run at once."""
+    return cast("Function", _kept(lambda cache: numba.njit(cache=cache, nogil=True, error_model="numpy")(function)))
+
+
+def callback(signature: Any, function: Callable[..., None]) -> int:
+    """The address of the function's machine code, for libraries written in C.
+
+    Args:
+        signature: Its Numba types.
+        function: Must not raise.
+    """
+    code = _kept(lambda cache: numba.cfunc(signature, cache=cache, error_model="numpy")(function))
+    return int(code.address)
+
+
+def _kept(compile_it: Callable[[bool], Any]) -> Any:
+    try:
+        return compile_it(True)
+    except RuntimeError:  # there is no folder to keep the machine code in
+        return compile_it(False)

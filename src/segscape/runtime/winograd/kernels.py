@@ -1,0 +1,263 @@
+"""Winograd's convolution F(4 x 4, 3 x 3), compiled by Numba when it is first used.
+
+Sixteen neighbouring outputs, 4 x 4, of a convolution with 3 x 3 weights take 144 products for every pair of channels.
+Winograd's algorithm takes 36: additions spread the 6 x 6 inputs into 36 numbers, each of these is multiplied with a
+number that was derived from the weights beforehand, and additions gather the products into the outputs. Over all
+channels and many tiles, the products are those of 36 pairs of matrices.
+
+A block of tiles is spread, multiplied and gathered while it is in the processor's cache.
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv:1509.09308), section 4.1.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba import types
+from numba.extending import register_jitable
+from numba.np.numpy_support import carray
+
+from segscape.runtime.machine_code import callback, compiled
+from segscape.runtime.winograd.native import (
+    LANES,
+    copy_lanes,
+    floats_at,
+    indices_at,
+    limit_threads,
+    multiply,
+    run_in_threads,
+    thread_count,
+    thread_index,
+    wait_for_all,
+)
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+_OUT = 4
+_IN = _OUT + 2
+_PRODUCTS = _IN * _IN
+
+_BLOCK = 4 << 20
+"""Bytes of a block before and after the products, to lie in the cache that the processor's cores share."""
+_LEAST_TILES = 64
+"""Of a block: what is read of the weights for each is used at least so often."""
+_PART = 64
+"""Tiles of one product of matrices at most, so that there are enough of them for all threads."""
+
+_FOR_WEIGHTS = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+    ]
+    + [[0, 0, 1]]
+)
+
+_ARRAYS = ("images", "weights", "bias", "rows", "cols", "spread", "products", "outputs")
+_NUMBERS = ("count", "height", "width", "channels", "out_channels", "num_rows", "num_cols", "dilation", "block", "relu")
+_JOB = np.dtype([(name, np.int64) for name in (*_ARRAYS, *_NUMBERS)])
+"""What the threads of one convolution are told: where the arrays lie, and their sizes."""
+
+
+def transformed(weights: npt.NDArray[np.float64]) -> Floats:
+    """Weights (K, C, 3, 3) as `convolve` takes them, (36, C, K)."""
+    spread = np.einsum("ai,kcij,bj->abck", _FOR_WEIGHTS, weights, _FOR_WEIGHTS)
+    return np.ascontiguousarray(spread.reshape(_PRODUCTS, *spread.shape[2:]), np.float32)
+
+
+def convolve(images: Floats, weights: Floats, bias: Floats, *, dilation: int, relu: bool) -> Floats:
+    """A convolution with 3 x 3 weights whose outputs have its inputs' size, in PyTorch's threads.
+
+    Args:
+        images: (N, H, W, C), contiguous, C a multiple of `LANES`; what lies outside is 0.
+        weights: (36, C, K), as `transformed` gives them, K a multiple of `LANES`.
+        bias: (K,).
+        dilation: Of the weights.
+        relu: Whether negative outputs are raised to 0.
+
+    Returns:
+        (N, H, W, K), contiguous.
+    """
+    count, height, width, channels = images.shape
+    out_channels = len(bias)
+    rows, cols = _tile_starts(height, dilation), _tile_starts(width, dilation)
+    tiles = count * len(rows) * len(cols)
+    # An odd number, lest the 36 places that a tile is spread to share the same lines of the cache.
+    block = min(tiles, max(_LEAST_TILES, _BLOCK // (4 * _PRODUCTS * (channels + out_channels)))) | 1
+    # PyTorch takes memory in large pages.
+    spread = torch.empty(_PRODUCTS, block, channels).numpy()
+    products = torch.empty(_PRODUCTS, block, out_channels).numpy()
+    outputs = torch.empty(count, height, width, out_channels).numpy()
+    arrays = (images, weights, bias, rows, cols, spread, products, outputs)
+    sizes = (count, height, width, channels, out_channels, len(rows), len(cols), dilation, block, relu)
+    job = np.array([(*(array.ctypes.data for array in arrays), *sizes)], _JOB)
+    run_in_threads(_work_address(), job.ctypes.data)
+    return outputs
+
+
+def _tile_starts(length: int, dilation: int) -> Indices:
+    """The first line of each tile of 4 lines that lie `dilation` apart, which together are all lines of an image."""
+    lines = np.arange(length, dtype=np.int64)
+    return lines[lines // dilation % _OUT == 0]
+
+
+@register_jitable(inline="always")
+def _spread_columns(numbers: Floats, spread: Floats) -> None:
+    """Multiply the columns of (6, 6, lanes) with the matrix for inputs, and transpose."""
+    two, four, five = np.float32(2), np.float32(4), np.float32(5)
+    for j in range(_IN):
+        for lane in range(LANES):
+            a, b, c = numbers[0, j, lane], numbers[1, j, lane], numbers[2, j, lane]
+            d, e, f = numbers[3, j, lane], numbers[4, j, lane], numbers[5, j, lane]
+            even, odd = e - four * c, d - four * b
+            near_even, near_odd = e - c, two * (d - b)
+            spread[j, 0, lane] = four * a - five * c + e
+            spread[j, 1, lane] = even + odd
+            spread[j, 2, lane] = even - odd
+            spread[j, 3, lane] = near_even + near_odd
+            spread[j, 4, lane] = near_even - near_odd
+            spread[j, 5, lane] = four * b - five * d + f
+
+
+@register_jitable(inline="always")
+def _gather_columns(products: Floats, sums: Floats) -> None:
+    """Multiply the columns of (6, n, lanes) with the matrix for outputs, and transpose to (n, 4, lanes)."""
+    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
+    for j in range(products.shape[1]):
+        for lane in range(LANES):
+            a, b, c = products[0, j, lane], products[1, j, lane], products[2, j, lane]
+            d, e, f = products[3, j, lane], products[4, j, lane], products[5, j, lane]
+            inner, inner_odd, outer, outer_odd = b + c, b - c, d + e, d - e
+            sums[j, 0, lane] = a + inner + outer
+            sums[j, 1, lane] = inner_odd + two * outer_odd
+            sums[j, 2, lane] = inner + four * outer
+            sums[j, 3, lane] = inner_odd + eight * outer_odd + f
+
+
+@compiled
+def _spread(
+    images: Floats, rows: Indices, cols: Indices, dilation: int, start: int, first: int, stop: int, spread: Floats
+) -> None:
+    """Fill places `first` to `stop` of (36, n, C) with what the inputs of the tiles from `start` on come to."""
+    height, width, channels = images.shape[1:]
+    reach = (_IN - 1) * dilation
+    # Arrays of known strides: only then are the additions vectorised.
+    tile = np.empty((_IN, _IN, LANES), np.float32)
+    half = np.empty((_IN, _IN, LANES), np.float32)
+    for place in range(first, stop):
+        line, col = divmod(start + place, len(cols))
+        image, row = divmod(line, len(rows))
+        top, left = rows[row] - dilation, cols[col] - dilation
+        inside = top >= 0 and left >= 0 and top + reach < height and left + reach < width
+        for channel in range(0, channels, LANES):
+            for i in range(_IN):
+                y = top + i * dilation
+                for j in range(_IN):
+                    x = left + j * dilation
+                    if inside or (0 <= y < height and 0 <= x < width):
+                        copy_lanes(images, (image, y, x, channel), tile, (i, j, 0))
+                    else:
+                        tile[i, j] = 0
+            _spread_columns(tile, half)
+            _spread_columns(half, tile)
+            for i in range(_IN):
+                for j in range(_IN):
+                    copy_lanes(tile, (i, j, 0), spread, (i * _IN + j, place, channel))
+
+
+@compiled
+def _multiply(left: Floats, right: Floats, count: int, first: int, stop: int, products: Floats) -> None:
+    """Some parts of the 36 products of the first `count` rows of (36, n, C) with (36, C, K)."""
+    # For Fortran, which counts columns first, all three are transposed, and so are their places.
+    plain = np.full(1, ord("N"), np.uint8).ctypes
+    inner, outer = right.shape[1:]
+    sizes = np.array([outer, 0, inner], np.int32)
+    k, n, c = sizes.ctypes, sizes[1:].ctypes, sizes[2:].ctypes
+    scales = np.array([1, 0], np.float32)
+    one, zero = scales.ctypes, scales[1:].ctypes
+    in_product = -(-count // _PART)
+    for part in range(first, stop):
+        index, row = part // in_product, part % in_product * _PART
+        sizes[1] = min(_PART, count - row)
+        a, b = right[index].ctypes, left[index, row:].ctypes
+        multiply(plain, plain, k, n, c, one, a, k, b, c, zero, products[index, row:].ctypes, k)
+
+
+@compiled
+def _gather(
+    products: Floats,
+    bias: Floats,
+    least: np.float32,
+    rows: Indices,
+    cols: Indices,
+    dilation: int,
+    start: int,
+    first: int,
+    stop: int,
+    outputs: Floats,
+) -> None:
+    """Write the outputs of the tiles from `start` on, from places `first` to `stop` of the products (36, n, K)."""
+    height, width, channels = outputs.shape[1:]
+    tile = np.empty((_IN, _IN, LANES), np.float32)
+    half = np.empty((_IN, _OUT, LANES), np.float32)
+    whole = np.empty((_OUT, _OUT, LANES), np.float32)
+    for place in range(first, stop):
+        line, col = divmod(start + place, len(cols))
+        image, row = divmod(line, len(rows))
+        top, left = rows[row], cols[col]
+        for channel in range(0, channels, LANES):
+            for i in range(_IN):
+                for j in range(_IN):
+                    copy_lanes(products, (i * _IN + j, place, channel), tile, (i, j, 0))
+            _gather_columns(tile, half)
+            _gather_columns(half, whole)
+            for i in range(_OUT):
+                y = top + i * dilation
+                for j in range(_OUT):
+                    x = left + j * dilation
+                    if y < height and x < width:
+                        for lane in range(LANES):
+                            value = whole[i, j, lane] + bias[channel + lane]
+                            whole[i, j, lane] = least if value < least else value
+                        copy_lanes(whole, (i, j, 0), outputs, (image, y, x, channel))
+
+
+def _work(pointer: Any) -> None:
+    """One thread's part of a convolution: tiles to spread and to gather, products to compute."""
+    job = carray(pointer, 1)[0]
+    images = carray(floats_at(job.images), (job.count, job.height, job.width, job.channels))
+    weights = carray(floats_at(job.weights), (_PRODUCTS, job.channels, job.out_channels))
+    bias = carray(floats_at(job.bias), job.out_channels)
+    rows = carray(indices_at(job.rows), job.num_rows)
+    cols = carray(indices_at(job.cols), job.num_cols)
+    spread = carray(floats_at(job.spread), (_PRODUCTS, job.block, job.channels))
+    products = carray(floats_at(job.products), (_PRODUCTS, job.block, job.out_channels))
+    outputs = carray(floats_at(job.outputs), (job.count, job.height, job.width, job.out_channels))
+    least = np.float32(0) if job.relu else np.float32(-np.inf)
+    own, threads = thread_index(), thread_count()
+    before = limit_threads(np.int32(1))
+    tiles = job.count * job.num_rows * job.num_cols
+    for start in range(0, tiles, job.block):
+        count = min(job.block, tiles - start)
+        first, stop = count * own // threads, count * (own + 1) // threads
+        _spread(images, rows, cols, job.dilation, start, first, stop, spread)
+        wait_for_all()
+        parts = _PRODUCTS * -(-count // _PART)
+        _multiply(spread, weights, count, parts * own // threads, parts * (own + 1) // threads, products)
+        wait_for_all()
+        _gather(products, bias, least, rows, cols, job.dilation, start, first, stop, outputs)
+    limit_threads(before)
+
+
+@cache
+def _work_address() -> int:
+    return callback(types.void(types.CPointer(numba.from_dtype(_JOB))), _work)  # type: ignore[no-untyped-call]

@@ -1,0 +1,48 @@
+"""PyTorch on a CPU, but convolutions with 3 x 3 weights by Winograd's algorithm, with a quarter of the products."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+
+
+class WinogradRuntime(Runtime):
+    """The network layer by layer, wide 3 x 3 convolutions of stride 1 by Winograd's algorithm.
+
+    Args:
+        deployed: What to run; it is left as it is.
+        precision: fp32.
+
+    Raises:
+        RuntimeUnavailableError: The network is not on a CPU, PyTorch comes without MKL,
+            or the precision is another.
+    """
+
+    name = "winograd"
+    precision: Precision = "fp32"
+
+    def __init__(self, deployed: Deployed, *, precision: Precision = "fp32") -> None:
+        self.device = deployed.device
+        if self.device.type != "cpu" or precision != "fp32":
+            raise RuntimeUnavailableError(
+                "The runtime winograd computes on the CPU in fp32 alone; give --device cpu without --precision, or "
+                "choose --runtime auto."
+            )
+        from segscape.runtime.winograd.layers import use_winograd
+        from segscape.runtime.winograd.native import AVAILABLE
+
+        if not AVAILABLE:
+            raise RuntimeUnavailableError(
+                "The runtime winograd needs a PyTorch with Intel's MKL, as it is on Linux for x86-64; choose another."
+            )
+        self._network = copy.deepcopy(deployed.network)
+        use_winograd(self._network)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `Runtime`."""
+        return self._network(images.float())
