@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 import segscape
@@ -17,6 +18,10 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import inference_state, write_weights
 from segscape.labels import CAMVID
 from segscape.normalisation import Normalisation
+
+# How long an example takes says nothing on a machine that does other things.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Beside other workers one thread each is fastest.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

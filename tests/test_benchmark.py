@@ -17,13 +17,13 @@ from PIL import Image
 
 import segscape
 from segscape.benchmark import measure as measuring
+from segscape.benchmark.cost import network_cost
 from segscape.benchmark.entry import Entry, as_row
 from segscape.benchmark.measure import MeasurementError, measure, measure_apart
 from segscape.benchmark.plot import plot_speed
 from segscape.benchmark.protocol import Protocol, Timing
 from segscape.cli.benchmark import cost_table, time_table
 from segscape.cli.main import main
-from segscape.cli.models import network_cost
 
 QUICK = Protocol(warm_up=1, repeats=2)
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

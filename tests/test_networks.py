@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import segscape
+from segscape.benchmark.cost import network_cost
 from segscape.checkpoints.card import WeightsCard
-from segscape.cli.models import network_cost
 from segscape.inference.padding import fitting_size, pad_to_fit
 from segscape.networks import SegmentationNetwork
 from segscape.networks.crm import Axis

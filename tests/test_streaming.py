@@ -1,8 +1,10 @@
 """A scene streamed block by block has the logits of the whole scene, for every network that can be streamed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,12 @@ from torch.nn import functional as F
 import segscape
 from segscape.inference.lines import Patch, Span
 from segscape.inference.streaming.graph import trace
-from segscape.inference.streaming.layers import UnsupportedLayerError, map_shape
+from segscape.inference.streaming.layers import Convolution, UnsupportedLayerError, map_shape
 from segscape.inference.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
 from segscape.inference.streaming.reads import divided, same, windows
 from segscape.inference.streaming.sweep import Area, Dropped, Made
+from segscape.runtime.base import Deployed
+from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
 from tests.golden import fill
 
@@ -47,12 +51,15 @@ def _own(patch: Patch, own: Area) -> Patch | None:
 
 
 def _streamed(
-    plan: StreamingPlan, images: Tensor, mean: Callable[[Tensor, Tensor, int], Tensor] = lambda total, _, n: total / n
+    plan: StreamingPlan,
+    images: Tensor,
+    mean: Callable[[Tensor, Tensor, int], Tensor] = lambda total, _, n: total / n,
+    convolutions: Mapping[str, Convolution] = MappingProxyType({}),
 ) -> Tensor:
     """The logits of a plan carried out in memory; `mean` makes one of a scene's sum, its last block's, and a count."""
     graph = plan.graph
     maps: dict[fx.Node, Tensor] = {graph.image: images}
-    known: dict[fx.Node, Tensor] = {}
+    known: dict[fx.Node, Any] = dict(graph.convolved_by(convolutions))
     logits = torch.full(graph.output.meta["val"].shape, math.nan, dtype=images.dtype)
     for number in range(plan.sweeps):
         values = graph.completed(known)
@@ -148,6 +155,20 @@ def test_equal_in_single_precision() -> None:
     images = _images(network, (93, 125), torch.float32)
     plan = _plan(network, images, parts=(2, 2), rows=32, storage=AMPLE)
     assert _error(_streamed(plan, images), network(images)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["stdc1_seg", "isdnet_resnet18"])
+@torch.inference_mode()
+def test_equal_by_winograds_algorithm(name: str) -> None:
+    network = _network(name, torch.float32)
+    runtime = create_runtime("winograd", Deployed(network))
+    images = _images(network, (189, 253), torch.float32)
+    plan = _plan(network, images, parts=(2, 2), rows=32, storage=AMPLE)
+    assert len(plan.graph.convolved_by(runtime.layers)) == len(runtime.layers)
+    found = _streamed(plan, images, convolutions=runtime.layers)
+    assert _error(found, network(images)) < 1e-5
+    # It was computed in another way, though.
+    assert not torch.equal(found, _streamed(plan, images))
 
 
 @torch.inference_mode()

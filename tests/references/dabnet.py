@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import segscape
+from segscape.benchmark.cost import NetworkCost, network_cost
 from segscape.checkpoints.convert import to_official
 from segscape.checkpoints.convert.dabnet import FORMATS
-from segscape.cli.models import NetworkCost, network_cost
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.networks import SegmentationOutput
 from segscape.networks.dabnet import DABNet, PatchModule, ResNet18, SpatialPath

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import segscape
+from segscape.benchmark.cost import network_cost
 from segscape.checkpoints.convert import leftovers, to_official
 from segscape.checkpoints.convert.isdnet import FORMATS
-from segscape.cli.models import network_cost
 from segscape.losses import Criterion, CrossEntropy, LossTerm, ReconstructionLoss, StructureLoss
 from segscape.networks.isdnet import ISDNet
 from tests.golden import fill

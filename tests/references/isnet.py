@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import segscape
+from segscape.benchmark.cost import network_cost
 from segscape.checkpoints.convert import detect_format, leftovers, to_official
 from segscape.checkpoints.convert.isnet import FORMATS
 from segscape.checkpoints.convert.official import OfficialFormat
-from segscape.cli.models import network_cost
 from segscape.inference.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.networks.isnet import ISNet, ISNetShortcut

@@ -14,12 +14,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from segscape.benchmark.cost import network_cost
 from segscape.benchmark.entry import FIGURES, Entry, Measurement, as_row
 from segscape.benchmark.measure import MeasurementError, measure_apart
 from segscape.benchmark.protocol import Protocol
 from segscape.benchmark.report import write_report
 from segscape.benchmark.subject import card_of, is_refiner
-from segscape.cli.models import network_cost
 from segscape.cli.progress import progress
 from segscape.inference.inputs import usable_device
 from segscape.runtime.create import RUNTIME_NAMES

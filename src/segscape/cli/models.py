@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 
 import torch
 from rich.console import Console
 from rich.table import Column, Table
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from segscape.benchmark.cost import network_cost, parameter_count
 from segscape.checkpoints.store import find_weights, list_weights, read_card
-from segscape.inference.padding import fitting_size
-from segscape.networks import SegmentationNetwork, list_models
+from segscape.networks import list_models
 from segscape.registry import model_entry
 
 _SIZE = (1024, 2048)
 _NUM_CLASSES = 19
-
-
-@dataclass(frozen=True)
-class NetworkCost:
-    """What a segmentation network costs at inference.
-
-    Attributes:
-        parameters: Without those of the heads that only training uses.
-        macs: Multiply-accumulates for one image: of convolutions, linear layers and attention.
-        authors_macs: What the authors' evaluation of the same image spends.
-        stride: Of the logits.
-    """
-
-    parameters: int
-    macs: int
-    authors_macs: int
-    stride: int
 
 
 def main(words: list[str]) -> int:
@@ -76,7 +56,7 @@ def main(words: list[str]) -> int:
     refiners = Table("network", "parameters", title="networks that refine masks")
     for name in list_models(arguments.pattern, task="refinement"):
         with torch.device("meta"):
-            refiners.add_row(name, _millions(_parameter_count(model_entry(name).build())))
+            refiners.add_row(name, _millions(parameter_count(model_entry(name).build())))
     if refiners.row_count:
         console.print(refiners)
 
@@ -87,36 +67,6 @@ def main(words: list[str]) -> int:
         weights.add_row(name, str(card.num_classes), score, card.protocol, card.licence)
     console.print(weights)
     return 0
-
-
-def network_cost(name: str, *, num_classes: int = _NUM_CLASSES, size: tuple[int, int] = _SIZE) -> NetworkCost:
-    """A segmentation network's cost at inference, counted without computing anything.
-
-    Args:
-        name: Its registered name.
-        num_classes: K.
-        size: (height, width) of the image, in pixels; it is padded to what the network takes.
-    """
-    with torch.device("meta"):
-        network = model_entry(name).build(num_classes=num_classes).eval()
-        assert isinstance(network, SegmentationNetwork)
-        height, width = fitting_size(network, *size)
-        images = torch.empty(1, 3, height, width)
-    for head in network.training_heads:
-        setattr(network, head, nn.Identity())
-    with FlopCounterMode(display=False) as counter:
-        network(images)
-    macs = counter.get_total_flops() // 2
-    return NetworkCost(
-        parameters=_parameter_count(network),
-        macs=macs,
-        authors_macs=macs + network.skipped_macs(height, width),
-        stride=network.stride,
-    )
-
-
-def _parameter_count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _millions(count: int) -> str:

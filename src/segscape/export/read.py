@@ -17,6 +17,8 @@ from segscape.export.traits import CARD_KEY, SUFFIXES, TRAITS_KEY, Format, Graph
 from segscape.registry import model_entry
 from segscape.runtime.base import Runtime
 from segscape.runtime.graphs import quiet
+from segscape.runtime.onnx import session_options
+from segscape.runtime.openvino import openvino_settings
 
 __all__ = ["SUFFIXES", "ExportedGraph", "ExportedRuntime", "load_exported", "open_exported"]
 
@@ -153,14 +155,11 @@ def _runs_on_cuda(kind: Format) -> bool:
 def _open_onnx(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Run]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": str(device.index or 0)}))
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), session_options(), providers=providers)
     except Exception as error:  # its errors have nothing else in common
         raise _unreadable(path, error) from None
     names = [port.name for port in session.get_inputs()]
@@ -175,16 +174,11 @@ def _open_onnx(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Ru
 def _open_openvino(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Run]:
     import openvino
 
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
     try:
         model = openvino.Core().read_model(path)
         keys = [key for key in (CARD_KEY, TRAITS_KEY) if model.has_rt_info([key])]
         metadata = {key: model.get_rt_info([key]).astype(str) for key in keys}
-        request = openvino.compile_model(model, device.type.upper(), settings).create_infer_request()
+        request = openvino.compile_model(model, "CPU", openvino_settings("fp32")).create_infer_request()
     except RuntimeError as error:
         raise _unreadable(path, error) from None
     lock = Lock()

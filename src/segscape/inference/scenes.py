@@ -29,6 +29,7 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Scaling, open_source
 from segscape.rasters.window import Window
 from segscape.runtime.memory import return_freed
+from segscape.runtime.winograd.runtime import WinogradRuntime
 
 _SPARE = 0.34
 """The part of the memory that is left to what no estimate counts."""
@@ -296,6 +297,7 @@ class Scene:
                     logits=logits,
                     path=self.folder / f"look{number}",
                     device=segmenter.device,
+                    convolutions=segmenter.runtime.layers if isinstance(segmenter.runtime, WinogradRuntime) else {},
                 )
                 workers.append(stream)
             else:

@@ -87,9 +87,9 @@ class Segmenter:
         network: Kept as it is; a faster copy of it runs.
         card: Its classes and normalisation.
         device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
-        runtime: The engine: `"torch"`, `"compile"`, `"openvino"`, `"onnx"`, `"tensorrt"`, or `"auto"` for the fastest
-            that gives the right result here, which the first time is found by trying; see `docs/runtimes.md`. One that
-            is ready may be given instead: then of `network` only the architecture counts.
+        runtime: The engine: `"torch"`, `"winograd"`, `"compile"`, `"openvino"`, `"onnx"`, `"tensorrt"`, or `"auto"` for
+            the fastest that gives the right result here, which the first time is found by trying; see
+            `docs/runtimes.md`. One that is ready may be given instead: then of `network` only the architecture counts.
         precision: `"fp32"`, `"bf16"`, `"fp16"` or `"int8"`; `"auto"` is fp32, but with the runtime `"auto"` bf16
             where the processor has it and 99.5 % of the labels stay what they are.
         calibration: Images like those to be segmented, which int8 needs; a few dozen do.

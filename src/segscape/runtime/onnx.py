@@ -143,15 +143,23 @@ def _session(
     import onnx
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options = session_options()
     if shape is not None:
         dims = onnx.load_model_from_string(graph).graph.input[0].type.tensor_type.shape.dim
         for dim, length in zip(dims, shape, strict=True):
             if dim.dim_param:
                 options.add_free_dimension_override_by_name(dim.dim_param, length)
     return onnxruntime.InferenceSession(graph, options, providers=providers)
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """PyTorch's number of threads, and only errors in the log."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return options
 
 
 def _run(session: onnxruntime.InferenceSession, images: Tensor, logits: Tensor) -> None:

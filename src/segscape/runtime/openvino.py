@@ -48,7 +48,7 @@ class OpenVINORuntime(Runtime):
         }
         # OpenVINO reads the weights where they lie in these bytes, for as long as it runs.
         self._exported = cached("openvino", key, lambda: _compile(deployed, precision))
-        compiled = _core().import_model(self._exported, "CPU", _settings(precision))
+        compiled = _core().import_model(self._exported, "CPU", openvino_settings(precision))
         self._request = compiled.create_infer_request()
         self._lock = Lock()
 
@@ -86,10 +86,11 @@ def _compile(deployed: Deployed, precision: Precision) -> bytes:
         from segscape.runtime.quantise import quantised
 
         model = quantised(model, deployed.calibration)
-    return _core().compile_model(model, "CPU", _settings(precision)).export_model().getvalue()
+    return _core().compile_model(model, "CPU", openvino_settings(precision)).export_model().getvalue()
 
 
-def _settings(precision: Precision) -> dict[str, Any]:
+def openvino_settings(precision: Precision) -> dict[str, Any]:
+    """What a model is compiled with: one image at a time, in PyTorch's number of threads."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from segscape.inference.streaming.layers import Layer, UnsupportedLayerError, layer_of, map_shape
+from segscape.inference.streaming.layers import Convolution, Layer, UnsupportedLayerError, layer_of, map_shape
 
 aten = torch.ops.aten
 
@@ -28,6 +28,7 @@ class Graph:
         vectors: The nodes that are computed from means and parameters alone, in order.
         levels: For each map or mean how many rounds of gathering means it waits for; a mean counts its own round.
         parameters: The values of the parameters' and buffers' nodes.
+        names: Of these in the network.
     """
 
     image: fx.Node
@@ -37,6 +38,7 @@ class Graph:
     vectors: tuple[fx.Node, ...]
     levels: dict[fx.Node, int]
     parameters: dict[fx.Node, Tensor]
+    names: dict[fx.Node, str]
 
     @property
     def rounds(self) -> int:
@@ -52,9 +54,18 @@ class Graph:
         """The layers that read a map."""
         return (self.layers[user] for user in node.users if user in self.layers)
 
-    def completed(self, known: dict[fx.Node, Tensor]) -> dict[fx.Node, Tensor]:
-        """The parameters, the given means, and every vector that can be computed from them."""
-        values = {**self.parameters, **known}
+    def convolved_by(self, convolutions: Mapping[str, Convolution]) -> dict[fx.Node, Convolution]:
+        """What stands for the weights of some convolutions, given by their names in the network, for `completed`."""
+        weights = {name.removesuffix(".weight"): node for node, name in self.names.items() if name.endswith(".weight")}
+        return {node: convolutions[name] for name, node in weights.items() if name in convolutions}
+
+    def completed(self, known: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
+        """The parameters, the given means, and every vector that can be computed from them.
+
+        Args:
+            known: Values of means, and of parameters that others stand for; see `layers.Values`.
+        """
+        values: dict[fx.Node, Any] = {**self.parameters, **known}
         for node in self.vectors:
             if all(x in values for x in node.all_input_nodes):
                 args, kwargs = map_arg((node.args, node.kwargs), lambda x: values[x])
@@ -81,15 +92,17 @@ def trace(network: nn.Module, size: tuple[int, int]) -> Graph:
     held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     nodes = list(exported.graph.nodes)
-    parameters = {
-        node: held[names[node.name]].detach() for node in nodes if node.op == "placeholder" and node.name in names
-    }
+    named = {node: names[node.name] for node in nodes if node.op == "placeholder" and node.name in names}
     (image,) = (node for node in nodes if node.name in signature.user_inputs)
-    return _sorted(image, (node for node in nodes if node.op == "call_function"), nodes[-1].args[0][0], parameters)
+    layers, means, vectors, levels = _sorted(image, (node for node in nodes if node.op == "call_function"))
+    parameters = {node: held[name].detach() for node, name in named.items()}
+    return Graph(image, nodes[-1].args[0][0], layers, means, vectors, levels, parameters, named)
 
 
-def _sorted(image: fx.Node, nodes: Iterable[fx.Node], output: fx.Node, parameters: dict[fx.Node, Tensor]) -> Graph:
-    """The nodes told apart."""
+def _sorted(
+    image: fx.Node, nodes: Iterable[fx.Node]
+) -> tuple[dict[fx.Node, Layer], dict[fx.Node, fx.Node], tuple[fx.Node, ...], dict[fx.Node, int]]:
+    """The nodes told apart: layers, means, vectors and levels of a `Graph`."""
     layers: dict[fx.Node, Layer] = {}
     means: dict[fx.Node, fx.Node] = {}
     vectors: list[fx.Node] = []
@@ -109,7 +122,7 @@ def _sorted(image: fx.Node, nodes: Iterable[fx.Node], output: fx.Node, parameter
             layers[node] = layer_of(node, maps)
         else:
             vectors.append(node)
-    return Graph(image, output, layers, means, tuple(vectors), levels, parameters)
+    return layers, means, tuple(vectors), levels
 
 
 def _check_mean(node: fx.Node) -> None:

@@ -21,8 +21,11 @@ from segscape.inference.lines import Patch, Span, interpolation
 from segscape.inference.streaming.reads import Reads, divided, same, windows
 
 aten = torch.ops.aten
-Values = Mapping[fx.Node, Tensor]
-"""Of the nodes that are no maps: parameters, and what is computed from means."""
+Convolution = Callable[[Tensor, tuple[int, int]], Tensor]
+"""From (1, C, h, w), and the rows and columns of zeros at its edges, to (1, K, h', w')."""
+Values = Mapping[fx.Node, Any]
+"""Tensors of the nodes that are no maps: parameters, and what is computed from means; or, in place of the weight of a
+convolution, a `Convolution`."""
 _Compute = Callable[[Sequence[Patch], Span, Span, Values], Tensor]
 
 
@@ -170,6 +173,8 @@ def _conv(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
     shape = weight.meta["val"].shape
 
     def run(x: Tensor, pads: tuple[int, int], values: Values) -> Tensor:
+        if callable(values[weight]):
+            return values[weight](x, pads)
         return F.conv2d(x, values[weight], None if bias is None else values[bias], stride, pads, dilation, groups)
 
     return _window(

@@ -17,7 +17,7 @@ from segscape.inference.scene.images import Images
 from segscape.inference.scene.logits import Logits
 from segscape.inference.scene.task import Sums, Task
 from segscape.inference.scene.threads import Ahead, Behind
-from segscape.inference.streaming.layers import map_shape
+from segscape.inference.streaming.layers import Convolution, map_shape
 from segscape.inference.streaming.plan import StreamingPlan
 from segscape.inference.streaming.sweep import Area, Sweep
 from segscape.rasters.scratch import ScratchArray
@@ -35,16 +35,25 @@ class StreamingWorker:
         logits: Where what it says goes.
         path: Of the files of the kept maps, without their suffix.
         device: Where to compute.
+        convolutions: What computes some of the network's convolutions, by their names; PyTorch computes all others.
 
     Raises:
         OSError: The disk has no room for the files.
     """
 
     def __init__(
-        self, plan: StreamingPlan, *, images: Images, logits: Logits, path: Path, device: torch.device
+        self,
+        plan: StreamingPlan,
+        *,
+        images: Images,
+        logits: Logits,
+        path: Path,
+        device: torch.device,
+        convolutions: Mapping[str, Convolution],
     ) -> None:
         self._plan, self._images, self._logits, self._device = plan, images, logits, device
         self._kept = {node: _array(path, node) for node in plan.kept}
+        self._convolutions = plan.graph.convolved_by(convolutions)
         self._means = {mean.name: (source, mean) for source, mean in plan.graph.means.items()}
 
     def tasks(self) -> list[list[Task]]:
@@ -61,7 +70,8 @@ class StreamingWorker:
         """Do one task; see `segscape.inference.scene.task.Worker`."""
         sweep = self._sweep(task)
         gathered: dict[str, Tensor] = {}
-        values = self._plan.graph.completed(dict(self._mean(*item) for item in sums.items()))
+        means = dict(self._mean(*item) for item in sums.items())
+        values = self._plan.graph.completed({**self._convolutions, **means})
         reads = list(sweep.reads(self._plan.step))
         numbers = iter(range(len(reads)))
 

@@ -63,7 +63,20 @@ _FOR_WEIGHTS = np.array(
 )
 
 _ARRAYS = ("images", "weights", "bias", "rows", "cols", "spread", "products", "outputs")
-_NUMBERS = ("count", "height", "width", "channels", "out_channels", "num_rows", "num_cols", "dilation", "block", "relu")
+_NUMBERS = (
+    "count",
+    "height",
+    "width",
+    "channels",
+    "out_channels",
+    "num_rows",
+    "num_cols",
+    "above",
+    "left",
+    "dilation",
+    "block",
+    "relu",
+)
 _JOB = np.dtype([(name, np.int64) for name in (*_ARRAYS, *_NUMBERS)])
 """What the threads of one convolution are told: where the arrays lie, and their sizes."""
 
@@ -74,31 +87,35 @@ def transformed(weights: npt.NDArray[np.float64]) -> Floats:
     return np.ascontiguousarray(spread.reshape(_PRODUCTS, *spread.shape[2:]), np.float32)
 
 
-def convolve(images: Floats, weights: Floats, bias: Floats, *, dilation: int, relu: bool) -> Floats:
-    """A convolution with 3 x 3 weights whose outputs have its inputs' size, in PyTorch's threads.
+def convolve(
+    images: Floats, weights: Floats, bias: Floats, *, padding: tuple[int, int], dilation: int, relu: bool
+) -> Floats:
+    """A convolution with 3 x 3 weights and stride 1, in PyTorch's threads.
 
     Args:
         images: (N, H, W, C), contiguous, C a multiple of `LANES`; what lies outside is 0.
         weights: (36, C, K), as `transformed` gives them, K a multiple of `LANES`.
         bias: (K,).
+        padding: Lines outside that are read before the first row and behind the last, and likewise columns.
         dilation: Of the weights.
         relu: Whether negative outputs are raised to 0.
 
     Returns:
-        (N, H, W, K), contiguous.
+        (N, H + 2 (padding - dilation), W + 2 (padding - dilation), K), contiguous.
     """
     count, height, width, channels = images.shape
     out_channels = len(bias)
-    rows, cols = _tile_starts(height, dilation), _tile_starts(width, dilation)
+    out_height, out_width = height + 2 * (padding[0] - dilation), width + 2 * (padding[1] - dilation)
+    rows, cols = _tile_starts(out_height, dilation), _tile_starts(out_width, dilation)
     tiles = count * len(rows) * len(cols)
     # An odd number, lest the 36 places that a tile is spread to share the same lines of the cache.
     block = min(tiles, max(_LEAST_TILES, _BLOCK // (4 * _PRODUCTS * (channels + out_channels)))) | 1
     # PyTorch takes memory in large pages.
     spread = torch.empty(_PRODUCTS, block, channels).numpy()
     products = torch.empty(_PRODUCTS, block, out_channels).numpy()
-    outputs = torch.empty(count, height, width, out_channels).numpy()
+    outputs = torch.empty(count, out_height, out_width, out_channels).numpy()
     arrays = (images, weights, bias, rows, cols, spread, products, outputs)
-    sizes = (count, height, width, channels, out_channels, len(rows), len(cols), dilation, block, relu)
+    sizes = (count, height, width, channels, out_channels, len(rows), len(cols), *padding, dilation, block, relu)
     job = np.array([(*(array.ctypes.data for array in arrays), *sizes)], _JOB)
     run_in_threads(_work_address(), job.ctypes.data)
     return outputs
@@ -156,7 +173,7 @@ def _spread(
     for place in range(first, stop):
         line, col = divmod(start + place, len(cols))
         image, row = divmod(line, len(rows))
-        top, left = rows[row] - dilation, cols[col] - dilation
+        top, left = rows[row], cols[col]
         inside = top >= 0 and left >= 0 and top + reach < height and left + reach < width
         for channel in range(0, channels, LANES):
             for i in range(_IN):
@@ -241,7 +258,11 @@ def _work(pointer: Any) -> None:
     cols = carray(indices_at(job.cols), job.num_cols)
     spread = carray(floats_at(job.spread), (_PRODUCTS, job.block, job.channels))
     products = carray(floats_at(job.products), (_PRODUCTS, job.block, job.out_channels))
-    outputs = carray(floats_at(job.outputs), (job.count, job.height, job.width, job.out_channels))
+    out_height, out_width = (
+        job.height + 2 * (job.above - job.dilation),
+        job.width + 2 * (job.left - job.dilation),
+    )
+    outputs = carray(floats_at(job.outputs), (job.count, out_height, out_width, job.out_channels))
     least = np.float32(0) if job.relu else np.float32(-np.inf)
     own, threads = thread_index(), thread_count()
     before = limit_threads(np.int32(1))
@@ -249,7 +270,7 @@ def _work(pointer: Any) -> None:
     for start in range(0, tiles, job.block):
         count = min(job.block, tiles - start)
         first, stop = count * own // threads, count * (own + 1) // threads
-        _spread(images, rows, cols, job.dilation, start, first, stop, spread)
+        _spread(images, rows - job.above, cols - job.left, job.dilation, start, first, stop, spread)
         wait_for_all()
         parts = _PRODUCTS * -(-count // _PART)
         _multiply(spread, weights, count, parts * own // threads, parts * (own + 1) // threads, products)

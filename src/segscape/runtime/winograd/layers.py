@@ -11,7 +11,7 @@ from segscape.runtime.winograd.native import LANES
 
 
 class WinogradConv2d(nn.Module):
-    """A convolution with 3 x 3 weights and stride 1, its outputs as large as its inputs, by Winograd's algorithm.
+    """A convolution with 3 x 3 weights and stride 1 by Winograd's algorithm.
 
     Args:
         conv: What to compute; channels in and out are multiples of `LANES`.
@@ -25,22 +25,40 @@ class WinogradConv2d(nn.Module):
         self._weights = transformed(conv.weight.detach().double().numpy())
         self._bias = (torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()).numpy()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, H, W), float32, channels last."""
+    def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
+        """(N, in, H, W) -> (N, out, H', W'), float32, channels last.
+
+        Args:
+            x: float32.
+            padding: Rows and columns of zeros at each edge, in place of the convolution's own.
+        """
         images = x.permute(0, 2, 3, 1).contiguous().numpy()
-        outputs = convolve(images, self._weights, self._bias, dilation=self.dilation, relu=self.relu)
+        padding = padding or (self.dilation, self.dilation)
+        outputs = convolve(images, self._weights, self._bias, padding=padding, dilation=self.dilation, relu=self.relu)
         return torch.from_numpy(outputs).permute(0, 3, 1, 2)
 
 
-def use_winograd(module: nn.Module) -> None:
-    """Replace what has a Winograd form, in a deployed network and below."""
+def use_winograd(module: nn.Module, prefix: str = "") -> dict[str, WinogradConv2d]:
+    """Replace what has a Winograd form, in a deployed network and below.
+
+    Args:
+        module: Changed in place.
+        prefix: What stands before the names of its layers.
+
+    Returns:
+        The new layers, by the names that the convolutions had.
+    """
+    made: dict[str, WinogradConv2d] = {}
     for name, child in module.named_children():
         if type(child) is ConvNormAct and not child.negative_slope and _has_winograd(child.conv):
-            setattr(module, name, WinogradConv2d(child.conv, relu=True))
+            made[f"{prefix}{name}.conv"] = layer = WinogradConv2d(child.conv, relu=True)
+            setattr(module, name, layer)
         elif isinstance(child, nn.Conv2d) and _has_winograd(child):
-            setattr(module, name, WinogradConv2d(child))
+            made[f"{prefix}{name}"] = layer = WinogradConv2d(child)
+            setattr(module, name, layer)
         else:
-            use_winograd(child)
+            made |= use_winograd(child, f"{prefix}{name}.")
+    return made
 
 
 def _has_winograd(conv: nn.Conv2d) -> bool:

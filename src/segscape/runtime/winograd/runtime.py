@@ -17,6 +17,9 @@ class WinogradRuntime(Runtime):
         deployed: What to run; it is left as it is.
         precision: fp32.
 
+    Attributes:
+        layers: What computes so, by the names of the network's convolutions.
+
     Raises:
         RuntimeUnavailableError: The network is not on a CPU, PyTorch comes without MKL,
             or the precision is another.
@@ -40,7 +43,7 @@ class WinogradRuntime(Runtime):
                 "The runtime winograd needs a PyTorch with Intel's MKL, as it is on Linux for x86-64; choose another."
             )
         self._network = copy.deepcopy(deployed.network)
-        use_winograd(self._network)
+        self.layers = use_winograd(self._network)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

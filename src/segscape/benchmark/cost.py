@@ -1,0 +1,61 @@
+"""Parameters and multiply-accumulates of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from segscape.inference.padding import fitting_size
+from segscape.networks import SegmentationNetwork
+from segscape.registry import model_entry
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What a segmentation network costs at inference.
+
+    Attributes:
+        parameters: Without those of the heads that only training uses.
+        macs: Multiply-accumulates for one image: of convolutions, linear layers and attention.
+        authors_macs: What the authors' evaluation of the same image spends.
+        stride: Of the logits.
+    """
+
+    parameters: int
+    macs: int
+    authors_macs: int
+    stride: int
+
+
+def network_cost(name: str, *, num_classes: int = 19, size: tuple[int, int] = (1024, 2048)) -> NetworkCost:
+    """A segmentation network's cost at inference, counted without computing anything.
+
+    Args:
+        name: Its registered name.
+        num_classes: K.
+        size: (height, width) of the image, in pixels; it is padded to what the network takes.
+    """
+    with torch.device("meta"):
+        network = model_entry(name).build(num_classes=num_classes).eval()
+        assert isinstance(network, SegmentationNetwork)
+        height, width = fitting_size(network, *size)
+        images = torch.empty(1, 3, height, width)
+    for head in network.training_heads:
+        setattr(network, head, nn.Identity())
+    with FlopCounterMode(display=False) as counter:
+        network(images)
+    macs = counter.get_total_flops() // 2
+    return NetworkCost(
+        parameters=parameter_count(network),
+        macs=macs,
+        authors_macs=macs + network.skipped_macs(height, width),
+        stride=network.stride,
+    )
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many numbers a network has learnt."""
+    return sum(parameter.numel() for parameter in network.parameters())
