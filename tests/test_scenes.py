@@ -16,6 +16,7 @@ import segscape
 from segscape.cli.main import main
 from segscape.inference.protocols import EvaluationProtocol, score_maps
 from segscape.rasters.scratch import ScratchArray
+from segscape.runtime.winograd.layers import WinogradConv2d
 
 PLACE = {"crs": "EPSG:32616", "transform": Affine.translation(733601, 3725139) @ Affine.scale(0.5, -0.5)}
 WEIGHTS = "stdc1_seg.dronedeploy"
@@ -126,6 +127,33 @@ def test_scales_and_mirror_images(memory: str, scene: Path, segmenter, tmp_path:
     expected = expected_scores(segmenter, pixels(), scales=(0.75, 1.3), flip=True, softmax="image").argmax(0).numpy()
     with rasterio.open(tmp_path / "out" / "scene.tif") as made:
         assert (made.read(1) != expected).mean() <= 1e-4
+
+
+@pytest.mark.parametrize("memory", ["4GB", "least"])
+def test_winograds_convolutions_give_the_same_map(
+    memory: str, scene: Path, segmenter, tmp_path: Path, monkeypatch
+) -> None:
+    """At once and streamed."""
+    if memory == "least":
+        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 15_000_000)
+    streamed = []
+    monkeypatch.setattr(WinogradConv2d, "forward", _noted(WinogradConv2d.forward, streamed))
+    given = ["--max-memory", "4GB", "--context", "scene", "--runtime", "winograd"]
+    assert segment(scene, "--output", tmp_path / "out", *given) == 0
+    assert any(streamed) == (memory == "least")
+    expected = expected_scores(segmenter, pixels()).argmax(0).numpy()
+    with rasterio.open(tmp_path / "out" / "scene.tif") as made:
+        assert (made.read(1) != expected).mean() <= 1e-4
+
+
+def _noted(forward, streamed: list[bool]):
+    """A layer's forward that notes whether it was given a padding, as streams do."""
+
+    def noting(layer, x, padding=None):
+        streamed.append(padding is not None)
+        return forward(layer, x, padding)
+
+    return noting
 
 
 def test_dry_run_tells_the_plan_and_writes_nothing(scene: Path, tmp_path: Path, capsys) -> None:
