@@ -21,9 +21,9 @@ from segscape.checkpoints.store import find_weights, read_card
 from segscape.cli.export import image_size
 from segscape.cli.main import main
 from segscape.export import write
-from segscape.export.read import load_exported, open_exported
+from segscape.export.read import ExportedGraph, load_exported, open_exported
 from segscape.export.traits import CARD_KEY, SUFFIXES, TRAITS_KEY, GraphTraits
-from segscape.export.verify import Verification
+from segscape.export.verify import Verification, verify
 from segscape.export.write import export_network
 from segscape.inference.upsampling.argmax import upsample_argmax
 from segscape.networks import SegmentationNetwork
@@ -174,6 +174,26 @@ def test_failed_check_leaves_no_file(
     with pytest.raises(ValueError, match="was not written"):
         export_network(network, card(), tmp_path / f"wrong{suffix}", size=(64, 64), labels=labels)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_rounding_that_a_network_blows_up_is_no_fault_of_the_file(exact: bool, network: Coarse) -> None:
+    """Off from PyTorch in float32, a file is held against float64."""
+
+    class Rounding(Coarse):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            return 1.001 * logits if images.dtype == torch.float32 else logits
+
+    rounding = Rounding(align_corners=True).eval()
+    factor = 1.0 if exact else 1.002
+    traits = GraphTraits("logits", FIXED, 1, 1, 8, True)
+    graph = ExportedGraph(
+        "torch", card(), traits, "", torch.device("cpu"), lambda inputs: factor * network(*inputs).detach()
+    )
+    verification = verify(graph, rounding)
+    assert verification.passed == exact
+    assert (verification.worst < 1e-6) == exact
 
 
 def test_a_failed_check_keeps_the_file_that_was_there(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -50,7 +51,7 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether the file may be used in place of the network."""
-        return self.worst <= (MOST_DIFFERENT if self.labels else MOST_ERROR)
+        return self.worst <= _most(self.labels)
 
     def __str__(self) -> str:
         tried = " and ".join(f"{count} of {height}x{width}" for count, height, width in self.errors)
@@ -63,17 +64,28 @@ class Verification:
 def verify(graph: ExportedGraph, network: Network) -> Verification:
     """Compare an exported file with its network, on images that ship with the package.
 
+    Some networks blow rounding up, so that even their own order of additions matters. Hence, where the file is off by
+    more than it may from the network in float32, the network in float64 decides.
+
     Args:
         graph: The file, as it was read back.
         network: What it was made of, on the CPU, in evaluation mode.
     """
     labels = graph.traits.output == "labels"
-    reference = whole_network(network, labels=labels)
     errors = {}
     for count, height, width in _shapes(graph, network):
         inputs = _inputs(network, graph.card, count, (height, width))
-        errors[count, height, width] = _error(graph.run(inputs), reference(*inputs))
+        result = graph.run(inputs)
+        error = _error(result, whole_network(network, labels=labels)(*inputs))
+        if error > _most(labels):
+            exact = whole_network(copy.deepcopy(network).double(), labels=labels)(*(x.double() for x in inputs))
+            error = _error(result, exact.to(result.dtype))
+        errors[count, height, width] = error
     return Verification(labels, errors)
+
+
+def _most(labels: bool) -> float:
+    return MOST_DIFFERENT if labels else MOST_ERROR
 
 
 def _shapes(graph: ExportedGraph, network: Network) -> list[tuple[int, int, int]]:
