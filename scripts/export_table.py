@@ -41,14 +41,19 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def random_network(name: str) -> Network:
-    """A network with random weights, the same each time, and statistics as after training."""
+    """A network with random weights, the same each time, whose activations neither grow nor vanish with its depth.
+
+    Where they grow, rounding does too, unlike in a trained network; ISNet's also decides classes by them.
+    """
     torch.manual_seed(0)
     entry = model_entry(name)
     network = entry.create(1 if entry.task == "refinement" else NUM_CLASSES).eval()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for value in (module.running_var, module.weight.data):
-                value.uniform_(0.5, 1.5)
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.data.uniform_(0.5, 1.0)
             for value in (module.running_mean, module.bias.data):
                 value.normal_(0, 0.1)
     return network
