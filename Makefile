@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# A file's tests stay together: they share networks.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# A file's tests stay together: they share networks. Beside a new process in place of one that crashed, the others would
+# wait for ever.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
 .PHONY: demo test test-all lint bench bench-gpu parity lock clean

@@ -53,7 +53,7 @@ def random_network(name: str) -> Network:
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 1.5)
-            module.weight.data.uniform_(0.5, 1.0)
+            module.weight.data.uniform_(0.3, 0.7)
             for value in (module.running_mean, module.bias.data):
                 value.normal_(0, 0.1)
     return network
