@@ -40,7 +40,8 @@ class WinogradRuntime(Runtime):
 
         if not AVAILABLE:
             raise RuntimeUnavailableError(
-                "The runtime winograd needs a PyTorch with Intel's MKL, as it is on Linux for x86-64; choose --runtime torch."
+                "The runtime winograd needs a PyTorch with Intel's MKL, as it is on Linux for x86-64; choose "
+                "--runtime torch."
             )
         self._network = copy.deepcopy(deployed.network)
         self.layers = use_winograd(self._network)
