@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,6 +268,22 @@ def test_what_was_compiled_is_kept(deployed: Deployed, network, tmp_path: Path, 
         assert _error(runtime, network, torch.randn(1, 3, 64, 64)) < 1e-4
     assert len(made) == 4
     assert caplog.text.count("is damaged and is made again") == 3
+
+
+def _receive_a_signal() -> None:
+    deployed = Deployed(deploy(_network()))
+    runtimes = [create_runtime("openvino", deployed) for _ in range(2)]
+    while runtimes:
+        runtimes.pop(0)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_process_whose_runtimes_are_gone_survives_signals() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_receive_a_signal)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_a_cache_that_cannot_be_written(deployed: Deployed, tmp_path: Path, monkeypatch, caplog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class OpenVINORuntime(Runtime):
         }
         # OpenVINO reads the weights where they lie in these bytes, for as long as it runs.
         self._exported = cached("openvino", key, lambda: _compile(deployed, precision))
-        compiled = _core().import_model(self._exported, "CPU", openvino_settings(precision))
+        compiled = core().import_model(self._exported, "CPU", openvino_settings(precision))
         self._request = compiled.create_infer_request()
         self._lock = Lock()
 
@@ -86,7 +87,7 @@ def _compile(deployed: Deployed, precision: Precision) -> bytes:
         from segscape.runtime.quantise import quantised
 
         model = quantised(model, deployed.calibration)
-    return _core().compile_model(model, "CPU", openvino_settings(precision)).export_model().getvalue()
+    return core().compile_model(model, "CPU", openvino_settings(precision)).export_model().getvalue()
 
 
 def openvino_settings(precision: Precision) -> dict[str, Any]:
@@ -98,7 +99,13 @@ def openvino_settings(precision: Precision) -> dict[str, Any]:
     }
 
 
-def _core() -> openvino.Core:
+@cache
+def core() -> openvino.Core:
+    """The one core of this process, which lives as long as it does.
+
+    OpenVINO has signals handled on a stack of its own, which it frees with a core. With several of them, the next
+    Ctrl-C or ended child process may find a stack that is gone, and the process dies of it without a word.
+    """
     import openvino
 
     return openvino.Core()
