@@ -280,6 +280,7 @@ def _receive_a_signal() -> None:
 
 
 def test_a_process_whose_runtimes_are_gone_survives_signals() -> None:
+    """The stack on which OpenVINO has signals handled is still there."""
     process = multiprocessing.get_context("spawn").Process(target=_receive_a_signal)
     process.start()
     process.join()

@@ -18,7 +18,7 @@ from segscape.registry import model_entry
 from segscape.runtime.base import Runtime
 from segscape.runtime.graphs import quiet
 from segscape.runtime.onnx import session_options
-from segscape.runtime.openvino import core, openvino_settings
+from segscape.runtime.openvino import openvino_core, openvino_settings
 
 __all__ = ["SUFFIXES", "ExportedGraph", "ExportedRuntime", "load_exported", "open_exported"]
 
@@ -173,10 +173,10 @@ def _open_onnx(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Ru
 
 def _open_openvino(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Run]:
     try:
-        model = core().read_model(path)
+        model = openvino_core().read_model(path)
         keys = [key for key in (CARD_KEY, TRAITS_KEY) if model.has_rt_info([key])]
         metadata = {key: model.get_rt_info([key]).astype(str) for key in keys}
-        request = core().compile_model(model, "CPU", openvino_settings("fp32")).create_infer_request()
+        request = openvino_core().compile_model(model, "CPU", openvino_settings("fp32")).create_infer_request()
     except RuntimeError as error:
         raise _unreadable(path, error) from None
     lock = Lock()

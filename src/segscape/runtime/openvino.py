@@ -49,7 +49,7 @@ class OpenVINORuntime(Runtime):
         }
         # OpenVINO reads the weights where they lie in these bytes, for as long as it runs.
         self._exported = cached("openvino", key, lambda: _compile(deployed, precision))
-        compiled = core().import_model(self._exported, "CPU", openvino_settings(precision))
+        compiled = openvino_core().import_model(self._exported, "CPU", openvino_settings(precision))
         self._request = compiled.create_infer_request()
         self._lock = Lock()
 
@@ -87,7 +87,7 @@ def _compile(deployed: Deployed, precision: Precision) -> bytes:
         from segscape.runtime.quantise import quantised
 
         model = quantised(model, deployed.calibration)
-    return core().compile_model(model, "CPU", openvino_settings(precision)).export_model().getvalue()
+    return openvino_core().compile_model(model, "CPU", openvino_settings(precision)).export_model().getvalue()
 
 
 def openvino_settings(precision: Precision) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def openvino_settings(precision: Precision) -> dict[str, Any]:
 
 
 @cache
-def core() -> openvino.Core:
+def openvino_core() -> openvino.Core:
     """The one core of this process, which lives as long as it does.
 
     OpenVINO has signals handled on a stack of its own, which it frees with a core. With several of them, the next
