@@ -27,6 +27,9 @@ class WeightsCard:
         palette: A colour (red, green, blue) for each class.
         normalisation: Of the images that the network takes.
         training_size: (height, width) of the images or crops it was trained on, in pixels, where known.
+        working_size: The shorter side of photographs, in pixels, at which it sees best, where that is known.
+        working_resolution: The finest and the coarsest ground resolution at which it was trained, in metres a pixel,
+            where that is known.
         training: How and on what it was trained, or where it was converted from.
         score: The score by name, such as `{"miou": 0.7}`, each between 0 and 1.
         protocol: How the score was measured.
@@ -41,6 +44,8 @@ class WeightsCard:
     palette: tuple[tuple[int, int, int], ...]
     normalisation: Normalisation
     training_size: tuple[int, int] | None = None
+    working_size: int | None = None
+    working_resolution: tuple[float, float] | None = None
     training: str = "not stated"
     score: dict[str, float] = dataclasses.field(default_factory=dict)
     protocol: str = "not measured"
@@ -77,12 +82,14 @@ class WeightsCard:
             fields = json.loads(text)
             fields.pop("num_classes", None)
             size = fields.pop("training_size", None)
+            resolution = fields.pop("working_resolution", None)
             norm = fields.pop("normalisation")
             return cls(
                 class_names=tuple(fields.pop("class_names")),
                 palette=tuple((int(r), int(g), int(b)) for r, g, b in fields.pop("palette")),
                 normalisation=Normalisation(tuple(norm["mean"]), tuple(norm["std"])),
                 training_size=None if size is None else (int(size[0]), int(size[1])),
+                working_resolution=None if resolution is None else (float(resolution[0]), float(resolution[1])),
                 **fields,
             )
         except (KeyError, TypeError, ValueError) as error:
