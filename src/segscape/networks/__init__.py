@@ -1,6 +1,6 @@
 """The networks. Importing this package registers every one of them."""
 
-from segscape.networks import bisestdc, crm, dabnet, isdnet, isnet, stdc
+from segscape.networks import bisestdc, crm, dabnet, efficientnet_lite, isdnet, isnet, stdc
 from segscape.networks.base import SegmentationNetwork, SegmentationOutput
 from segscape.registry import list_models
 
@@ -10,6 +10,7 @@ __all__ = [
     "bisestdc",
     "crm",
     "dabnet",
+    "efficientnet_lite",
     "isdnet",
     "isnet",
     "list_models",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
+
+from segscape.normalisation import Normalisation
 
 
 class SegmentationOutput(NamedTuple):
@@ -32,6 +36,8 @@ class SegmentationNetwork(nn.Module):
         training_heads: Names of the submodules that only training uses.
         new_modules: Names of the submodules that start from scratch where the rest is pre-trained.
         backbone_modules: Names of the submodules that hold the backbone's own normalisation layers.
+        normalisation: Of the images that it takes.
+        imagenet: The submodules that can start from ImageNet weights by name, each with timm's name of the weights.
         size_multiple: What both sides of the images must be multiples of, in pixels; whoever calls the network pads.
         min_size: The least side of the images, in pixels.
     """
@@ -42,6 +48,8 @@ class SegmentationNetwork(nn.Module):
     training_heads: ClassVar[tuple[str, ...]]
     new_modules: ClassVar[tuple[str, ...]]
     backbone_modules: ClassVar[tuple[str, ...]]
+    normalisation: Normalisation = Normalisation()
+    imagenet: Mapping[str, str] = MappingProxyType({})
     size_multiple: int = 1
     min_size: int = 1
 

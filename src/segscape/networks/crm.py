@@ -216,6 +216,7 @@ class CRM(nn.Module):
     def __init__(self, *, depth: Literal[18, 50], widths: tuple[int, int, int]) -> None:
         super().__init__()
         self.extractor = Extractor(depth)
+        self.imagenet = {"extractor": f"resnet{depth}.tv_in1k"}
         self.fusion = Fusion(self.extractor.channels, widths)
         self.decoder = ImplicitDecoder(self.fusion.channels)
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from segscape.networks.base import SegmentationNetwork, SegmentationOutput
 from segscape.networks.efficientnet import EfficientNetB1
+from segscape.networks.efficientnet_lite import LITE_NORMALISATION, EfficientNetLite
 from segscape.networks.layers import (
     AttentionRefinement,
     ConvNormAct,
@@ -216,7 +217,7 @@ class DABNet(SegmentationNetwork):
 
     def __init__(
         self,
-        backbone: ResNet18 | EfficientNetB1,
+        backbone: ResNet18 | EfficientNetB1 | EfficientNetLite,
         patches: Sequence[nn.Module],
         spatial: nn.Module,
         *,
@@ -308,11 +309,34 @@ def dabnet_resnet18_p16(num_classes: int) -> DABNet:
     return _resnet18(num_classes, 16)
 
 
-@register_model()
-def dabnet_efficientnet_b1(num_classes: int) -> DABNet:
-    """DABNet on EfficientNet-B1, patches of 2 x 2 pixels."""
-    backbone = EfficientNetB1()
+def _efficientnet(num_classes: int, backbone: EfficientNetB1 | EfficientNetLite, weights: str) -> DABNet:
     hidden = (24, 32, 32, 32)
     patches = [PatchModule(*pair, 2) for pair in zip(backbone.stage_channels[1:], hidden, strict=True)]
     spatial = SpatialPath(backbone.stage_channels[:3])
-    return DABNet(backbone, patches, spatial, num_classes=num_classes, size_multiple=64)
+    network = DABNet(backbone, patches, spatial, num_classes=num_classes, size_multiple=64)
+    network.imagenet = {"backbone": weights}
+    return network
+
+
+@register_model()
+def dabnet_efficientnet_b1(num_classes: int) -> DABNet:
+    """DABNet on EfficientNet-B1, patches of 2 x 2 pixels."""
+    return _efficientnet(num_classes, EfficientNetB1(), "efficientnet_b1.ft_in1k")
+
+
+def _efficientnet_lite(num_classes: int, number: int) -> DABNet:
+    network = _efficientnet(num_classes, EfficientNetLite(number), f"tf_efficientnet_lite{number}.in1k")
+    network.normalisation = LITE_NORMALISATION
+    return network
+
+
+@register_model()
+def dabnet_efficientnet_lite0(num_classes: int) -> DABNet:
+    """DABNet on EfficientNet-Lite0, patches of 2 x 2 pixels; ours, to start from ImageNet weights and to stream."""
+    return _efficientnet_lite(num_classes, 0)
+
+
+@register_model()
+def dabnet_efficientnet_lite2(num_classes: int) -> DABNet:
+    """DABNet on EfficientNet-Lite2, patches of 2 x 2 pixels; ours."""
+    return _efficientnet_lite(num_classes, 2)

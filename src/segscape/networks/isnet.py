@@ -169,6 +169,7 @@ class ISNet(SegmentationNetwork):
     def __init__(self, depth: Literal[50, 101], num_classes: int, *, negative_slope: float = 0.0) -> None:
         super().__init__()
         self.backbone = DeepStemResNet(depth, output_stride=_CONTEXT_STRIDE)
+        self.imagenet = {"backbone": f"resnet{depth}c.gluon_in1k"}
         _, _, third, deep = self.backbone.channels
         self.reduce = ConvNormAct(deep, _CHANNELS, 3, negative_slope=negative_slope)
         self.image_context = ImageLevelContext(negative_slope=negative_slope)

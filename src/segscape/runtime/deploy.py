@@ -14,6 +14,7 @@ from segscape.networks import SegmentationNetwork
 from segscape.networks.crm import Extractor
 from segscape.networks.dabnet import JoinedConvs
 from segscape.networks.efficientnet import EfficientNetB1
+from segscape.networks.efficientnet_lite import EfficientNetLite
 from segscape.networks.layers import ConvNorm
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -34,7 +35,7 @@ def deploy(network: _Network) -> _Network:
     for module in list(deployed.modules()):
         if isinstance(module, JoinedConvs):
             _fold_joined(module)
-        elif isinstance(module, (ConvNorm, EfficientNetB1, Extractor, nn.Sequential)) or type(
+        elif isinstance(module, (ConvNorm, EfficientNetB1, EfficientNetLite, Extractor, nn.Sequential)) or type(
             module
         ).__module__.startswith("timm."):
             _fold_neighbours(module)

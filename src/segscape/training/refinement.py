@@ -54,7 +54,7 @@ class RefinementTask(L.LightningModule):
         optimiser: The recipe's optimiser and schedule; every parameter is treated alike.
         loss_weights: The weights of the losses.
         weights: A name or a weights file of this network to start from, or nothing.
-        pretrained: Where parts of the network take ImageNet weights from without `weights`; see `load_pretrained`.
+        pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see `load_pretrained`.
         channels_last: Keep the network's tensors channels last in memory.
         coarser_stages: The most coarser stages, each at half the size of the next, whose result the network is trained
             to refine; their number is drawn for each batch. The published recipe has none; a network that has seen few
@@ -82,7 +82,7 @@ class RefinementTask(L.LightningModule):
         optimiser: OptimiserSettings,
         loss_weights: RefinementWeights = RefinementWeights(),  # noqa: B008 - frozen
         weights: str | None = None,
-        pretrained: dict[str, str] | None = None,
+        pretrained: str | dict[str, str] | None = None,
         channels_last: bool = False,
         coarser_stages: int = 0,
     ) -> None:
@@ -94,8 +94,7 @@ class RefinementTask(L.LightningModule):
         self.start: WeightsCard | None = None if weights is None else read_card(find_weights(weights))
         net = create_model(name, weights=weights)
         if weights is None:
-            for part, source in (pretrained or {}).items():
-                load_pretrained(net, name, part, source)
+            for part, source in load_pretrained(net, name, pretrained or {}).items():
                 _log.info("The %s starts from %s.", part, source)
         if channels_last:
             net.to(memory_format=torch.channels_last)

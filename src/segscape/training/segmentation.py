@@ -19,7 +19,6 @@ from segscape.labels import LabelSpec
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.networks import SegmentationNetwork
-from segscape.normalisation import Normalisation
 from segscape.training.optimisers import OptimiserSettings, parameter_groups
 
 _log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class SegmentationTask(L.LightningModule):
         small_classes: Names of classes whose own mean IoU is reported too, such as those of small objects.
         weights: A name or a weights file of this network to start from, or nothing. To train on, it may be for other
             classes: what depends on their number starts afresh.
-        pretrained: Where parts of the network take ImageNet weights from without `weights`; see `load_pretrained`.
+        pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see `load_pretrained`.
         freeze_backbone: Train only what is not the network's backbone.
         channels_last: Keep the network's tensors channels last in memory.
 
@@ -89,7 +88,7 @@ class SegmentationTask(L.LightningModule):
         protocols: list[EvaluationProtocol] | None = None,
         small_classes: list[str] | None = None,
         weights: str | None = None,
-        pretrained: dict[str, str] | None = None,
+        pretrained: str | dict[str, str] | None = None,
         freeze_backbone: bool = False,
         channels_last: bool = False,
     ) -> None:
@@ -105,8 +104,7 @@ class SegmentationTask(L.LightningModule):
         if weights is not None:
             self.start, self.untrained = _load(net, name, weights, label_spec)
         else:
-            for part, source in (pretrained or {}).items():
-                load_pretrained(net, name, part, source)
+            for part, source in load_pretrained(net, name, pretrained or {}).items():
                 _log.info("The %s starts from %s.", part, source)
         if channels_last:
             net.to(memory_format=torch.channels_last)
@@ -118,7 +116,7 @@ class SegmentationTask(L.LightningModule):
         self.settings = optimiser
         self.protocols = {protocol.name: protocol for protocol in protocols or [EvaluationProtocol()]}
         self.small_classes = _indices(label_spec, small_classes or [])
-        self.normalise = Normalisation()
+        self.normalise = net.normalisation
         self.results: dict[str, Scores] = {}
         self.is_wanted: Callable[[str], bool] = lambda name: True
         self.confusions = torch.nn.ModuleList(ConfusionMatrix(label_spec.num_classes) for _ in self.protocols)
