@@ -1,6 +1,6 @@
 """The networks. Importing this package registers every one of them."""
 
-from segscape.networks import bisestdc, crm, dabnet, efficientnet_lite, isdnet, isnet, stdc
+from segscape.networks import bisestdc, crm, dabnet, efficientnet_lite, isdnet, isnet, scapenet, stdc
 from segscape.networks.base import SegmentationNetwork, SegmentationOutput
 from segscape.registry import list_models
 
@@ -14,5 +14,6 @@ __all__ = [
     "isdnet",
     "isnet",
     "list_models",
+    "scapenet",
     "stdc",
 ]

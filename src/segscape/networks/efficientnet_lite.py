@@ -1,11 +1,11 @@
 """EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6 for swish.
 
-Paper: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (arXiv:1905.11946), table 1 (the stages)
-and section 3.3 (their scaling).
-Origin: github.com/tensorflow/tpu, models/official/efficientnet/lite, whose stem, first and last stage keep the depth, and
-stem and head the width, of Lite0. What differs: images and maps are padded alike on both sides, so that features lie where
-the image has them; TensorFlow pads strided convolutions on the far side alone, which moves the same features by one pixel.
-Entries are named as timm names them.
+Paper: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (arXiv:1905.11946), table 1 (the
+stages) and section 3.3 (their scaling).
+Origin: github.com/tensorflow/tpu, models/official/efficientnet/lite: first and last stage keep the depth of Lite0, stem
+and head its width. What differs: maps are padded alike on both sides, so that features lie where the image has them;
+TensorFlow pads strided convolutions on the far side alone, which moves the same features by one pixel. Entries are
+named as timm names them.
 """
 
 from __future__ import annotations

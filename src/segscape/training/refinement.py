@@ -54,7 +54,8 @@ class RefinementTask(L.LightningModule):
         optimiser: The recipe's optimiser and schedule; every parameter is treated alike.
         loss_weights: The weights of the losses.
         weights: A name or a weights file of this network to start from, or nothing.
-        pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see `load_pretrained`.
+        pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
+            `load_pretrained`.
         channels_last: Keep the network's tensors channels last in memory.
         coarser_stages: The most coarser stages, each at half the size of the next, whose result the network is trained
             to refine; their number is drawn for each batch. The published recipe has none; a network that has seen few

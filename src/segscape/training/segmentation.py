@@ -58,7 +58,8 @@ class SegmentationTask(L.LightningModule):
         small_classes: Names of classes whose own mean IoU is reported too, such as those of small objects.
         weights: A name or a weights file of this network to start from, or nothing. To train on, it may be for other
             classes: what depends on their number starts afresh.
-        pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see `load_pretrained`.
+        pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
+            `load_pretrained`.
         freeze_backbone: Train only what is not the network's backbone.
         channels_last: Keep the network's tensors channels last in memory.
 
