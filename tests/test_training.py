@@ -164,7 +164,7 @@ def test_killed_run_goes_on_and_ends_the_same(camvid_root: Path, tmp_path: Path)
 def test_small_split_is_explained(camvid_root: Path, tmp_path: Path, capsys) -> None:
     words = ["fit", *_tiny(camvid_root, tmp_path / "run"), "--data.batch_size", "6"]
     assert main(words) == 1
-    assert "at most the whole split; change batch_size" in " ".join(capsys.readouterr().err.split())
+    assert "at most all of them; change batch_size" in " ".join(capsys.readouterr().err.split())
 
 
 def test_missing_data_is_explained(tmp_path: Path, capsys) -> None:

@@ -7,17 +7,22 @@ from typing import Any
 
 from rich.table import Table
 
-from segscape.metrics import Scores
+from segscape.labels import ClassMap
 from segscape.training.refinement import COARSE, PROTOCOL, RefinementTask
-from segscape.training.segmentation import SegmentationTask
+from segscape.training.segmentation import Measurement, SegmentationTask
 
 
-def scores_table(task: SegmentationTask) -> Table:
-    """The latest scores of a task: a column for each protocol; a row for each class, then the summaries."""
-    names = task.label_spec.class_names
-    excluded = task.label_spec.excluded
-    results = list(task.results.values())
-    table = Table("class", *(f"IoU, {name}" for name in task.results))
+def scores_tables(task: SegmentationTask) -> list[Table]:
+    """The latest scores of a task, a table for each data set: a column for each protocol, a row for each class."""
+    return [_scores_table(task, each) for each in task.maps]
+
+
+def _scores_table(task: SegmentationTask, classes: ClassMap) -> Table:
+    names, excluded = classes.own.class_names, classes.own.excluded
+    measured = [found for found in task.results if found.classes is classes]
+    results = [found.scores for found in measured]
+    title = classes.own.name if len(task.maps) > 1 else None
+    table = Table("class", *(f"IoU, {found.protocol}" for found in measured), title=title)
     for index, name in enumerate(names):
         shown = f"{name} (not in mIoU)" if index in excluded else name
         table.add_row(shown, *(_percent(result.iou[index]) for result in results))
@@ -25,7 +30,7 @@ def scores_table(task: SegmentationTask) -> Table:
     table.add_row("mIoU", *(_percent(result.miou) for result in results))
     if excluded:
         table.add_row("mIoU of all classes", *(_percent(result.miou_all) for result in results))
-    if task.small_classes:
+    if task.small_classes and classes.is_same:
         listed = ", ".join(names[index] for index in task.small_classes)
         table.add_row(f"mIoU of {listed}", *(_percent(result.mean_iou(task.small_classes)) for result in results))
     table.add_row("pixel accuracy", *(_percent(result.pixel_accuracy) for result in results))
@@ -36,27 +41,33 @@ def scores_table(task: SegmentationTask) -> Table:
 def scores_report(task: SegmentationTask, measured_on: str) -> dict[str, Any]:
     """The latest scores of a task by the protocol's name, each between 0 and 1, or `None` where nothing was counted.
 
+    Of several data sets, the names are `<data set>, <protocol>`.
+
     Args:
         task: After an evaluation.
-        measured_on: The data set and split, for the statement of the protocol.
+        measured_on: The data sets and splits, for the statement of the protocol.
     """
+    several = len(task.maps) > 1
     return {
-        name: {"protocol": f"{measured_on}, {task.protocols[name]}", **_one_report(task, result)}
-        for name, result in task.results.items()
+        f"{found.classes.own.name}, {found.protocol}" if several else found.protocol: {
+            "protocol": f"{measured_on}, {task.protocols[found.protocol]}",
+            **_one_report(task, found),
+        }
+        for found in task.results
     }
 
 
-def _one_report(task: SegmentationTask, result: Scores) -> dict[str, Any]:
-    names = task.label_spec.class_names
+def _one_report(task: SegmentationTask, found: Measurement) -> dict[str, Any]:
+    names, result = found.classes.own.class_names, found.scores
     report: dict[str, Any] = {
         "miou": _number(result.miou),
         "pixel_accuracy": _number(result.pixel_accuracy),
         "class_accuracy": _number(result.class_accuracy),
     }
-    if task.label_spec.excluded:
-        excluded = [names[index] for index in task.label_spec.excluded]
+    if found.classes.own.excluded:
+        excluded = [names[index] for index in found.classes.own.excluded]
         report |= {"miou_all": _number(result.miou_all), "excluded": excluded}
-    if task.small_classes:
+    if task.small_classes and found.classes.is_same:
         small = [names[index] for index in task.small_classes]
         report |= {"miou_small": _number(result.mean_iou(task.small_classes)), "small_classes": small}
     return report | {"iou": {name: _number(value) for name, value in zip(names, result.iou, strict=True)}}

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +18,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
-from segscape.cli.scores import refinement_report, refinement_table, scores_report, scores_table
+from segscape.cli.scores import refinement_report, refinement_table, scores_report, scores_tables
 from segscape.files import atomic_path
 from segscape.registry import model_entry
-from segscape.training.datamodule import SegmentationDataModule
+from segscape.training.datamodule import JointDataModule, SegmentationDataModule
 from segscape.training.predictions import PredictionWriter
 from segscape.training.refinement import PROTOCOL, RefinementTask
 from segscape.training.refinement_data import RefinementDataModule
@@ -52,6 +53,9 @@ class _CommandLine(LightningCLI):
             default=500,
             help="steps between the checkpoints a stopped run resumes from",
         )
+        parser.add_argument(
+            "--save_every_n_seconds", type=float | None, default=None, help="seconds between them, in place of steps"
+        )
         parser.add_argument("--predictions", type=str | None, default=None, help="the folder that `predict` writes to")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -82,7 +86,10 @@ class _CommandLine(LightningCLI):
                 ModelCheckpoint(
                     checkpoints,
                     "last",
-                    every_n_train_steps=config.save_every_n_steps,
+                    every_n_train_steps=None if config.save_every_n_seconds else config.save_every_n_steps,
+                    train_time_interval=timedelta(seconds=config.save_every_n_seconds)
+                    if config.save_every_n_seconds
+                    else None,
                     save_on_train_epoch_end=False,
                     enable_version_counter=False,
                 ),
@@ -146,11 +153,13 @@ class _SegmentationCommandLine(_CommandLine):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
-        parser.link_arguments("data.label_spec", "model.label_spec", apply_on="instantiate")
+        for name in ("label_spec", "maps", "unions"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def show_scores(self, console: Console, split: str) -> dict[str, Any]:
-        console.print(scores_table(self.model))
-        measured_on = f"{self.model.label_spec.name} {getattr(self.datamodule, f'{split}_split')}"
+        for table in scores_tables(self.model):
+            console.print(table)
+        measured_on = self.datamodule.described(split)
         for name, protocol in self.model.protocols.items():
             console.print(f"{name}: {measured_on}, {protocol}", markup=False)
         return scores_report(self.model, measured_on)
@@ -180,12 +189,13 @@ def main(words: list[str]) -> int:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     words = _with_merged_configs(words)
-    name = _network_name(words)
+    name = _setting(words, "model", "name")
     refines = name is not None and model_entry(name).task == "refinement"
     command_line = _RefinementCommandLine if refines else _SegmentationCommandLine
+    several = _setting(words, "data", "sets") is not None
     command_line(
         RefinementTask if refines else SegmentationTask,
-        RefinementDataModule if refines else SegmentationDataModule,
+        RefinementDataModule if refines else JointDataModule if several else SegmentationDataModule,
         args=words,
         auto_configure_optimizers=False,
         save_config_callback=_SaveConfig,
@@ -221,15 +231,16 @@ def _with_merged_configs(arguments: list[str]) -> list[str]:
     return expanded
 
 
-def _network_name(arguments: list[str]) -> str | None:
-    """The last `model.name` among arguments and merged configs: it tells what is trained."""
+def _setting(arguments: list[str], section: str, name: str) -> Any:
+    """The last value of a setting among arguments and merged configs: it tells what is trained, and on what."""
     found = None
+    option = f"--{section}.{name}"
     for word, value in zip(arguments, [*arguments[1:], ""], strict=True):
         if word == "--config":
-            model = (yaml.safe_load(value) or {}).get("model") or {}
-            found = model.get("name", found)
-        elif word == "--model.name":
+            settings = (yaml.safe_load(value) or {}).get(section) or {}
+            found = settings.get(name, found)
+        elif word == option:
             found = value
-        elif word.startswith("--model.name="):
-            found = word.removeprefix("--model.name=")
+        elif word.startswith(f"{option}="):
+            found = word.removeprefix(f"{option}=")
     return found

@@ -6,7 +6,8 @@ exactly what an uninterrupted one would have seen, with any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,29 +15,55 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 
-class SampleStream(Dataset[Any]):
-    """Augmented samples by position: each run of `len(dataset)` positions is one shuffled epoch.
+@dataclass(frozen=True)
+class StreamSource:
+    """One of the data sets that a stream draws from.
 
-    Args:
+    Attributes:
         dataset: The samples.
         transform: The random augmentation of a sample.
-        seed: Fixes the shuffling and the augmentation.
+        draws: How many samples of every round of the stream are its.
     """
 
-    def __init__(self, dataset: Dataset[Any], transform: v2.Transform, *, seed: int) -> None:
-        self.dataset = dataset
-        self.transform = transform
+    dataset: Dataset[Any]
+    transform: v2.Transform
+    draws: int = 1
+
+
+class SampleStream(Dataset[Any]):
+    """Augmented samples by position, of one data set or of several in fixed shares.
+
+    The stream goes in rounds: in each, every source gives as many samples as its `draws`, in a shuffled order. What a
+    source gives is one shuffled pass over its samples after another.
+
+    Args:
+        sources: The data sets.
+        seed: Fixes the shuffling and the augmentation.
+
+    Attributes:
+        epoch_length: The samples of all sources together.
+    """
+
+    def __init__(self, sources: Sequence[StreamSource], *, seed: int) -> None:
+        self.sources = tuple(sources)
         self.seed = seed
-        self.epoch_length = len(dataset)  # type: ignore[arg-type]
+        self.lengths = [len(source.dataset) for source in sources]  # type: ignore[arg-type]
+        self.epoch_length = sum(self.lengths)
+        round_ = torch.tensor([number for number, source in enumerate(sources) for _ in range(source.draws)])
+        self._round = round_[torch.randperm(len(round_), generator=torch.Generator().manual_seed(seed))].tolist()
 
     def __getitem__(self, position: int) -> Any:
-        epoch, rank = divmod(position, self.epoch_length)
+        rounds, place = divmod(position, len(self._round))
+        number = self._round[place]
+        source = self.sources[number]
+        given = rounds * source.draws + self._round[:place].count(number)
+        epoch, rank = divmod(given, self.lengths[number])
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(self.epoch_length, generator=generator)
-        sample = self.dataset[int(order[rank])]
+        order = torch.randperm(self.lengths[number], generator=generator)
+        sample = source.dataset[int(order[rank])]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + position)
-            return self.transform(sample)
+            return source.transform(sample)
 
 
 class StreamSampler(Sampler[int]):

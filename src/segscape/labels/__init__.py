@@ -1,6 +1,7 @@
 """Label specifications: one table a data set, of class names, colours, raw values and the ignored index."""
 
-from segscape.labels.aerial import DEEPGLOBE, DRONEDEPLOY, INRIA_AERIAL, INRIA_AERIAL_RAW
+from segscape.labels.aerial import AERIAL, DEEPGLOBE, DRONEDEPLOY, DUBAI, INRIA_AERIAL, INRIA_AERIAL_RAW
+from segscape.labels.joint import ClassMap, unions_of
 from segscape.labels.people import LIP
 from segscape.labels.scenes import (
     ADE20K,
@@ -10,10 +11,11 @@ from segscape.labels.scenes import (
     COCO_STUFF_164K,
 )
 from segscape.labels.spec import IGNORE_INDEX, Colour, LabelSpec
-from segscape.labels.street import CAMVID, CAMVID_ORIGINAL, CAMVID_RAW, CITYSCAPES
+from segscape.labels.street import CAMVID, CAMVID_ORIGINAL, CAMVID_RAW, CITYSCAPES, IDD_LITE
 
 __all__ = [
     "ADE20K",
+    "AERIAL",
     "CAMVID",
     "CAMVID_ORIGINAL",
     "CAMVID_RAW",
@@ -24,10 +26,14 @@ __all__ = [
     "COCO_STUFF_164K",
     "DEEPGLOBE",
     "DRONEDEPLOY",
+    "DUBAI",
+    "IDD_LITE",
     "IGNORE_INDEX",
     "INRIA_AERIAL",
     "INRIA_AERIAL_RAW",
     "LIP",
+    "ClassMap",
     "Colour",
     "LabelSpec",
+    "unions_of",
 ]

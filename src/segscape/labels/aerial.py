@@ -1,4 +1,4 @@
-"""Scenes from above: DeepGlobe land cover, Inria aerial buildings, DroneDeploy."""
+"""Scenes from above: DeepGlobe land cover, Inria aerial buildings, DroneDeploy, Dubai, and what they have in common."""
 
 from __future__ import annotations
 
@@ -49,3 +49,19 @@ DRONEDEPLOY = LabelSpec(
     raw_to_index={**{index: index for index in range(6)}, IGNORE_INDEX: IGNORE_INDEX},
 )
 """DroneDeploy: six classes of orthophotos at 10 cm a pixel."""
+
+DUBAI = LabelSpec(
+    name="Dubai",
+    class_names=("building", "land", "road", "vegetation", "water"),
+    palette=((60, 16, 152), (132, 41, 246), (110, 193, 228), (254, 221, 58), (226, 169, 41)),
+    raw_to_index={**{index: index for index in range(5)}, IGNORE_INDEX: IGNORE_INDEX},
+)
+"""Dubai: five classes of satellite images, by Humans in the Loop."""
+
+AERIAL = LabelSpec(
+    name="Aerial",
+    class_names=("building", "road", "ground", "vegetation", "water", "car"),
+    palette=((230, 25, 75), (128, 128, 128), (210, 180, 140), (60, 180, 75), (0, 130, 200), (255, 225, 25)),
+    raw_to_index={**{index: index for index in range(6)}, IGNORE_INDEX: IGNORE_INDEX},
+)
+"""What can be told apart in most images from above; the classes of networks trained on several data sets."""

@@ -139,3 +139,27 @@ CAMVID_ORIGINAL = _camvid_original()
 
 CITYSCAPES = _cityscapes()
 """Cityscapes: 19 evaluated classes, read from `labelIds` files with all 35 ids."""
+
+IDD_LITE = LabelSpec(
+    name="IDD-Lite",
+    class_names=(
+        "drivable",
+        "non-drivable",
+        "living thing",
+        "vehicle",
+        "roadside object",
+        "far object",
+        "sky",
+    ),
+    palette=(
+        (128, 64, 128),
+        (244, 35, 232),
+        (220, 20, 60),
+        (0, 0, 142),
+        (190, 153, 153),
+        (70, 70, 70),
+        (70, 130, 180),
+    ),
+    raw_to_index={**{index: index for index in range(7)}, IGNORE_INDEX: IGNORE_INDEX},
+)
+"""India Driving Dataset, Lite edition: seven classes of 320 x 227 street frames."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from segscape.losses.unions import join_unions
 
 
 @dataclass
@@ -38,20 +40,31 @@ class Criterion(nn.Module):
     Args:
         terms: The losses of a recipe.
         align_corners: How the outputs are resized, bilinearly, to the labels.
+        unions: What labels beyond the K classes stand for, see `segscape.losses.unions.join_unions`.
+        of_classes: The names of the outputs that are logits of the K classes, for whose losses unions are joined.
     """
 
-    def __init__(self, terms: Sequence[LossTerm], *, align_corners: bool) -> None:
+    def __init__(
+        self,
+        terms: Sequence[LossTerm],
+        *,
+        align_corners: bool,
+        unions: Sequence[tuple[int, ...]] = (),
+        of_classes: Collection[str] = ("logits",),
+    ) -> None:
         super().__init__()
         self.terms = list(terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.align_corners = align_corners
+        self.unions = tuple(unions)
+        self.of_classes = of_classes
 
     def forward(self, outputs: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """The losses of a batch.
 
         Args:
             outputs: The network's logits and auxiliary outputs by name, each (N, C, h, w).
-            labels: (N, H, W) int64.
+            labels: (N, H, W) int64: class indices, unions beyond them, and the ignore index.
 
         Returns:
             Each term before its weight, under its (first) output's name or the loss's own names, and the weighted
@@ -73,7 +86,11 @@ class Criterion(nn.Module):
                     F.interpolate(value, size=size, mode="bilinear", align_corners=self.align_corners)
                     for value in values
                 ]
-                result = term.loss(*resized, labels)
+                if self.unions and set(term.outputs) <= set(self.of_classes):
+                    joined = [join_unions(value, labels, self.unions) for value in resized]
+                    result = term.loss(*(logits for logits, _ in joined), joined[0][1])
+                else:
+                    result = term.loss(*resized, labels)
             else:
                 result = term.loss(*values)
             parts = result if isinstance(result, dict) else {term.outputs[0]: result}

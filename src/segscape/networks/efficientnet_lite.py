@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -100,7 +101,7 @@ class InvertedResidual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
-        y = super().forward(x)
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return x + y if self.adds else y
 
 
@@ -138,7 +139,7 @@ class EfficientNetLite(nn.Module):
                     )
                 channels = out
             self.blocks.append(nn.Sequential(*blocks))
-        self.stage_channels = tuple(_rounded(_STAGES[group[-1]].channels * width) for group in _GROUPS[:stages])
+        self.stage_channels: Any = tuple(_rounded(_STAGES[group[-1]].channels * width) for group in _GROUPS[:stages])
         init_kaiming(self, mode="fan_out", nonlinearity="relu")
 
     def stage(self, number: int, x: Tensor) -> Tensor:

@@ -1,16 +1,25 @@
-"""A data set by name as Lightning's loaders."""
+"""One data set by name, or several whose classes differ, as Lightning's loaders."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
 
 from segscape.data.datasets import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages, find_dataset
-from segscape.data.transforms import Augmentation
+from segscape.data.stream import StreamSource
+from segscape.data.transforms import Augmentation, CameraAugmentation
+from segscape.labels import AERIAL, ClassMap, LabelSpec, unions_of
+from segscape.labels.file import read_label_file
 from segscape.training.loaders import eval_loader, train_loader
 
 
@@ -36,6 +45,8 @@ class SegmentationDataModule(L.LightningDataModule):
 
     Attributes:
         label_spec: The data set's classes.
+        maps: What the labels of each measured loader are among the network's classes: here the same.
+        unions: What labels in training beyond the classes stand for: here there are none.
 
     Raises:
         ValueError: There is no such data set; the message lists those that there are.
@@ -60,6 +71,8 @@ class SegmentationDataModule(L.LightningDataModule):
         super().__init__()
         self.dataset = find_dataset(dataset)
         self.label_spec = self.dataset.spec(Path(root))
+        self.maps = (ClassMap.same(self.label_spec),)
+        self.unions: tuple[tuple[int, ...], ...] = ()
         self.root = root
         self.augmentation = augmentation
         self.batch_size = batch_size
@@ -71,6 +84,15 @@ class SegmentationDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.in_memory = in_memory
         self.seed = seed
+
+    def described(self, split: Literal["train", "val", "test"]) -> str:
+        """The data set and split that is trained on or measured, in words."""
+        return f"{self.label_spec.name} {getattr(self, f'{split}_split')}"
+
+    @property
+    def shown(self) -> list[tuple[Dataset[Sample], LabelSpec]]:
+        """Whole images to show predictions on, with their classes."""
+        return [(self._val, self.label_spec)]
 
     def setup(self, stage: str) -> None:
         """Find the files of the splits that `stage` needs."""
@@ -93,8 +115,7 @@ class SegmentationDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return train_loader(
             self.trainer,
-            self._train,
-            self.augmentation.build(self.label_spec),
+            [StreamSource(self._train, self.augmentation.build(self.label_spec))],
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             seed=self.seed,
@@ -115,3 +136,178 @@ class SegmentationDataModule(L.LightningDataModule):
     def _eval_loader(self, dataset: SegmentationDataset | SplitImages, batch_size: int) -> DataLoader[Any]:
         assert self.trainer is not None
         return eval_loader(self.trainer, dataset, batch_size=batch_size, num_workers=self.num_workers)
+
+
+@dataclass(frozen=True)
+class JointSet:
+    """One of several data sets that are trained on together.
+
+    Attributes:
+        dataset: Its name, one of `segscape.data.datasets.DATASETS`.
+        root: Its folder, below the joint root.
+        draws: How many crops of each round of all sets' draws are its.
+        scales: The range of the factor by which its images are scaled; by default the augmentation's.
+        resolution: Metres a pixel of its images; then `scales` follows from the `resolutions` of the whole.
+        classes: By the name of one of its classes, the names of the network's classes that it stands for; see
+            `segscape.labels.ClassMap.of`.
+        train_split: The split to train on.
+        val_split: The split to measure.
+    """
+
+    dataset: str
+    root: str
+    draws: int = 1
+    scales: tuple[float, float] | None = None
+    resolution: float | None = None
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    train_split: str = "train"
+    val_split: str | None = "val"
+
+
+class _Relabelled(Dataset[Sample]):
+    """Samples with the labels of training: classes of the network, and unions of them."""
+
+    def __init__(self, dataset: SegmentationDataset, table: npt.NDArray[np.uint8]) -> None:
+        self.dataset = dataset
+        self.table = torch.from_numpy(table)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        labels = self.table[sample["mask"].as_subclass(Tensor).int()]
+        return Sample(image=sample["image"], mask=tv_tensors.Mask(labels), name=sample["name"])
+
+
+class JointDataModule(L.LightningDataModule):
+    """Training crops of several data sets in one batch, and the whole validation images of each.
+
+    A batch is as of `SegmentationDataModule`; labels of training are indices of the network's classes, unions of them
+    beyond, and the ignore index; those of validation are the data set's own.
+
+    Args:
+        sets: The data sets.
+        root: The folder that their folders lie below.
+        labels: The network's classes: the name of a data set that has them, `"aerial"`, or a `labels.yaml`.
+        augmentation: Of all sets, with each one's own scales.
+        batch_size: Crops a step and process.
+        resolutions: The finest and the coarsest ground resolution to train at, in metres a pixel.
+        num_workers: Loader processes.
+        in_memory: Decode the training splits once and keep them.
+        seed: Fixes order, crops and colours.
+
+    Attributes:
+        label_spec: The network's classes.
+        maps: What the classes of each measured set are among them.
+        unions: What labels in training beyond the classes stand for.
+
+    Raises:
+        FileNotFoundError: There is no such label file.
+        ValueError: There is no such data set or class, or a set's resolution goes without `resolutions`.
+    """
+
+    def __init__(
+        self,
+        *,
+        sets: list[JointSet],
+        root: str,
+        labels: str,
+        augmentation: CameraAugmentation,
+        batch_size: int,
+        resolutions: tuple[float, float] | None = None,
+        num_workers: int = 2,
+        in_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.label_spec = AERIAL if labels == "aerial" else _spec_named(labels)
+        self.sets = sets
+        self.root = Path(root)
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.resolutions = resolutions
+        self.num_workers = num_workers
+        self.in_memory = in_memory
+        self.seed = seed
+        every = [
+            ClassMap.of(find_dataset(each.dataset).spec(self.root / each.root), self.label_spec, each.classes)
+            for each in sets
+        ]
+        self._map_of = dict(zip(map(id, sets), every, strict=True))
+        self.unions = unions_of(every)
+        self._measured = [each for each in sets if each.val_split is not None]
+        self.maps = tuple(self._map_of[id(each)] for each in self._measured)
+        self._scales = [self._scales_of(each) for each in sets]
+
+    def _scales_of(self, each: JointSet) -> tuple[float, float]:
+        if each.resolution is None:
+            return each.scales or self.augmentation.scales
+        if self.resolutions is None or each.scales is not None:
+            raise ValueError(
+                f"The resolution of {each.root} goes with `resolutions` of the whole, and without `scales` of its own."
+            )
+        finest, coarsest = self.resolutions
+        return each.resolution / coarsest, each.resolution / finest
+
+    def described(self, split: Literal["train", "val", "test"]) -> str:
+        """The data sets and splits that are trained on or measured, in words."""
+        total = sum(each.draws for each in self.sets)
+        if split == "train":
+            names = [
+                f"{self._map_of[id(each)].own.name} {each.train_split} ({each.draws} of {total} crops)"
+                for each in self.sets
+            ]
+        else:
+            names = [f"{self._map_of[id(each)].own.name} {each.val_split}" for each in self._measured]
+        return " + ".join(names)
+
+    @property
+    def shown(self) -> list[tuple[Dataset[Sample], LabelSpec]]:
+        """Whole images of each set to show predictions on, with their classes."""
+        return [(dataset, each.own) for dataset, each in zip(self._val, self.maps, strict=True)]
+
+    def setup(self, stage: str) -> None:
+        """Find the files of the splits that `stage` needs.
+
+        Raises:
+            ValueError: There is no test or prediction of several data sets at once.
+        """
+        if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            raise ValueError("Several data sets are trained on and validated together; test each by itself.")
+        if stage == TrainerFn.FITTING:
+            trained = [self._open(each, each.train_split) for each in self.sets]
+            tables = [self._map_of[id(each)].table(self.unions) for each in self.sets]
+            joint = [_Relabelled(*pair) for pair in zip(trained, tables, strict=True)]
+            self._train: list[Dataset[Sample]] = [InMemory(each) if self.in_memory else each for each in joint]
+        self._val = [self._open(each, each.val_split) for each in self._measured if each.val_split is not None]
+
+    def _open(self, each: JointSet, split: str) -> SegmentationDataset:
+        return find_dataset(each.dataset)(self.root / each.root, split)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Augmented crops, beginning where a resumed run stopped.
+
+        Raises:
+            ValueError: There are too few images for one joint batch, or a joint batch is a single image.
+        """
+        assert self.trainer is not None
+        sources = [
+            StreamSource(dataset, self.augmentation.scaled(scales).build(self.label_spec), each.draws)
+            for dataset, scales, each in zip(self._train, self._scales, self.sets, strict=True)
+        ]
+        return train_loader(
+            self.trainer, sources, batch_size=self.batch_size, num_workers=self.num_workers, seed=self.seed
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Sample]]:
+        """This process's share of each validation split, as whole images in order."""
+        assert self.trainer is not None
+        return [eval_loader(self.trainer, dataset, batch_size=1, num_workers=self.num_workers) for dataset in self._val]
+
+
+def _spec_named(labels: str) -> LabelSpec:
+    """The classes of a data set by name, or of a label file."""
+    if labels.endswith((".yaml", ".yml")):
+        return read_label_file(Path(labels))
+    return find_dataset(labels).label_spec

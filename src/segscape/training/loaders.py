@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
-from segscape.data.stream import SampleStream, StreamSampler
+from segscape.data.stream import SampleStream, StreamSampler, StreamSource
 
 
 def train_loader(
     trainer: L.Trainer,
-    dataset: Dataset[Any],
-    transform: v2.Transform,
+    sources: Sequence[StreamSource],
     *,
     batch_size: int,
     num_workers: int,
@@ -26,8 +24,7 @@ def train_loader(
 
     Args:
         trainer: Knows the processes and the steps taken.
-        dataset: The samples.
-        transform: Their random augmentation.
+        sources: The data sets to draw from.
         batch_size: Samples a step and process.
         num_workers: Loader processes.
         seed: Fixes order and augmentation.
@@ -35,7 +32,7 @@ def train_loader(
     Raises:
         ValueError: There are too few samples for one joint batch, or a joint batch is a single one.
     """
-    stream = SampleStream(dataset, transform, seed=seed)
+    stream = SampleStream(sources, seed=seed)
 
     def steps_taken() -> int:
         # Lightning counts every batch it has trained on, those before a resumed run's checkpoint included.
@@ -46,9 +43,9 @@ def train_loader(
     )
     if sampler.steps == 0 or batch_size * trainer.world_size < 2:
         raise ValueError(
-            f"A joint batch of {batch_size} x {trainer.world_size} images does not do for a split of "
-            f"{stream.epoch_length}: it needs at least 2, for the normalisation of pooled features, and at most "
-            "the whole split; change batch_size."
+            f"A joint batch of {batch_size} x {trainer.world_size} images does not do for {stream.epoch_length} "
+            "samples: it needs at least 2, for the normalisation of pooled features, and at most all of them; change "
+            "batch_size."
         )
     return _loader(stream, batch_size, sampler, num_workers, keep_workers=num_workers > 0)
 

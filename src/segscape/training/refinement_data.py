@@ -18,6 +18,7 @@ from segscape.data.refinement import (
     RefinementTriples,
     TripleSample,
 )
+from segscape.data.stream import StreamSource
 from segscape.training.loaders import eval_loader, train_loader
 
 
@@ -95,8 +96,7 @@ class RefinementDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return train_loader(
             self.trainer,
-            self._train,
-            self.augmentation.build(),
+            [StreamSource(self._train, self.augmentation.build())],
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             seed=self.seed,

@@ -19,7 +19,7 @@ from segscape.files import atomic_path
 from segscape.inference.refiner import Refiner
 from segscape.inference.segmenter import Segmenter
 from segscape.rasters.image import write_image
-from segscape.training.datamodule import SegmentationDataModule
+from segscape.training.datamodule import JointDataModule, SegmentationDataModule
 from segscape.training.refinement import PROTOCOL, RefinementTask, as_arrays
 from segscape.training.refinement_data import RefinementDataModule
 from segscape.training.segmentation import SegmentationTask
@@ -102,17 +102,20 @@ class SegmentationReport(RunReport):
     def write_weights(self, trainer: L.Trainer, task: SegmentationTask, score: float | None) -> None:
         """Write the weights with their card; `score` is the best mIoU, where any was measured."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, SegmentationDataModule)
-        split = f"{task.label_spec.name} {data.val_split}"
+        assert isinstance(data, SegmentationDataModule | JointDataModule)
         card = WeightsCard(
             network=task.network_name,
             class_names=task.label_spec.class_names,
             palette=task.label_spec.palette,
             normalisation=task.normalise,
             training_size=data.augmentation.crop,
+            working_size=task.working_size,
+            working_resolution=task.working_resolution,
             score={} if score is None else {"miou": score},
-            protocol=f"{split}: {next(iter(task.protocols.values()))}" if score is not None else "not measured",
-            **_provenance(task, task.label_spec.name, data.train_split, trainer.global_step),
+            protocol="not measured"
+            if score is None
+            else f"{data.described('val')}: {next(iter(task.protocols.values()))}",
+            **_provenance(task, data.described("train"), trainer.global_step),
         )
         write_weights(self.weights, card, inference_state(task.network))
 
@@ -121,10 +124,11 @@ class SegmentationReport(RunReport):
         segmenter = Segmenter.from_weights(self.weights, device=task.device)
         palette = task.label_spec.palette
         rows = []
-        for sample in _spread(trainer.datamodule.val_dataloader().dataset):  # type: ignore[attr-defined]
-            result = segmenter.segment(sample["image"].permute(1, 2, 0).numpy())
-            labels = (colourise(indices, palette) for indices in (sample["mask"].numpy(), result.labels))
-            rows.append([result.image, *labels, result.overlay()])
+        for dataset, spec in trainer.datamodule.shown:  # type: ignore[attr-defined]
+            for sample in _spread(dataset):
+                result = segmenter.segment(sample["image"].permute(1, 2, 0).numpy())
+                labels = colourise(sample["mask"].numpy(), spec.palette), colourise(result.labels, palette)
+                rows.append([result.image, *labels, result.overlay()])
         titles = "image", "labels", "prediction", "overlay"
         names = task.label_spec.class_names
         return contact_sheet(rows, titles=titles, class_names=names, palette=palette, cell_width=360)
@@ -146,7 +150,7 @@ class RefinementReport(RunReport):
             score={} if score is None else self._best_scores(score),
             protocol=f"{data.measured_on('val')}: {PROTOCOL}" if score is not None else "not measured",
             **FOREGROUND,
-            **_provenance(task, data.folder, data.train_split, trainer.global_step),
+            **_provenance(task, f"{data.folder} {data.train_split}", trainer.global_step),
         )
         write_weights(self.weights, card, task.network.state_dict())
 
@@ -170,9 +174,9 @@ class RefinementReport(RunReport):
         return contact_sheet(rows, titles=titles, cell_width=360)
 
 
-def _provenance(task: SegmentationTask | RefinementTask, dataset: str, split: str, steps: int) -> dict[str, Any]:
+def _provenance(task: SegmentationTask | RefinementTask, trained_on: str, steps: int) -> dict[str, Any]:
     """What a card says of the `training` and the `licence`, with those of the weights that the run started from."""
-    training, licence = f"{dataset} {split}, {steps} steps", f"that of {dataset}"
+    training, licence = f"{trained_on}, {steps} steps", f"that of {trained_on}"
     if task.start is not None:
         training += f", from {task.start_name} ({task.start.training})"
         licence += f"; that of {task.start_name}: {task.start.licence}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import lightning as L
@@ -15,13 +16,29 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, load_inference_state, read_weights
 from segscape.checkpoints.transfer import transfer
 from segscape.inference.protocols import EvaluationProtocol, score_maps
-from segscape.labels import LabelSpec
+from segscape.labels import ClassMap, LabelSpec
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.networks import SegmentationNetwork
+from segscape.runtime.memory import reuse_freed
 from segscape.training.optimisers import OptimiserSettings, parameter_groups
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The scores of one data set by one protocol.
+
+    Attributes:
+        classes: Of the data set, in which it was measured.
+        protocol: The protocol's name.
+        scores: What was found.
+    """
+
+    classes: ClassMap
+    protocol: str
+    scores: Scores
 
 
 def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
@@ -51,7 +68,9 @@ class SegmentationTask(L.LightningModule):
 
     Args:
         name: The registered name of a network.
-        label_spec: The classes, those of the data module.
+        label_spec: The network's classes, those of the data module.
+        maps: What the labels of each measured loader are among them; by default the same.
+        unions: What labels in training beyond them stand for, see `segscape.losses.unions.join_unions`.
         optimiser: The recipe's optimiser and schedule.
         losses: The recipe's losses; by default `default_losses`.
         protocols: How the network is evaluated; the first one's mIoU is `val/miou`. By default whole images.
@@ -61,12 +80,14 @@ class SegmentationTask(L.LightningModule):
         pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
             `load_pretrained`.
         freeze_backbone: Train only what is not the network's backbone.
+        working_size: The shorter side of photographs at which the network is to see them, in pixels, for its card.
+        working_resolution: The finest and the coarsest ground resolution of scenes, in metres a pixel, for its card.
         channels_last: Keep the network's tensors channels last in memory.
 
     Attributes:
         monitor: The logged score by which the best checkpoint is chosen.
         protocols: The protocols by name.
-        results: The latest evaluation's scores by the protocol's name.
+        results: The latest evaluation's measurements, those of the first data set and protocol first.
         is_wanted: Whether an image is to be predicted, by its name; by default every one is.
         start_name: The `weights`, as they were named.
         start: Their card.
@@ -85,12 +106,16 @@ class SegmentationTask(L.LightningModule):
         name: str,
         label_spec: LabelSpec,
         optimiser: OptimiserSettings,
+        maps: tuple[ClassMap, ...] | None = None,
+        unions: tuple[tuple[int, ...], ...] = (),
         losses: list[LossTerm] | None = None,
         protocols: list[EvaluationProtocol] | None = None,
         small_classes: list[str] | None = None,
         weights: str | None = None,
         pretrained: str | dict[str, str] | None = None,
         freeze_backbone: bool = False,
+        working_size: int | None = None,
+        working_resolution: tuple[float, float] | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -113,14 +138,24 @@ class SegmentationTask(L.LightningModule):
         if freeze_backbone:
             for part in net.backbone_modules:
                 net.get_submodule(part).eval().requires_grad_(False)
-        self.criterion = Criterion(losses or default_losses(net), align_corners=net.align_corners)
+        self.criterion = Criterion(
+            losses or default_losses(net),
+            align_corners=net.align_corners,
+            unions=unions,
+            of_classes=("logits", *net.aux_logits),
+        )
+        self.working_size = working_size
+        self.working_resolution = working_resolution
         self.settings = optimiser
         self.protocols = {protocol.name: protocol for protocol in protocols or [EvaluationProtocol()]}
+        self.maps = maps or (ClassMap.same(label_spec),)
         self.small_classes = _indices(label_spec, small_classes or [])
         self.normalise = net.normalisation
-        self.results: dict[str, Scores] = {}
+        self.results: list[Measurement] = []
         self.is_wanted: Callable[[str], bool] = lambda name: True
-        self.confusions = torch.nn.ModuleList(ConfusionMatrix(label_spec.num_classes) for _ in self.protocols)
+        self.confusions = torch.nn.ModuleList(
+            torch.nn.ModuleList(ConfusionMatrix(each.own.num_classes) for _ in self.protocols) for each in self.maps
+        )
 
     def setup(self, stage: str) -> None:
         """Refuse to measure or predict with a classifier that was never trained.
@@ -139,6 +174,8 @@ class SegmentationTask(L.LightningModule):
         for name, protocol in self.protocols.items():
             _log.info("Validation %s: %s.", name, protocol)
         reduced = self.trainer.precision in ("bf16-mixed", "bf16-true")
+        if self.device.type == "cpu":
+            reuse_freed()
         if reduced and self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             _log.warning(
                 "This CPU has no bfloat16 arithmetic and only imitates it, slowly; use --trainer.precision 32-true."
@@ -163,15 +200,20 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count anew."""
-        for confusion in self.confusions:
-            cast("ConfusionMatrix", confusion).reset()
+        for confusion in self.confusions.modules():
+            if isinstance(confusion, ConfusionMatrix):
+                confusion.reset()
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Count a batch of whole images by every protocol."""
-        for protocol, confusion in zip(self.protocols.values(), self.confusions, strict=True):
-            cast("ConfusionMatrix", confusion).update(self._predict(protocol, batch["image"]), batch["mask"])
+    def validation_step(self, batch: dict[str, Any], batch_index: int, dataloader_idx: int = 0) -> None:
+        """Count a batch of whole images of one data set by every protocol, in the set's own classes."""
+        for protocol, confusion in zip(self.protocols.values(), self._confusions_of(dataloader_idx), strict=True):
+            predicted = self._own_classes(self.maps[dataloader_idx], self._predict(protocol, batch["image"]))
+            confusion.update(predicted, batch["mask"])
+
+    def _confusions_of(self, number: int) -> list[ConfusionMatrix]:
+        return cast("list[ConfusionMatrix]", list(cast("torch.nn.ModuleList", self.confusions[number])))
 
     test_step = validation_step
 
@@ -185,12 +227,20 @@ class SegmentationTask(L.LightningModule):
             if self.is_wanted(name)
         }
 
+    @staticmethod
+    def _own_classes(each: ClassMap, predicted: Tensor) -> Tensor:
+        """Predicted indices of the network's classes (N, H, W) as those of a data set."""
+        return predicted if each.is_same else torch.tensor(each.home, device=predicted.device)[predicted]
+
     def _predict(self, protocol: EvaluationProtocol, images: Tensor) -> Tensor:
         flip_pairs = self.label_spec.flip_pairs
         return score_maps(protocol, self.network, images, normalise=self.normalise, flip_pairs=flip_pairs).argmax(1)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores: those of the first protocol as `val/...`, of another as `val@<its name>/...`."""
+        """Log the scores: those of the first protocol as `val/...`, of another as `val@<its name>/...`.
+
+        Of several data sets `val/miou` is the mean, and each one's own scores are `val/<its name>/...`.
+        """
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
@@ -198,17 +248,30 @@ class SegmentationTask(L.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
-        for number, (name, confusion) in enumerate(zip(self.protocols, self.confusions, strict=True)):
-            result = scores(cast("ConfusionMatrix", confusion).compute(), excluded=self.label_spec.excluded)
-            self.results[name] = result
-            prefix = split if number == 0 else f"{split}@{name}"
-            self.log(f"{prefix}/miou", result.miou, prog_bar=number == 0, sync_dist=True)
-            self.log(f"{prefix}/pixel_accuracy", result.pixel_accuracy, sync_dist=True)
-            self.log(f"{prefix}/class_accuracy", result.class_accuracy, sync_dist=True)
-            if self.small_classes:
-                self.log(f"{prefix}/miou_small", result.mean_iou(self.small_classes), sync_dist=True)
-            for class_name, iou in zip(self.label_spec.class_names, result.iou, strict=True):
-                self.log(f"{prefix}/iou/{class_name}", iou, sync_dist=True)
+        self.results = [
+            Measurement(each, name, scores(confusion.compute(), excluded=each.own.excluded))
+            for number, each in enumerate(self.maps)
+            for name, confusion in zip(self.protocols, self._confusions_of(number), strict=True)
+        ]
+        first = next(iter(self.protocols))
+        if len(self.maps) > 1:
+            of_first = [found.scores.miou for found in self.results if found.protocol == first]
+            self.log(f"{split}/miou", sum(of_first) / len(of_first), prog_bar=True, sync_dist=True)
+        for found in self.results:
+            prefix = split if found.protocol == first else f"{split}@{found.protocol}"
+            if len(self.maps) > 1:
+                prefix = f"{prefix}/{found.classes.own.name}"
+            self._log_measurement(prefix, found, shown=prefix == split)
+
+    def _log_measurement(self, prefix: str, found: Measurement, *, shown: bool) -> None:
+        result = found.scores
+        self.log(f"{prefix}/miou", result.miou, prog_bar=shown, sync_dist=True)
+        self.log(f"{prefix}/pixel_accuracy", result.pixel_accuracy, sync_dist=True)
+        self.log(f"{prefix}/class_accuracy", result.class_accuracy, sync_dist=True)
+        if self.small_classes and found.classes.is_same:
+            self.log(f"{prefix}/miou_small", result.mean_iou(self.small_classes), sync_dist=True)
+        for class_name, iou in zip(found.classes.own.class_names, result.iou, strict=True):
+            self.log(f"{prefix}/iou/{class_name}", iou, sync_dist=True)
 
 
 def _indices(label_spec: LabelSpec, class_names: list[str]) -> tuple[int, ...]:

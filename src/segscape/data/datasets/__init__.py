@@ -7,7 +7,9 @@ from segscape.data.datasets.camvid import CamVid, CamVidOriginal
 from segscape.data.datasets.cityscapes import Cityscapes
 from segscape.data.datasets.coco_stuff import CocoStuff10k, CocoStuff10k182, CocoStuff164k
 from segscape.data.datasets.dronedeploy import DroneDeploy
+from segscape.data.datasets.dubai import Dubai
 from segscape.data.datasets.folder import Folder
+from segscape.data.datasets.idd_lite import IddLite
 from segscape.data.datasets.lip import Lip
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -21,6 +23,8 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
     "coco_stuff_164k": CocoStuff164k,
     "deepglobe": DeepGlobe,
     "dronedeploy": DroneDeploy,
+    "dubai": Dubai,
+    "idd_lite": IddLite,
     "inria_aerial": InriaAerial,
     "lip": Lip,
 }

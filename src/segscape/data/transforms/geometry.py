@@ -23,7 +23,7 @@ _LARGEST_SHARE = 0.75
 _TRIES = 10
 
 # The normalisation's mean (0.485, 0.456, 0.406) in 8 bits.
-_MEAN_COLOUR = 124, 116, 104
+MEAN_COLOUR = 124, 116, 104
 
 
 def _labels(mask: tv_tensors.Mask) -> npt.NDArray[np.uint8]:
@@ -185,7 +185,7 @@ class PadToSize(v2.Transform):
         if isinstance(inpt, tv_tensors.Image):
             pixels = to_array(inpt)
             return to_image(
-                cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_MEAN_COLOUR)
+                cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
             )
         if isinstance(inpt, tv_tensors.Mask):
             labels = _labels(inpt)

@@ -1,0 +1,219 @@
+"""Augmentation for images of other cameras, other distances and other suns than those of the training set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from cv2.typing import MatLike
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from segscape.data.transforms.base import Augmentation, RandomFlip, chance, integer, uniform
+from segscape.data.transforms.geometry import MEAN_COLOUR
+from segscape.data.transforms.pixels import to_array, to_image, to_mask
+from segscape.data.transforms.stdc import QuarterTurn
+from segscape.labels import IGNORE_INDEX, LabelSpec
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class ScaledCrop(v2.Transform):
+    """A crop of the image at a random scale: its source is cut out and resized, and the image never as a whole.
+
+    Scales are drawn evenly by their logarithms. What a small image does not fill has the mean colour and no label.
+    Image pixels are averaged where the crop is reduced and interpolated bilinearly where it is enlarged; labels are the
+    nearest.
+
+    Args:
+        size: (height, width) of the crop.
+        scales: The range of the factor.
+        aspect: The largest factor by which height and width are scaled apart.
+    """
+
+    def __init__(self, size: tuple[int, int], scales: tuple[float, float], *, aspect: float = 1.1) -> None:
+        super().__init__()
+        self.size = size
+        self.scales = scales
+        self.aspect = aspect
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw scale and place: the box in the image, and the size and place of what it becomes in the crop."""
+        scale = math.exp(uniform(*map(math.log, self.scales)))
+        apart = math.exp(uniform(-math.log(self.aspect), math.log(self.aspect)) / 2)
+        box, target = [], []
+        for side, wanted, factor in zip(
+            v2.query_size(flat_inputs), self.size, (scale * apart, scale / apart), strict=True
+        ):
+            taken = min(max(round(wanted / factor), 1), side)
+            filled = min(round(taken * factor), wanted) if taken == side else wanted
+            box.append((integer(0, side - taken + 1), taken))
+            target.append((integer(0, wanted - filled + 1), max(filled, 1)))
+        return {"box": box, "target": target}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut and resize an image or a mask."""
+        (top, rows), (left, columns) = params["box"]
+        (first_row, height), (first_column, width) = params["target"]
+        if not isinstance(inpt, (tv_tensors.Image, tv_tensors.Mask)):
+            return inpt
+        source = inpt[..., top : top + rows, left : left + columns]
+        if isinstance(inpt, tv_tensors.Mask):
+            labels = source.as_subclass(torch.Tensor).contiguous().numpy()
+            found = np.full(self.size, IGNORE_INDEX, np.uint8)
+            # The usual nearest mode reads half a pixel beside the place that the others read.
+            resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            found[first_row : first_row + height, first_column : first_column + width] = resized
+            return to_mask(found)
+        pixels = to_array(tv_tensors.Image(source))
+        reduces = height < rows and width < columns
+        resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if reduces else cv2.INTER_LINEAR)
+        if (height, width) == self.size:
+            return to_image(resized)
+        crop = np.full((*self.size, 3), MEAN_COLOUR, np.uint8)
+        crop[first_row : first_row + height, first_column : first_column + width] = resized
+        return to_image(crop)
+
+
+class OtherCamera(v2.Transform):
+    """What another camera, lens, light and file format make of the same scene; each step at random.
+
+    Brightness, contrast, gamma and the balance of the colours; saturation and hue; now and then no colour; a shadow
+    with a soft edge; blur, coarser pixels, noise, and the blocks of JPEG.
+    """
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Change an image (3, H, W) uint8; leave anything else."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        pixels = to_array(inpt)
+        # Light first, then the lens, then the sensor and the file.
+        for probability, step in (
+            (0.2, _shadow),
+            (0.9, _tones),
+            (0.5, _saturation_and_hue),
+            (0.05, _grey),
+            (0.2, _blur),
+            (0.1, _coarse),
+            (0.2, _noise),
+            (0.25, _jpeg),
+        ):
+            if chance(probability):
+                pixels = step(pixels)
+        return to_image(np.ascontiguousarray(pixels))
+
+
+def _tones(pixels: Pixels) -> Pixels:
+    """Gamma, contrast about the middle, brightness and a gain of each channel, as one table a channel."""
+    levels = np.arange(256, dtype=np.float64) / 255
+    gamma, contrast, brightness = math.exp(uniform(-0.35, 0.35)), uniform(0.65, 1.35), uniform(-0.15, 0.15)
+    toned = (levels**gamma - 0.5) * contrast + 0.5 + brightness
+    tables = np.stack([toned * uniform(0.88, 1.12) for _ in range(3)], axis=-1)
+    return _lookup(pixels, tables * 255)
+
+
+def _lookup(pixels: Pixels, tables: npt.NDArray[np.float64]) -> Pixels:
+    table = np.clip(np.rint(tables), 0, 255).astype(np.uint8)[None]
+    return _as_uint8(cv2.LUT(pixels, table))
+
+
+def _saturation_and_hue(pixels: Pixels) -> Pixels:
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    levels = np.arange(256, dtype=np.float64)
+    # OpenCV's hue has 180 steps.
+    hue = (levels + uniform(-9, 9)) % 180
+    tables = np.stack([hue, levels * uniform(0.4, 1.6), levels], axis=-1)
+    return _as_uint8(cv2.cvtColor(_lookup(_as_uint8(hsv), tables), cv2.COLOR_HSV2RGB))
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    return np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def _shadow(pixels: Pixels) -> Pixels:
+    """A darker half plane or band with a soft edge, as a building or a cloud casts it."""
+    height, width = pixels.shape[:2]
+    angle, reach = uniform(0, 2 * math.pi), math.hypot(height, width)
+    rows, columns = np.ogrid[:height, :width]
+    along = (columns - width / 2) * math.cos(angle) + (rows - height / 2) * math.sin(angle)
+    start, soft = uniform(-0.4, 0.3) * reach, uniform(0.005, 0.1) * reach
+    inside = np.clip((along - start) / soft, 0, 1)
+    if chance(0.5):
+        inside = inside * np.clip((start + uniform(0.1, 0.5) * reach - along) / soft, 0, 1)
+    factor = (1 - uniform(0.2, 0.6) * inside)[..., None].astype(np.float32)
+    return (pixels * factor).astype(np.uint8)
+
+
+def _blur(pixels: Pixels) -> Pixels:
+    if chance(0.3):
+        # Along one axis, as a camera that moves.
+        length = 2 * integer(1, 5) + 1
+        return _as_uint8(cv2.blur(pixels, (length, 1) if chance(0.5) else (1, length)))
+    return _as_uint8(cv2.GaussianBlur(pixels, (0, 0), uniform(0.4, 2.0)))
+
+
+def _coarse(pixels: Pixels) -> Pixels:
+    """Reduced and enlarged again, as a small or a shrunken image is."""
+    height, width = pixels.shape[:2]
+    factor = uniform(0.35, 0.8)
+    small = (max(round(width * factor), 1), max(round(height * factor), 1))
+    reduced = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    return _as_uint8(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _noise(pixels: Pixels) -> Pixels:
+    noise = torch.randn(pixels.shape if chance(0.5) else (*pixels.shape[:2], 1)).numpy()
+    return np.clip(pixels + noise * np.float32(uniform(2, 14)), 0, 255).astype(np.uint8)
+
+
+def _jpeg(pixels: Pixels) -> Pixels:
+    encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, integer(25, 95)])[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+
+
+def _as_uint8(pixels: MatLike) -> Pixels:
+    return np.asarray(pixels, np.uint8)
+
+
+@dataclass(frozen=True)
+class CameraAugmentation(Augmentation):
+    """Crops over a wide range of scales, seen by other cameras; see `ScaledCrop` and `OtherCamera`.
+
+    Attributes:
+        crop: (height, width) of the crop, in pixels after scaling.
+        scales: The range of the factor by which images are scaled.
+        flip: The probability of a horizontal flip.
+        quarter_turns: Also turn square crops by a random multiple of 90 degrees: seen from above nothing has an up.
+
+    Raises:
+        ValueError: Scales that are no positive range, or quarter turns of crops that are not square.
+    """
+
+    crop: tuple[int, int]
+    scales: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    quarter_turns: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise ValueError(f"scales must be a positive range (low, high), not {tuple(self.scales)}.")
+        if self.quarter_turns and self.crop[0] != self.crop[1]:
+            raise ValueError(f"Quarter turns need a square crop, not {self.crop[0]} x {self.crop[1]}.")
+
+    def scaled(self, scales: tuple[float, float]) -> CameraAugmentation:
+        """The same with another range of scales."""
+        return replace(self, scales=scales)
+
+    def build(self, label_spec: LabelSpec) -> v2.Transform:
+        """The transform from a sample to its augmented crop."""
+        steps = [
+            ScaledCrop(self.crop, self.scales),
+            RandomFlip(self.flip, label_spec.flip_pairs),
+            OtherCamera(),
+        ]
+        return v2.Compose([*steps, QuarterTurn()] if self.quarter_turns else steps)

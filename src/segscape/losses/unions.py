@@ -1,0 +1,42 @@
+"""Labels that say only that a pixel is of one of several classes.
+
+Source: Multi-domain Semantic Segmentation with Overlapping Labels (arXiv:2108.11224), section 3.3: the negative
+logarithm of the summed probability of the classes that a label allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def join_unions(logits: Tensor, labels: Tensor, unions: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """Logits and labels in which every union is one class, so that any loss of classes has the right value.
+
+    At a pixel whose label is a union, its members' probabilities are added up and stand in the first member's place;
+    the others get none. The cross entropy with that member as the label is then minus the logarithm of the sum, and so
+    is the loss by which hard pixels are told; a class weight is the first member's. Elsewhere nothing changes.
+
+    Args:
+        logits: (N, K, H, W).
+        labels: (N, H, W) int64: class indices below K, K + i for union i, and the ignore index.
+        unions: Class indices of each union, sorted.
+
+    Returns:
+        Logits (N, K, H, W) and labels (N, H, W), without unions.
+    """
+    maps = list(logits.unbind(1))
+    joined_labels = labels
+    for number, union in enumerate(unions):
+        here = labels == len(maps) + number
+        if not here.any():
+            continue
+        first, *others = union
+        joined = torch.stack([maps[index] for index in union], dim=1).logsumexp(1)
+        maps[first] = torch.where(here, joined, maps[first])
+        for index in others:
+            maps[index] = maps[index].masked_fill(here, torch.finfo(logits.dtype).min)
+        joined_labels = joined_labels.masked_fill(here, first)
+    return (logits, labels) if joined_labels is labels else (torch.stack(maps, dim=1), joined_labels)
