@@ -147,7 +147,8 @@ class JointSet:
         root: Its folder, below the joint root.
         draws: How many crops of each round of all sets' draws are its.
         scales: The range of the factor by which its images are scaled; by default the augmentation's.
-        resolution: Metres a pixel of its images; then `scales` follows from the `resolutions` of the whole.
+        resolution: Metres a pixel of its images, with `resolutions` in place of `scales`.
+        resolutions: The finest and the coarsest resolution, in metres a pixel, to which its images are scaled.
         classes: By the name of one of its classes, the names of the network's classes that it stands for; see
             `segscape.labels.ClassMap.of`.
         train_split: The split to train on.
@@ -159,9 +160,23 @@ class JointSet:
     draws: int = 1
     scales: tuple[float, float] | None = None
     resolution: float | None = None
+    resolutions: tuple[float, float] | None = None
     classes: dict[str, list[str]] = field(default_factory=dict)
     train_split: str = "train"
     val_split: str | None = "val"
+
+    def scale_range(self, usual: tuple[float, float]) -> tuple[float, float]:
+        """The range of the factor by which images are scaled, which is `usual` where nothing is said.
+
+        Raises:
+            ValueError: Of `resolution` and `resolutions` one is missing, or `scales` are given too.
+        """
+        if self.resolution is None and self.resolutions is None:
+            return self.scales or usual
+        if self.resolution is None or self.resolutions is None or self.scales is not None:
+            raise ValueError(f"{self.root}: `resolution` and `resolutions` go together, and without `scales`.")
+        finest, coarsest = self.resolutions
+        return self.resolution / coarsest, self.resolution / finest
 
 
 class _Relabelled(Dataset[Sample]):
@@ -192,7 +207,6 @@ class JointDataModule(L.LightningDataModule):
         labels: The network's classes: the name of a data set that has them, `"aerial"`, or a `labels.yaml`.
         augmentation: Of all sets, with each one's own scales.
         batch_size: Crops a step and process.
-        resolutions: The finest and the coarsest ground resolution to train at, in metres a pixel.
         num_workers: Loader processes.
         in_memory: Decode the training splits once and keep them.
         seed: Fixes order, crops and colours.
@@ -204,7 +218,7 @@ class JointDataModule(L.LightningDataModule):
 
     Raises:
         FileNotFoundError: There is no such label file.
-        ValueError: There is no such data set or class, or a set's resolution goes without `resolutions`.
+        ValueError: There is no such data set or class, or a set's scales are not clear.
     """
 
     def __init__(
@@ -215,7 +229,6 @@ class JointDataModule(L.LightningDataModule):
         labels: str,
         augmentation: CameraAugmentation,
         batch_size: int,
-        resolutions: tuple[float, float] | None = None,
         num_workers: int = 2,
         in_memory: bool = False,
         seed: int = 0,
@@ -226,7 +239,6 @@ class JointDataModule(L.LightningDataModule):
         self.root = Path(root)
         self.augmentation = augmentation
         self.batch_size = batch_size
-        self.resolutions = resolutions
         self.num_workers = num_workers
         self.in_memory = in_memory
         self.seed = seed
@@ -238,17 +250,7 @@ class JointDataModule(L.LightningDataModule):
         self.unions = unions_of(every)
         self._measured = [each for each in sets if each.val_split is not None]
         self.maps = tuple(self._map_of[id(each)] for each in self._measured)
-        self._scales = [self._scales_of(each) for each in sets]
-
-    def _scales_of(self, each: JointSet) -> tuple[float, float]:
-        if each.resolution is None:
-            return each.scales or self.augmentation.scales
-        if self.resolutions is None or each.scales is not None:
-            raise ValueError(
-                f"The resolution of {each.root} goes with `resolutions` of the whole, and without `scales` of its own."
-            )
-        finest, coarsest = self.resolutions
-        return each.resolution / coarsest, each.resolution / finest
+        self._scales = [each.scale_range(augmentation.scales) for each in sets]
 
     def described(self, split: Literal["train", "val", "test"]) -> str:
         """The data sets and splits that are trained on or measured, in words."""

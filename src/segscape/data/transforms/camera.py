@@ -22,13 +22,15 @@ from segscape.labels import IGNORE_INDEX, LabelSpec
 
 Pixels = npt.NDArray[np.uint8]
 
+_TRIES = 10
+
 
 class ScaledCrop(v2.Transform):
     """A crop of the image at a random scale: its source is cut out and resized, and the image never as a whole.
 
     Scales are drawn evenly by their logarithms. What a small image does not fill has the mean colour and no label.
     Image pixels are averaged where the crop is reduced and interpolated bilinearly where it is enlarged; labels are the
-    nearest.
+    nearest. Up to ten places are drawn until most of the crop has labels and no class has three quarters of them.
 
     Args:
         size: (height, width) of the crop.
@@ -44,7 +46,19 @@ class ScaledCrop(v2.Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw scale and place: the box in the image, and the size and place of what it becomes in the crop."""
+        labels = next(value.as_subclass(torch.Tensor) for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         scale = math.exp(uniform(*map(math.log, self.scales)))
+        for _ in range(_TRIES):
+            params = self._placed(flat_inputs, scale)
+            (top, rows), (left, columns) = params["box"]
+            # Every fourth pixel tells as much.
+            seen = labels[top : top + rows : 4, left : left + columns : 4].flatten()
+            counts = torch.bincount(seen, minlength=256)[:IGNORE_INDEX]
+            if counts.sum() > 0.5 * len(seen) and counts.max() < 0.75 * counts.sum():
+                break
+        return params
+
+    def _placed(self, flat_inputs: list[Any], scale: float) -> dict[str, Any]:
         apart = math.exp(uniform(-math.log(self.aspect), math.log(self.aspect)) / 2)
         box, target = [], []
         for side, wanted, factor in zip(
