@@ -13,8 +13,8 @@ from PIL import Image, ImageEnhance
 from torchvision import tv_tensors
 
 from segscape.data.datasets import CamVid
-from segscape.data.stream import SampleStream
-from segscape.data.transforms import MmsegAugmentation, Rotation, StdcAugmentation
+from segscape.data.stream import SampleStream, StreamSource
+from segscape.data.transforms import CameraAugmentation, MmsegAugmentation, Rotation, StdcAugmentation
 from segscape.data.transforms.base import RandomFlip
 from segscape.data.transforms.geometry import PadToSize, RandomCropByClass, RandomResize, RandomRotate
 from segscape.data.transforms.photometric import PhotometricDistortion
@@ -321,9 +321,12 @@ def test_image_and_mask_stay_together(frame: dict) -> None:
         assert torch.equal(sample["image"][0], sample["mask"])
 
 
-@pytest.mark.parametrize("family", [LIP_LIKE, ISDNET_LIKE, DABNET_LIKE, StdcAugmentation(crop=(32, 48))])
+@pytest.mark.parametrize(
+    "family", [LIP_LIKE, ISDNET_LIKE, DABNET_LIKE, StdcAugmentation(crop=(32, 48)), CameraAugmentation(crop=(32, 48))]
+)
 def test_stream_is_a_function_of_the_position(camvid_root: Path, family) -> None:
-    streams = [SampleStream(CamVid(camvid_root, "train"), family.build(CAMVID), seed=3) for _ in range(2)]
+    source = StreamSource(CamVid(camvid_root, "train"), family.build(CAMVID))
+    streams = [SampleStream([source], seed=3) for _ in range(2)]
     torch.manual_seed(1)
     expected = [streams[0][position] for position in range(7)]
     torch.manual_seed(2)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segscape.cli.main import main
 from segscape.data.datasets import CamVid, Cityscapes
-from segscape.data.stream import SampleStream, StreamSampler
+from segscape.data.stream import SampleStream, StreamSampler, StreamSource
 from segscape.data.transforms import StdcAugmentation
 from segscape.labels import CAMVID, CITYSCAPES
 
@@ -141,7 +141,7 @@ def test_check_of_a_strange_folder(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def _stream(root: Path) -> SampleStream:
-    return SampleStream(CamVid(root, "train"), StdcAugmentation(crop=(32, 48)).build(CAMVID), seed=3)
+    return SampleStream([StreamSource(CamVid(root, "train"), StdcAugmentation(crop=(32, 48)).build(CAMVID))], seed=3)
 
 
 def test_stream_is_a_function_of_the_position(camvid_root: Path) -> None:

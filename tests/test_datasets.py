@@ -58,6 +58,8 @@ WRITERS: dict[str, Writer] = {
     "coco_stuff_164k": scenes.write_coco_stuff_164k,
     "deepglobe": _prepared("deepglobe", aerial.write_deepglobe_download),
     "dronedeploy": aerial.write_dronedeploy,
+    "dubai": aerial.write_dubai,
+    "idd_lite": street.write_idd_lite,
     "inria_aerial": _prepared("inria_aerial", aerial.write_inria_download),
     "lip": scenes.write_lip,
 }

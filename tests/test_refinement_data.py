@@ -25,7 +25,7 @@ from segscape.data.refinement import (
     RefinementTriples,
 )
 from segscape.data.refinement.pairs import SOURCES
-from segscape.data.stream import SampleStream
+from segscape.data.stream import SampleStream, StreamSource
 from tests.fake import refinement as fake
 
 DAVIS = Path(__file__).parents[1] / "data" / "davis_foreground"
@@ -306,7 +306,7 @@ def test_stream_depends_on_seed_and_position_only(tmp_path: Path) -> None:
     fake.write_folder(tmp_path)
     pairs = RefinementPairs(tmp_path)
     streams = [
-        SampleStream(dataset, RefinementAugmentation((32, 32), scales=(0.8, 1.5)).build(), seed=5)
+        SampleStream([StreamSource(dataset, RefinementAugmentation((32, 32), scales=(0.8, 1.5)).build())], seed=5)
         for dataset in (pairs, InMemory(pairs))
     ]
     streams[1][0]

@@ -58,3 +58,12 @@ def write_dronedeploy(root: Path) -> None:
             labels.putpalette([channel for colour in DRONEDEPLOY.raw_palette for channel in colour])
             (root / "labels" / split).mkdir(parents=True, exist_ok=True)
             labels.save(root / "labels" / split / f"{name}.png")
+
+
+def write_dubai(root: Path) -> None:
+    """Parts of tiles with palette labels 0 to 4, and 255."""
+    for split, tile in (("train", 2), ("val", 1)):
+        for part in (1, 2):
+            save_photo(root / "images" / split / f"tile{tile}_{part:03}.jpg", (30, 40), part)
+            labels = every_value([*range(5), 255], (30, 40), part)
+            save_pixels(root / "labels" / split / f"tile{tile}_{part:03}.png", labels)

@@ -1,4 +1,4 @@
-"""CamVid in both editions, and Cityscapes."""
+"""CamVid in both editions, Cityscapes and IDD-Lite."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ def write_cityscapes(root: Path, *, ending: str = "labelIds") -> None:
             if ending == "labelTrainIds" and split == "test":
                 labels = np.full_like(labels, 255)
             save_pixels(root / "gtFine" / split / city / f"{name}_gtFine_{ending}.png", labels)
+
+
+def write_idd_lite(root: Path) -> None:
+    """IDD-Lite: values 0 to 6, and 255."""
+    for split, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            name = f"{number}_{number:06}"
+            save_photo(root / "images" / split / f"{name}.jpg", (40, 60), number)
+            save_pixels(root / "labels" / split / f"{name}.png", every_value([*range(7), 255], (40, 60), number))
