@@ -24,15 +24,7 @@ def as_background(background: BackgroundInput) -> Background:
             picture is damaged, or an array is not (H, W, 3) uint8.
     """
     if isinstance(background, str):
-        try:
-            background = _checked(ImageColor.getrgb(background), background)
-        except ValueError as error:
-            if "unknown color" not in str(error):
-                raise
-            if not Path(background).is_file():
-                raise ValueError(
-                    f"The background {background} is neither a colour, such as white or #ff8800, nor a picture's file."
-                ) from None
+        return _of_text(background)
     if isinstance(background, tuple):
         return _checked(background, background)
     return as_pixels(background)
@@ -51,6 +43,18 @@ def background_pixels(background: Background, size: tuple[int, int]) -> npt.NDAr
     if isinstance(background, tuple):
         return np.full((*size, 3), background, np.uint8)
     return np.asarray(ImageOps.fit(Image.fromarray(background), size[::-1], Image.Resampling.LANCZOS))
+
+
+def _of_text(text: str) -> Background:
+    try:
+        colour = ImageColor.getrgb(text)
+    except ValueError:
+        if not Path(text).is_file():
+            raise ValueError(
+                f"The background {text} is neither a colour, such as white or #ff8800, nor a picture's file."
+            ) from None
+        return as_pixels(text)
+    return _checked(colour, text)
 
 
 def _checked(colour: tuple[int, ...], given: object) -> tuple[int, int, int]:
