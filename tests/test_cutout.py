@@ -210,7 +210,7 @@ def test_nothing_found(segmenter: Segmenter, refiner_weights: Path) -> None:
 
 
 def test_networks_with_other_classes(random_weights: Path, segmenter: Segmenter) -> None:
-    with pytest.raises(ValueError, match="two classes, background and the object; this one has Sky, Building, .* more"):
+    with pytest.raises(ValueError, match=r"two classes, background and the object; this one has Sky, .* more"):
         Cutter.from_weights(random_weights, "cpu", refine_weights=None)
     with pytest.raises(ValueError, match="this cutter has no refiner"):
         Cutter(segmenter).cut_out(disk(), band=3)
@@ -269,8 +269,8 @@ def test_good_backgrounds(tmp_path: Path) -> None:
     assert as_background("RebeccaPurple") == (102, 51, 153)
     assert as_background("#f80") == as_background("hsl(32,100%,50%)") == (255, 136, 0)
     path = save(tmp_path / "beach.png", disk())
-    for given in (str(path), path, Image.open(path), disk()):
-        assert np.array_equal(as_background(given), disk())
+    for picture in (str(path), path, Image.open(path), disk()):
+        assert np.array_equal(as_background(picture), disk())
 
 
 def _modes(folder: Path) -> dict[str, Path]:
