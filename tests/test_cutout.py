@@ -196,8 +196,8 @@ def test_the_mask_is_refined_near_its_edge(segmenter: Segmenter) -> None:
     assert set(result.seconds) == {"read", "network", "refine"}
     assert (refiner.band, refiner.on_progress) == (5, told)
     Cutter(segmenter, refiner).cut_out(disk((200, 300)))
-    assert refiner.band == default_band((200, 300)) == 3
-    assert [default_band(size) for size in ((1, 9), (640, 480), (3000, 4000))] == [1, 7, 46]
+    assert refiner.band == default_band((200, 300)) == 6
+    assert [default_band(size) for size in ((1, 9), (640, 480), (3000, 4000))] == [1, 15, 93]
 
 
 def test_nothing_found(segmenter: Segmenter, refiner_weights: Path) -> None:

@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         "--band",
         type=pixels,
         metavar="PIXELS",
-        help="refine only so near to the mask's edge (default: a 64th of the photograph's shorter side)",
+        help="refine only so near to the mask's edge (default: a 32nd of the photograph's shorter side)",
     )
     return parser
 

@@ -198,4 +198,4 @@ def default_band(size: tuple[int, ...]) -> int:
     Args:
         size: (height, width) in pixels.
     """
-    return max(min(size) // 64, 1)
+    return max(min(size) // 32, 1)
