@@ -1,6 +1,6 @@
 """Measure cut-outs as users get them, with and without refinement, on photographs with the mask of their main object.
 
-    python scripts/measure_cutouts.py dabnet_efficientnet_lite0.salient data/ecssd --split val
+    python scripts/measure_cutouts.py scapenet_lite0.salient data/ecssd --split val
 
 The folder is a data set `salient` (`docs/data.md`). Masks come from `Cutter.cut_out`. Printed are the maximal F-measure
 (beta squared 0.3) and its threshold, the mean absolute error, the IoU of the pixels of all photographs together above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from tests.fake.pixels import save_photo
@@ -21,3 +22,11 @@ def write_salient(root: Path, *, splits: tuple[str, ...] = ("train", "val")) -> 
             path = root / "masks" / split / f"{number:04}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             (mask.convert("1") if number % 2 else mask).save(path)
+
+
+def disk_before_wall(size: tuple[int, int] = (60, 80), colour: tuple[int, int, int] = (220, 40, 30)) -> np.ndarray:
+    """A photograph of a disk before a bluish wall with some grain."""
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    inside = np.hypot(rows - size[0] / 2, columns - size[1] / 2) < min(size) / 3
+    pixels = np.where(inside[..., None], colour, (60, 110, 160))
+    return (pixels + np.random.default_rng(0).integers(-9, 10, (*size, 3))).clip(0, 255).astype(np.uint8)

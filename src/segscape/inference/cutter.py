@@ -23,7 +23,7 @@ from segscape.inference.segmenter import Segmenter
 from segscape.rasters.image import write_image
 from segscape.runtime.base import Precision
 
-DEFAULT_WEIGHTS = "dabnet_efficientnet_lite0.salient"
+DEFAULT_WEIGHTS = "scapenet_lite0.salient"
 """The weights that find the object if nothing else is said."""
 _BACKGROUND = "background"
 _LEAST = 0.5
