@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import segscape
-from segscape.cli import demo, refine
+from segscape.cli import demo
 from segscape.cli.main import main
 from segscape.files import atomic_path
 from segscape.labels import CAMVID
@@ -142,7 +142,7 @@ def test_demo(refiner_weights: Path, camvid_examples: Path, tmp_path: Path, monk
     for name in ("aeroplane.jpg", "aeroplane.png"):
         Image.open(camvid_examples.parent / "refine" / name).resize((524, 349)).save(examples / "refine" / name)
     monkeypatch.setattr(demo, "_EXAMPLES", examples)
-    monkeypatch.setattr(refine, "DEFAULT_WEIGHTS", str(refiner_weights))
+    monkeypatch.setattr(demo, "DEFAULT_REFINER", str(refiner_weights))
     assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr().out
     for word in ("Road", "524 x 349", "contact_sheet.png"):

@@ -26,7 +26,7 @@ from segscape.labels import (
     LabelSpec,
 )
 from segscape.training.datamodule import SegmentationDataModule
-from tests.fake import aerial, folder, scenes, street
+from tests.fake import aerial, folder, salient, scenes, street
 
 CLASS_MAPS = street.CLASS_MAPS
 SPECS = [value for value in vars(segscape.labels).values() if isinstance(value, LabelSpec)]
@@ -62,8 +62,9 @@ WRITERS: dict[str, Writer] = {
     "idd_lite": street.write_idd_lite,
     "inria_aerial": _prepared("inria_aerial", aerial.write_inria_download),
     "lip": scenes.write_lip,
+    "salient": salient.write_salient,
 }
-WITHOUT_IGNORED = {"deepglobe", "inria_aerial", "lip"}
+WITHOUT_IGNORED = {"deepglobe", "inria_aerial", "lip", "salient"}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,9 @@ def test_strange_colours_are_counted() -> None:
 @pytest.mark.parametrize("name", sorted(WRITERS))
 def test_layout_is_recognised_and_checked(name: str, roots, capsys: pytest.CaptureFixture[str]) -> None:
     assert detect_dataset(roots[name]) == name
-    assert main(["data", "check", str(roots[name])]) == 0
+    # Without a name, what has the mask of one object each is checked as pairs of image and mask.
+    named = ["--dataset", name] if name == "salient" else []
+    assert main(["data", "check", str(roots[name]), *named]) == 0
     printed = capsys.readouterr().out
     assert "0 problem(s)" in printed
     assert DATASETS[name].spec(roots[name]).name in printed
@@ -263,6 +266,20 @@ def test_hidden_files_are_no_samples(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "a").rglob("*.png")):
         path.with_name(f"._{path.name}").write_bytes(b"x")
     assert len(DATASETS["cityscapes"](tmp_path / "a", "train")) == 3
+
+
+def test_salient_masks(tmp_path: Path) -> None:
+    """Of 1 bit and of 8, white is the object, and so is every grey level from 128 on."""
+    salient.write_salient(tmp_path, splits=("train",))
+    dataset = DATASETS["salient"](tmp_path, "train")
+    for number, sample in enumerate(dataset):
+        assert np.array_equal(sample["mask"].numpy(), salient.disk(salient.SIZE, number) == 255)
+    grey = np.arange(256, dtype=np.uint8).repeat(40 * 56 // 256 + 1)[: 40 * 56].reshape(40, 56)
+    Image.fromarray(grey).save(dataset.pairs[0].mask)
+    assert np.array_equal(dataset[0]["mask"].numpy(), grey >= 128)
+    Image.fromarray((grey > 128).astype(np.uint8)).save(dataset.pairs[0].mask)
+    with pytest.raises(ValueError, match=r"0000\.png reaches grey level 1, and the object begins at 128"):
+        _ = dataset[0]
 
 
 @pytest.mark.parametrize("coloured", [False, True])

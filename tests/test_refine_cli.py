@@ -200,6 +200,13 @@ def test_tiny_images_with_empty_and_full_masks(run, tmp_path: Path, size: tuple[
         assert refined.getextrema() == (0, 0)
 
 
+def test_a_band_along_no_edge(run, pairs: Path, tmp_path: Path) -> None:
+    """Nothing is refined, and nothing fails."""
+    Image.new("L", (48, 36), 255).save(tmp_path / "full.png")
+    assert run(pairs / "images" / "a.jpg", tmp_path / "full.png", "--band", 3, "--output", tmp_path / "out.png") == 0
+    assert Image.open(tmp_path / "out.png").getextrema() == (255, 255)
+
+
 def test_sixteen_bits_and_opacity(run, pairs: Path, tmp_path: Path) -> None:
     image, mask = pairs / "images" / "a.jpg", pairs / "masks" / "a.png"
     road = np.asarray(Image.open(mask))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from segscape.checkpoints.convert import convert_checkpoint
     from segscape.checkpoints.store import create_model, list_weights
     from segscape.inference.class_maps import refine_classes
+    from segscape.inference.cutter import CutOut, Cutter
     from segscape.inference.refiner import Refinement, Refiner
     from segscape.inference.scene.output import SceneFiles
     from segscape.inference.scenes import Scene, SceneSettings
@@ -26,6 +27,8 @@ __version__ = "0.1.0"
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = [
+    "CutOut",
+    "Cutter",
     "Refinement",
     "Refiner",
     "Scene",
@@ -41,6 +44,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CutOut": "segscape.inference.cutter",
+    "Cutter": "segscape.inference.cutter",
     "Refinement": "segscape.inference.refiner",
     "Refiner": "segscape.inference.refiner",
     "Scene": "segscape.inference.scenes",

@@ -17,6 +17,7 @@ from segscape.cli import photos, refine, segment
 from segscape.cli.jobs import run_jobs
 from segscape.cli.pairs import plan
 from segscape.cli.progress import progress
+from segscape.inference.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.inference.segmenter import Segmentation, Segmenter
 from segscape.rasters.image import write_image
 from segscape.rasters.masks import ObjectMask
@@ -74,7 +75,7 @@ def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
     """Refine the aeroplane's mask, print how it went, and return its part of the sheet."""
     image, mask = (str(_EXAMPLES / "refine" / f"aeroplane{suffix}") for suffix in (".jpg", ".png"))
     jobs, _ = plan(image, mask, output / "aeroplane_refined.png", with_cut_out=True)
-    refiner = refine.load_refiner(refine.DEFAULT_WEIGHTS)
+    refiner = refine.load_refiner(DEFAULT_REFINER)
     work = partial(refine.refine, refiner, steps=4, band=None, binary=False)
     read = partial(refine.read, as_classes=False, one_object=True)
     with progress() as bar:
@@ -86,7 +87,7 @@ def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
     console.print(refine.timing_table([refine.Summary.of(job, result, seconds)]))
     material = result.material
     assert isinstance(material.mask, ObjectMask)
-    console.print(f"1 mask refined by {refine.DEFAULT_WEIGHTS} on {refiner.device}.")
+    console.print(f"1 mask refined by {DEFAULT_REFINER} on {refiner.device}.")
     return contact_sheet(
         before_and_after(material.image, material.mask.values > 0.5, result.values),
         titles=("coarse mask", "refined mask", "cut out"),

@@ -126,7 +126,7 @@ def run_jobs(
             current, ahead = ahead, (reader.submit(_timed, read, jobs[number + 1]) if number + 1 < len(jobs) else None)
 
             def on_progress(done: int, total: int, number: int = number) -> None:
-                bar.update(task, completed=number + done / total)
+                bar.update(task, completed=number + done / max(total, 1))
 
             outcome: Result | Exception
             try:

@@ -17,6 +17,7 @@ import segscape
 _COMMANDS = {
     "segment": ("segscape.cli.segment", "segment images and write label maps"),
     "refine": ("segscape.cli.refine", "make coarse masks and class maps sharp"),
+    "cutout": ("segscape.cli.cutout", "cut out the main object of photographs and videos"),
     "demo": ("segscape.cli.demo", "segment the street frames that ship with the package, and refine a mask"),
     "models": ("segscape.cli.models", "list networks and weights"),
     "convert": ("segscape.cli.convert", "convert an authors' checkpoint to a weights file, and back"),

@@ -20,13 +20,11 @@ from segscape.cli.jobs import OnProgress, run_jobs
 from segscape.cli.pairs import Job, plan
 from segscape.cli.progress import progress
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
-from segscape.inference.refiner import Precision, Refiner
+from segscape.inference.refiner import DEFAULT_WEIGHTS, Precision, Refiner
 from segscape.networks import list_models
 from segscape.rasters.geotiff import TIFF_SUFFIXES, read_georeference
 from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
-
-DEFAULT_WEIGHTS = "crm_resnet18.davis"
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
 from segscape.cli.jobs import Targets, find_images
 from segscape.cli.photos import PhotoJob, Summary, segment_photos, timing_table
 from segscape.cli.progress import progress, show_error
-from segscape.cli.refine import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.cli.refine import load_refiner
 from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.scenes import SceneJob, plan_scenes, segment_scenes, segment_scenes_on_ray
@@ -24,6 +23,7 @@ from segscape.cli.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.memory import free_memory, resident
 from segscape.inference.planner import fits_at_once
+from segscape.inference.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.inference.refiner import Refiner
 from segscape.inference.scene.framing import looks
 from segscape.inference.scene.output import SceneFiles

@@ -22,9 +22,10 @@ from segscape.export.read import load_exported
 from segscape.inference.calibration import ImageLike, calibration_of
 from segscape.inference.inputs import as_pixels, usable_device
 from segscape.inference.padding import pad_to_fit
-from segscape.inference.upsampling.argmax import upsample_argmax
+from segscape.inference.upsampling.argmax import Upsampling, upsample_argmax
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import write_labels
+from segscape.rasters.window import Window
 from segscape.runtime.base import Deployed, Precision, Runtime
 from segscape.runtime.choice import Choice, choose_runtime
 from segscape.runtime.create import create_runtime
@@ -34,6 +35,8 @@ from segscape.runtime.memory import reuse_freed
 from segscape.viz.overlay import overlay
 
 _ENGINES = ("torch", "openvino", "onnxruntime")
+# Rows of which the probabilities are computed together.
+_BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -218,12 +221,7 @@ class Segmenter:
         start = time.perf_counter()
         pixels = as_pixels(image)
         read = time.perf_counter()
-        batch = (
-            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
-        )
-        images = self._padded(self.card.normalisation(batch))
-        padded_size = (images.shape[2], images.shape[3])
-        result = self.runtime(images)[0]
+        result, padded_size = self._run(pixels)
         self._synchronise()
         computed = time.perf_counter()
         if not self.runtime.gives_labels:
@@ -240,6 +238,45 @@ class Segmenter:
                 "labels": time.perf_counter() - computed,
             },
         )
+
+    @torch.inference_mode()
+    def probabilities(self, image: ImageLike) -> npt.NDArray[np.float32]:
+        """How probable each class is at every pixel of one image: the softmax of the resized logits.
+
+        Beside the network's own memory it takes that of the result.
+
+        Args:
+            image: See `segment`.
+
+        Returns:
+            (K, H, W) float32, 0 to 1; at every pixel the sum over the classes is 1.
+
+        Raises:
+            FileNotFoundError: See `segment`.
+            ValueError: See `segment`; or the runtime gives labels alone.
+        """
+        if self.runtime.gives_labels:
+            raise ValueError(
+                "This exported network gives labels, not how probable they are; export it without --labels."
+            )
+        pixels = as_pixels(image)
+        logits, padded_size = self._run(pixels)
+        upsampling = Upsampling((logits.shape[1], logits.shape[2]), padded_size, self.network.align_corners)
+        height, width = pixels.shape[:2]
+        result = np.empty((len(logits), height, width), np.float32)
+        for top in range(0, height, _BLOCK_ROWS):
+            window = Window(top, 0, min(_BLOCK_ROWS, height - top), width)
+            scores = upsampling.scores(logits, window=window)
+            result[:, top : top + window.height] = scores.softmax(0).cpu().numpy()
+        return result
+
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> tuple[Tensor, tuple[int, int]]:
+        """What the runtime gives for an image (H, W, 3), without the batch's axis, and the size of the padded image."""
+        batch = (
+            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        )
+        images = self._padded(self.card.normalisation(batch))
+        return self.runtime(images)[0], (images.shape[2], images.shape[3])
 
     def _padded(self, images: Tensor) -> Tensor:
         """Images (1, 3, H, W) of a size that the network takes, or of the only one that the runtime takes."""

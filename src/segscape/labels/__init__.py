@@ -2,6 +2,7 @@
 
 from segscape.labels.aerial import AERIAL, DEEPGLOBE, DRONEDEPLOY, DUBAI, INRIA_AERIAL, INRIA_AERIAL_RAW
 from segscape.labels.joint import ClassMap, unions_of
+from segscape.labels.objects import SALIENT
 from segscape.labels.people import LIP
 from segscape.labels.scenes import (
     ADE20K,
@@ -32,6 +33,7 @@ __all__ = [
     "INRIA_AERIAL",
     "INRIA_AERIAL_RAW",
     "LIP",
+    "SALIENT",
     "ClassMap",
     "Colour",
     "LabelSpec",

@@ -2,11 +2,14 @@
 
 from segscape.metrics.boundary import MaskResult, MaskScores, boundary_accuracy, boundary_counts, boundary_radii
 from segscape.metrics.confusion import ConfusionMatrix, Scores, scores
+from segscape.metrics.saliency import SaliencyResult, SaliencyScores
 
 __all__ = [
     "ConfusionMatrix",
     "MaskResult",
     "MaskScores",
+    "SaliencyResult",
+    "SaliencyScores",
     "Scores",
     "boundary_accuracy",
     "boundary_counts",

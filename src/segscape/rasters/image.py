@@ -89,7 +89,12 @@ def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:
 
 
 def write_image(path: str | Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8, or (H, W, 4) with opacity, in the format of the suffix; it appears whole or not at all."""
+    """Write an image in the format of the suffix; the file appears whole or not at all.
+
+    Args:
+        path: The file.
+        pixels: uint8, (H, W) grey, (H, W, 3) red, green, blue, or (H, W, 4) with opacity.
+    """
     path = Path(path)
     with atomic_path(path) as temporary:
         Image.fromarray(pixels).save(temporary, compress_level=1)

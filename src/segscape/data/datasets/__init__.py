@@ -11,6 +11,7 @@ from segscape.data.datasets.dubai import Dubai
 from segscape.data.datasets.folder import Folder
 from segscape.data.datasets.idd_lite import IddLite
 from segscape.data.datasets.lip import Lip
+from segscape.data.datasets.salient import Salient
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "folder": Folder,
@@ -27,6 +28,7 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
     "idd_lite": IddLite,
     "inria_aerial": InriaAerial,
     "lip": Lip,
+    "salient": Salient,
 }
 """Each data set's class by the name that commands and configs use.
 
