@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config, shipped_configs
 from segscape.data.refinement import RefinementAugmentation
-from segscape.data.transforms import MmsegAugmentation, StdcAugmentation
+from segscape.data.transforms import CameraAugmentation, MmsegAugmentation, StdcAugmentation
 from segscape.inference.protocols import EvaluationProtocol
 from segscape.losses import (
     CrossEntropy,
@@ -26,7 +26,7 @@ from segscape.losses import (
     StructureLoss,
 )
 from segscape.registry import model_entry
-from segscape.training.datamodule import SegmentationDataModule
+from segscape.training.datamodule import JointDataModule, JointSet, SegmentationDataModule
 from segscape.training.optimisers import OptimiserSettings
 from segscape.training.refinement import PROTOCOL, RefinementTask
 from segscape.training.refinement_data import RefinementDataModule
@@ -93,8 +93,17 @@ class Recipe:
 
     @property
     def dataset(self) -> str:
-        """The data set's name, or for masks the folder's."""
-        return Path(self.data.root).name if self.refines else self.data.dataset
+        """The data set's name, or those of several; for masks the folder's."""
+        if self.refines:
+            return Path(self.data.root).name
+        if self.is_joint:
+            return " + ".join(dict.fromkeys(each.root for each in self.data.sets))
+        return self.data.dataset
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether it trains on several data sets at once."""
+        return "sets" in self.data
 
     @property
     def protocols(self) -> list[EvaluationProtocol]:
@@ -109,8 +118,10 @@ def resolve(name: str, config: dict[str, Any]) -> Recipe:
         parser.add_class_arguments(RefinementTask, "model", instantiate=False)
         parser.add_class_arguments(RefinementDataModule, "data", instantiate=False)
     else:
-        parser.add_class_arguments(SegmentationTask, "model", skip={"label_spec"}, instantiate=False)
-        parser.add_class_arguments(SegmentationDataModule, "data", instantiate=False)
+        linked = {"label_spec", "maps", "unions"}
+        parser.add_class_arguments(SegmentationTask, "model", skip=linked, instantiate=False)
+        data = JointDataModule if "sets" in config["data"] else SegmentationDataModule
+        parser.add_class_arguments(data, "data", instantiate=False)
     parts = parser.instantiate(parser.parse_object({key: config[key] for key in ("model", "data")}))
     return Recipe(name, config["trainer"], parts.model, parts.data, config.get(PUBLISHED_KEY, {}))
 
@@ -126,6 +137,9 @@ def _by(size: Iterable[int]) -> str:
 
 
 def _data(recipe: Recipe) -> str:
+    if recipe.is_joint:
+        measured = " + ".join(each.root for each in recipe.data.sets if each.val_split)
+        return f"{recipe.dataset} (train; val of {measured})"
     return f"{recipe.dataset} ({recipe.data.train_split}, {recipe.data.val_split or 'nothing'})"
 
 
@@ -146,6 +160,13 @@ def _crop(recipe: Recipe) -> str:
     if isinstance(settings, StdcAugmentation):
         turns = ", quarter turns" if settings.quarter_turns else ""
         return f"{_by(settings.crop)} of the image at {settings.scales[0]:g} to {settings.scales[-1]:g}{turns}"
+    if isinstance(settings, CameraAugmentation):
+        ranges = [
+            each.scale_range(settings.scales) for each in (recipe.data.sets if recipe.is_joint else [JointSet("", "")])
+        ]
+        spans = ", ".join(dict.fromkeys(f"{low:.2g} to {high:.2g}" for low, high in ranges))
+        turns = ", quarter turns" if settings.quarter_turns else ""
+        return f"{_by(settings.crop)} of the image at {spans}, as other cameras see it{turns}"
     assert isinstance(settings, MmsegAugmentation)
     low, high = settings.ratios
     ratios = "" if low == high == 1 else f" x {low:g}" if low == high else f" x {low:g} to {high:g}"
@@ -197,6 +218,8 @@ def _loss(term: LossTerm) -> str:
 def _start(recipe: Recipe) -> str:
     if recipe.model.weights is not None:
         return f"`{recipe.model.weights}`"
+    if isinstance(recipe.model.pretrained, str):
+        return recipe.model.pretrained
     sources = (recipe.model.pretrained or {}).items()
     return ", ".join(f"{part}: {Path(source).name}" for part, source in sources) or "scratch"
 

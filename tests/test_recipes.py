@@ -138,7 +138,7 @@ PRETRAINED = {
     "isnet_resnet50": {"backbone": "resnet50_v1c-2cccc1ad.pth"},
     "isnet_resnet101": {"backbone": "resnet101_v1c-e67eebb6.pth"},
     "dabnet_resnet18": {"backbone": RESNET18},
-    "dabnet_efficientnet": {"backbone": "timm"},
+    "dabnet_efficientnet": "imagenet",
 }
 
 ROTATIONS = {
@@ -179,7 +179,13 @@ def _shipped(name: str) -> Recipe:
 def test_every_published_recipe_is_listed() -> None:
     published = {name for name in SEGMENTATION if "published" in load_config(find_config(name))}
     assert set(ROWS) == published
-    assert set(SEGMENTATION) - published == {"finetune", "stdc1_seg/camvid", "stdc1_seg/dronedeploy"}
+    assert set(SEGMENTATION) - published == {
+        "finetune",
+        "scapenet_lite0/aerial",
+        "scapenet_lite0/street",
+        "stdc1_seg/camvid",
+        "stdc1_seg/dronedeploy",
+    }
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -216,7 +222,9 @@ def test_what_a_system_has_in_common_is_the_published(name: str) -> None:
             assert term.loss.hard_loss == pytest.approx(-math.log(0.7))
         if hasattr(term.loss, "mean_over"):
             assert (term.loss.mean_over, term.loss.class_weights) == (over, None)
-    pretrained = {part: Path(source).name for part, source in recipe.model.pretrained.items()}
+    pretrained = recipe.model.pretrained
+    if not isinstance(pretrained, str):
+        pretrained = {part: Path(source).name for part, source in pretrained.items()}
     assert pretrained == _of(PRETRAINED, name)
     assert (recipe.trainer["sync_batchnorm"], recipe.trainer["precision"]) == (True, "32-true")
     assert "gradient_clip_val" not in recipe.trainer
@@ -311,16 +319,23 @@ def _shrink(name: str, root: Path, run: Path) -> dict[str, Any]:
             "enable_model_summary": False,
         },
         "model": model,
-        "data": {"root": str(root), "batch_size": 2, "num_workers": 0, "augmentation": augmentation},
+        "data": {"root": str(root), "batch_size": 2, "num_workers": 0, "augmentation": augmentation}
+        | ({"sets": _whole_sets(config)} if "sets" in config["data"] else {}),
     }
+
+
+def _whole_sets(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a joint recipe the sets that lie in a folder of their own name, not the single scenes."""
+    return [each for each in config["data"]["sets"] if each["root"] == each["dataset"]]
 
 
 def _write_small(name: str, roots: dict[str, Path], run: Path) -> tuple[str, Recipe]:
     """The recipe made small, as a file and resolved."""
     path = run / "small.yaml"
     run.mkdir()
-    dataset = load_config(find_config(name))["data"]["dataset"]
-    path.write_text(yaml.safe_dump(_shrink(name, roots[dataset], run)))
+    data = load_config(find_config(name))["data"]
+    root = next(iter(roots.values())).parent if "sets" in data else roots[data["dataset"]]
+    path.write_text(yaml.safe_dump(_shrink(name, root, run)))
     return str(path), resolve(name, load_config(path))
 
 
@@ -342,9 +357,11 @@ def test_two_steps_and_an_evaluation(name: str, roots: dict[str, Path], run: Pat
     assert math.isfinite(logged["loss/total"])
     others = (f"val@{protocol.name}/miou" for protocol in recipe.protocols[1:])
     assert all(0 <= logged[key] <= 1 for key in ("val/miou", *others))
-    spec = DATASETS[recipe.data.dataset].spec(Path(recipe.data.root))
+    sets = recipe.data.sets if recipe.is_joint else [recipe.data]
+    names = [DATASETS[each.dataset].spec(Path(each.root)).name for each in sets]
     card = read_card(run / "weights.safetensors")
-    assert card.protocol == f"{spec.name} {recipe.data.val_split}: {recipe.protocols[0]}"
+    measured = " + ".join(f"{name} {each.val_split}" for name, each in zip(names, sets, strict=True))
+    assert card.protocol == f"{measured}: {recipe.protocols[0]}"
     assert card.score["miou"] == pytest.approx(logged["val/miou"])
 
 
@@ -389,4 +406,5 @@ def test_measured_and_predicted(name: str, split: str, predicted: str, roots: di
 
 def test_a_recipe_for_every_data_set() -> None:
     measured = {load_config(find_config(name))["data"]["dataset"] for name in MEASURED}
-    assert measured == set(DATASETS)
+    joint = (load_config(find_config(name))["data"].get("sets", []) for name in SEGMENTATION)
+    assert measured | {each["dataset"] for sets in joint for each in sets} == set(DATASETS) - {"salient"}
