@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +29,7 @@ def _upsampled(x: Tensor, like: Tensor) -> Tensor:
 
 
 class FineBranch(nn.Module):
-    """The halved image and the backbone's features at stride 2, down to stride 4 and through an STDC block.
+    """The backbone's features at stride 2, down to stride 4 and through an STDC block.
 
     Args:
         early_channels: Of the backbone at stride 2.
@@ -39,13 +38,12 @@ class FineBranch(nn.Module):
 
     def __init__(self, early_channels: int, width: int) -> None:
         super().__init__()
-        self.down = ConvNormAct(3 + early_channels, width // 2, 3, stride=2)
+        self.down = ConvNormAct(early_channels, width // 2, 3, stride=2)
         self.block = STDCBlock(width // 2, width, stride=1)
 
-    def forward(self, images: Tensor, x2: Tensor) -> Tensor:
-        """Images (N, 3, H, W) and features (N, early, h, w) at stride 2 -> (N, width, ceil(H/4), ceil(W/4))."""
-        halved = F.interpolate(images, size=x2.shape[-2:], mode="bilinear", align_corners=False)
-        return self.block(self.down(torch.cat([halved, x2], dim=1)))
+    def forward(self, x2: Tensor) -> Tensor:
+        """(N, early, h, w) at stride 2 -> (N, width, ceil(h / 2), ceil(w / 2))."""
+        return self.block(self.down(x2))
 
 
 class ContextPath(nn.Module):
@@ -115,7 +113,7 @@ class ScapeNet(SegmentationNetwork):
         """Images (N, 3, H, W) in [-1, 1], of any size -> logits (N, K, ceil(H/4), ceil(W/4)); see the class."""
         features = self.backbone(images)
         contexts = self.context(features)
-        fine = self.fine(images, features[2])
+        fine = self.fine(features[2])
         joined = self.from_fine(fine) + _upsampled(self.from_context(contexts[8]), fine)
         logits = self.head(joined)
         if not self.training:
