@@ -29,12 +29,9 @@ from segscape.inference.scene.framing import looks
 from segscape.inference.scene.output import SceneFiles
 from segscape.inference.scenes import SceneSettings
 from segscape.inference.segmenter import Segmentation, Segmenter
-from segscape.rasters.geotiff import TIFF_SUFFIXES
-from segscape.rasters.image import IMAGE_SUFFIXES
+from segscape.rasters.image import PHOTO_SUFFIXES
 
 DEFAULT_WEIGHTS = "stdc1_seg.camvid"
-PHOTO_SUFFIXES = IMAGE_SUFFIXES - TIFF_SUFFIXES
-"""Suffixes of the images that are one view each, in lower case; all other rasters are scenes."""
 
 
 @dataclass
