@@ -58,7 +58,11 @@ def photograph_sight(card: WeightsCard, size: tuple[int, int]) -> Sight:
     """
     if card.working_size is None:
         return Sight(size, "its own size, no working size being set")
-    return Sight(working_size_of(size, card.working_size), f"the working size, a shorter side of {card.working_size}")
+    seen = working_size_of(size, card.working_size)
+    side = f"a shorter side of {card.working_size} pixels"
+    if min(seen) == card.working_size:
+        return Sight(seen, f"the working size, {side}")
+    return Sight(seen, f"the nearest to {side} that so long an image is enlarged to")
 
 
 def sight_of(card: WeightsCard, source: Source) -> Sight:
