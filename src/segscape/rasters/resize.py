@@ -72,8 +72,11 @@ def resize_smoothly(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.
     """
     if image.shape[:2] == size:
         return image
-    interpolation = cv2.INTER_AREA if _shrinks((image.shape[0], image.shape[1]), size) else cv2.INTER_LINEAR
-    return cast("npt.NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=interpolation))
+    if _shrinks((image.shape[0], image.shape[1]), size):
+        return cast("npt.NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+    # Of 8 bits OpenCV would round the weights, too.
+    larger = cv2.resize(image.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return cast("npt.NDArray[np.uint8]", (larger + 0.5).astype(np.uint8))
 
 
 def read_smoothly(
