@@ -86,7 +86,7 @@ def test_windows_are_parts_of_the_whole(data, source: tuple[int, int], factor: f
     whole = read_smoothly(read, place, size, Window(0, 0, *size))
     assert np.array_equal(read_smoothly(read, place, size, window), whole[window.slices])
     expected = resize_smoothly(image[place.slices].copy(), size)
-    assert np.abs(whole.astype(int) - expected).max() <= 1
+    assert np.abs(whole.astype(int) - expected).max() <= any(s % m for s, m in zip(source, size, strict=True))
 
 
 def test_little_is_held_of_a_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_photographs_that_run_as_scenes(size: int, mode: str, tmp_path: Path, mo
     image = noise(180, 241)
     Image.fromarray(image).save(tmp_path / "photo.png")
     files = SceneFiles(tmp_path / "labels.png", tmp_path / "sure.png", tmp_path / "scores.tif")
-    memory = 1 << 30 if mode == "whole" else 20 * size * size
+    memory = 4 << 30 if mode == "whole" else 20 * size * size
     with Scene(segmenter, tmp_path / "photo.png", files, SceneSettings(memory, context="scene")) as scene:
         assert scene.plan.mode == mode
         assert scene.sight.size == (size, working_size_of((180, 241), size)[1])
@@ -236,7 +236,7 @@ def test_scales_are_of_the_working_size(tmp_path: Path) -> None:
         segmenter = segscape.Segmenter(Coarse(), card(working_size=80), device="cpu")
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
         files = SceneFiles(tmp_path / f"{name}_labels.png", scores=tmp_path / f"{name}.tif")
-        how = SceneSettings(1 << 30, context="scene", looks=looks([0.75, 1.25], flip=True))
+        how = SceneSettings(4 << 30, context="scene", looks=looks([0.75, 1.25], flip=True))
         with Scene(segmenter, tmp_path / f"{name}.png", files, how) as scene:
             scene.run(on_progress=lambda share: None)
         with rasterio.open(files.scores) as made:

@@ -84,7 +84,8 @@ def read_smoothly(
 ) -> npt.NDArray[np.uint8]:
     """A part of what `resize_smoothly` makes of a rectangle, without holding the whole of it.
 
-    Each pixel is the same whatever window it is in, and that of `resize_smoothly` up to one of its 256 levels.
+    Each pixel is the same whatever window it is in, and that of `resize_smoothly` up to one of its 256 levels; where
+    the sides are divided by whole numbers, exactly.
 
     Args:
         read: Gives the pixels (h, w, 3) of a window of the raster.
@@ -95,12 +96,21 @@ def read_smoothly(
     Returns:
         (window.height, window.width, 3) uint8.
     """
+    # Of how many pixels of the raster each pixel is made, at most.
+    down, across = -(-place.height // size[0]), -(-place.width // size[1])
+    rows_at_once = max(_STRIP_PIXELS // (window.width * across * down), 1)
+    strips = windows(window.size, (rows_at_once, window.width))
+    made = np.empty((*window.size, 3), np.uint8)
+    if (down * size[0], across * size[1]) == place.size:
+        for strip in strips:
+            corner = place.row + (window.row + strip.row) * down, place.col + window.col * across
+            held = read(Window(*corner, strip.height * down, strip.width * across))
+            made[strip.slices] = resize_smoothly(held, strip.size)
+        return made
     shrinks = _shrinks(place.size, size)
     cols, col_weights = _mixture(window.col, window.stop_col, size[1], place.width, shrinks)
     left, width = int(cols.min()), int(cols.max()) + 1 - int(cols.min())
-    step = max(_STRIP_PIXELS // (max(width, window.width) * max(-(-place.height // size[0]), 1)), 1)
-    made = np.empty((*window.size, 3), np.uint8)
-    for strip in windows(window.size, (step, window.width)):
+    for strip in strips:
         top = window.row + strip.row
         rows, row_weights = _mixture(top, top + strip.height, size[0], place.height, shrinks)
         first = int(rows.min())
