@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from torch import Tensor
@@ -198,13 +199,14 @@ def test_a_run_says_at_what_resolution_it_sees(weights_with, tmp_path: Path, cap
 
 def test_a_dry_run_says_what_is_seen_and_why(weights_with, tmp_path: Path, capsys) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(360, 480), 0.1)
-    write_scene(tmp_path / "photo.tif", noise(360, 480)).rename(tmp_path / "photo.png")
-    weights, out = weights_with(working_size=90, working_resolution=(0.4, 0.5)), tmp_path / "out"
-    assert segment(weights, scene, "--output", out, "--dry-run") == 0
+    Image.fromarray(noise(90, 120)).save(tmp_path / "photo.png")
+    weights, out = weights_with(working_size=45, working_resolution=(0.4, 0.5)), tmp_path / "out"
+    assert segment(weights, tmp_path / "photo.png", scene, "--output", out, "--dry-run") == 0
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "size 480 x 360 pixels" in printed
     assert "0.4 m a pixel instead of its own 0.1" in printed
     assert "120 x 90 pixels" in printed
+    assert "the working size, a shorter side of 45 pixels: 60 x 45 pixels" in printed
     assert segment(weights, scene, "--output", out, "--dry-run", "--full-size") == 0
     assert "its own size" in capsys.readouterr().out
     assert not out.exists()
