@@ -126,11 +126,13 @@ def test_card_round_trip() -> None:
         ("a", "b"),
         ((1, 2, 3), (4, 5, 6)),
         Normalisation(),
-        (64, 96),
-        "by hand",
-        {"miou": 0.5},
-        "val",
-        "MIT",
+        training_size=(64, 96),
+        working_size=480,
+        working_resolution=(0.05, 0.5),
+        training="by hand",
+        score={"miou": 0.5},
+        protocol="val",
+        licence="MIT",
     )
     assert WeightsCard.from_json(card.to_json()) == card
     assert json.loads(card.to_json())["num_classes"] == 2

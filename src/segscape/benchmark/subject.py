@@ -47,6 +47,7 @@ class _Options(TypedDict):
     runtime: str
     precision: Precision | Literal["auto"]
     calibration: list[Path]
+    working_size: None
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,8 @@ def _segmenter(entry: Entry) -> Segmenter:
         "runtime": entry.runtime,
         "precision": entry.precision,
         "calibration": example_frames(),
+        # The entry says the size.
+        "working_size": None,
     }
     if entry.name not in list_models():
         return Segmenter.from_weights(entry.name, **options)

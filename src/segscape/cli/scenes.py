@@ -172,6 +172,8 @@ def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
     table = Table("plan", name, title_justify="left", show_lines=False)
     height, width = plan.size
     table.add_row("size", f"{width} x {height} pixels, {height * width / 1e6:.1f} megapixels")
+    seen_height, seen_width = scene.sight.size
+    table.add_row("seen at", f"{scene.sight.reason}: {seen_width} x {seen_height} pixels")
     table.add_row("mode", f"{plan.mode}, {'the result of the whole scene' if plan.exact else 'approximate'}")
     table.add_row("because", plan.reason)
     for stream in dict.fromkeys(plan.streams):

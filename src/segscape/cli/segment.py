@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ from segscape.cli.progress import progress, show_error
 from segscape.cli.refine import load_refiner
 from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.scenes import SceneJob, plan_scenes, segment_scenes, segment_scenes_on_ray
+from segscape.cli.sizes import add_sizes, print_sizes, working_size
 from segscape.cli.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.memory import free_memory, resident
@@ -29,12 +31,13 @@ from segscape.inference.scene.framing import looks
 from segscape.inference.scene.output import SceneFiles
 from segscape.inference.scenes import SceneSettings
 from segscape.inference.segmenter import Segmentation, Segmenter
-from segscape.rasters.geotiff import TIFF_SUFFIXES
-from segscape.rasters.image import IMAGE_SUFFIXES
+from segscape.inference.working import photograph_sight
+from segscape.rasters.image import PHOTO_SUFFIXES
 
 DEFAULT_WEIGHTS = "stdc1_seg.camvid"
-PHOTO_SUFFIXES = IMAGE_SUFFIXES - TIFF_SUFFIXES
-"""Suffixes of the images that are one view each, in lower case; all other rasters are scenes."""
+_LABEL_BYTES = 16
+_OVERLAY_BYTES = 100
+"""What reading a photograph and writing its labels takes for each of its pixels, without and with an overlay."""
 
 
 @dataclass
@@ -58,6 +61,11 @@ class Jobs:
         """The files of all photographs."""
         return [photo.image for photo in self.photos] + [photo.image for photo in self.other_photos]
 
+    @property
+    def views(self) -> list[Path]:
+        """The files of all photographs and videos."""
+        return [*self.photographs, *(video.video for video in self.videos)]
+
     def __len__(self) -> int:
         return len(self.photos) + len(self.other_photos) + len(self.scenes) + len(self.videos)
 
@@ -74,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
+    add_sizes(parser)
     add_runtime(parser)
     _add_outputs(parser)
     _add_scenes(parser)
@@ -152,13 +161,17 @@ def main(words: list[str]) -> int:
     """Run `segscape segment`; 1 where an image failed, after the others were done."""
     arguments = parser().parse_args(words[1:])
     _check(arguments)
+    size = working_size(arguments)
     jobs = plan(arguments.images, arguments.output, arguments)
+    if arguments.working_size and not jobs.views:
+        raise ValueError("--working-size is for photographs and videos, and there are none; leave it out.")
     segmenter = Segmenter.from_weights(
         arguments.weights,
         arguments.device,
         runtime=arguments.runtime,
         precision=arguments.precision,
         calibration=calibration_images(arguments, jobs.photographs),
+        working_size=size,
     )
     settings = SceneSettings(
         memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
@@ -179,6 +192,7 @@ def main(words: list[str]) -> int:
     ]
     if arguments.dry_run:
         return 1 if sum(plan_scenes(segmenter, scenes, how, console) for scenes, how in of_kind) else 0
+    print_sizes(segmenter, jobs.views, [scene.image for scene in jobs.scenes], settings, console)
     refiner = None
     if arguments.refine:
         refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
@@ -334,11 +348,18 @@ def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
     photos = []
     for photo in jobs.photos:
         size = _claimed_size(photo.image)
-        if size is None or fits_at_once(segmenter.deployed, size, memory=memory):
+        if size is None or _fits(photo, size, segmenter, memory):
             photos.append(photo)
         else:
             jobs.other_photos.append(_as_scene(photo))
     jobs.photos = photos
+
+
+def _fits(photo: PhotoJob, size: tuple[int, int], segmenter: Segmenter, memory: int) -> bool:
+    """Whether what the network makes of a photograph fits, and what is made of all its pixels."""
+    own_bytes = math.prod(size) * (_LABEL_BYTES if photo.overlay is None else _OVERLAY_BYTES)
+    seen = photograph_sight(segmenter.card, size).size
+    return own_bytes <= memory - resident() and fits_at_once(segmenter.deployed, seen, memory=memory)
 
 
 def _as_scene(photo: PhotoJob) -> SceneJob:

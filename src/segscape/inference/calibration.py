@@ -16,6 +16,7 @@ from torch import Tensor
 from segscape.inference.inputs import as_pixels
 from segscape.inference.padding import pad_to_fit
 from segscape.networks import SegmentationNetwork
+from segscape.rasters.resize import resize_smoothly, working_size_of
 from segscape.runtime.base import Calibration
 
 ImageLike = str | Path | Image.Image | npt.NDArray[np.uint8]
@@ -28,7 +29,11 @@ _LARGEST = (1024, 2048)
 
 
 def calibration_of(
-    images: Sequence[ImageLike], network: SegmentationNetwork, normalise: Callable[[Tensor], Tensor]
+    images: Sequence[ImageLike],
+    network: SegmentationNetwork,
+    normalise: Callable[[Tensor], Tensor],
+    *,
+    working_size: int | None = None,
 ) -> Calibration:
     """At most 30 of some images, spread evenly over them, as the network will be given them.
 
@@ -36,21 +41,31 @@ def calibration_of(
         images: Like those that are to be segmented.
         network: Says what sizes it takes.
         normalise: From (1, 3, H, W) uint8 to what it takes.
+        working_size: The shorter side to which they are brought, in pixels; None for their own size.
 
     Raises:
         FileNotFoundError: An image does not exist.
     """
     step = max(len(images) / MOST_IMAGES, 1.0)
     chosen = [images[int(place * step)] for place in range(min(len(images), MOST_IMAGES))]
-    digest = hashlib.sha256(repr(normalise).encode())
+    digest = hashlib.sha256(repr((normalise, working_size)).encode())
     for image in chosen:
         digest.update(Path(image).read_bytes() if isinstance(image, (str, Path)) else np.asarray(image).tobytes())
-    return Calibration(tuple(partial(_read, image, network, normalise) for image in chosen), digest.hexdigest())
+    read = partial(_read, network=network, normalise=normalise, working_size=working_size)
+    return Calibration(tuple(partial(read, image) for image in chosen), digest.hexdigest())
 
 
-def _read(image: ImageLike, network: SegmentationNetwork, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+def _read(
+    image: ImageLike,
+    *,
+    network: SegmentationNetwork,
+    normalise: Callable[[Tensor], Tensor],
+    working_size: int | None,
+) -> Tensor:
     """(1, 3, H, W) float32 on the CPU."""
     pixels = as_pixels(image)
+    if working_size is not None:
+        pixels = resize_smoothly(pixels, working_size_of((pixels.shape[0], pixels.shape[1]), working_size))
     top, left = (max(side - most, 0) // 2 for side, most in zip(pixels.shape[:2], _LARGEST, strict=True))
     middle = np.array(pixels[top : top + _LARGEST[0], left : left + _LARGEST[1]])
     return pad_to_fit(network, normalise(torch.from_numpy(middle).permute(2, 0, 1).unsqueeze(0)))

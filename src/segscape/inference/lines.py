@@ -83,7 +83,13 @@ class Interpolation(NamedTuple):
 
 
 def interpolation(
-    wanted: Span, source: int, dtype: torch.dtype, *, align_corners: bool = True, scale: float | None = None
+    wanted: Span,
+    source: int,
+    dtype: torch.dtype,
+    *,
+    align_corners: bool = True,
+    scale: float | None = None,
+    share: float = 1.0,
 ) -> Interpolation:
     """How `wanted` lines come from a source of so many lines in a bilinear resize.
 
@@ -94,13 +100,16 @@ def interpolation(
         align_corners: Whether the centres of the outer lines stay the outer ones.
         scale: The factor by which the map is enlarged, where it is given instead of taken from the sizes; for
             `align_corners` it does not count.
+        share: How much of the source the resized map shows, from its first line on; with `align_corners` measured
+            between the centres of the outer lines.
     """
     real: npt.DTypeLike = np.float64 if dtype == torch.float64 else np.float32
     lines = np.arange(wanted.start, wanted.stop).astype(real)
     if align_corners:
-        position = lines * (np.array(source - 1, real) / np.array(max(wanted.total - 1, 1), real))
+        position = lines * (np.array((source - 1) * share, real) / np.array(max(wanted.total - 1, 1), real))
     else:
-        step = np.array(source, real) / np.array(wanted.total, real) if scale is None else np.array(1 / scale, real)
+        by_sizes = np.array(source * share, real) / np.array(wanted.total, real)
+        step = by_sizes if scale is None else np.array(1 / scale, real)
         half = np.array(0.5, real)
         position = np.maximum(step * (lines + half) - half, 0)
     low = np.minimum(np.floor(position).astype(np.int64), source - 1)

@@ -93,6 +93,7 @@ class ScenePlan:
             "batch": self.batch,
             "tile": self.tiling.tile,
             "overlap": self.tiling.overlap,
+            "working": self.framings[0].working,
             "looks": [framing.look for framing in self.framings],
             "streams": [
                 {
@@ -117,6 +118,7 @@ def plan_scene(
     context: Context = "scene",
     window: tuple[int, int] | None = None,
     looks: Sequence[Look] = PLAIN,
+    working: tuple[int, int] | None = None,
     can_stream: bool = True,
 ) -> ScenePlan:
     """Choose how to segment an image.
@@ -130,31 +132,34 @@ def plan_scene(
         context: What the network's global means are taken of: the `"scene"`, or each `"window"`.
         window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
         looks: The ways in which the image is seen; their results are averaged.
+        working: (height, width) at which the looks begin, in pixels; by default the image's own. Windows, and what the
+            network takes, are of this size.
         can_stream: Whether the network's layers are at hand, which streaming computes with.
 
     Raises:
         TooLittleMemoryError: Not even the smallest pieces fit.
     """
+    working = working or size
     if context == "window":
-        tiling = _tiling(size, window or _TILE)
-        framings = _framings(network, tiling.tile, looks)
+        tiling, seen = _tiling(size, window or _TILE, working)
+        framings = _framings(network, tiling.tile, looks, seen)
         return _tiled(tiling, framings, memory - taken(), "the network's means are to be those of windows")
-    framings = _framings(network, size, looks)
+    framings = _framings(network, size, looks, working)
     whole = TilingPlan(size, size, 0)
     needed = _needed(framings)
     if needed <= memory - taken():
         return ScenePlan("whole", "it fits into the memory", whole, framings, (), 1, needed)
     if not can_stream:
-        return _smaller(network, size, looks, memory - taken(), "an exported network cannot be streamed")
+        return _smaller(network, size, looks, working, memory - taken(), "an exported network cannot be streamed")
     try:
         graphs = _graphs(network, framings)
     except UnsupportedLayerError as error:
-        return _smaller(network, size, looks, memory - taken(), f"the network cannot be streamed, for {error}")
+        reason = f"the network cannot be streamed, for {error}"
+        return _smaller(network, size, looks, working, memory - taken(), reason)
     rounds = graphs[framings[0].padded].rounds
     if rounds > _MOST_ROUNDS:
-        return _smaller(
-            network, size, looks, memory - taken(), f"streaming this network would take {rounds + 1} sweeps"
-        )
+        reason = f"streaming this network would take {rounds + 1} sweeps"
+        return _smaller(network, size, looks, working, memory - taken(), reason)
     left, memory = storage - _logits_bytes(whole, framings), memory - taken()
     plans = {
         padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in graphs.items()
@@ -169,13 +174,13 @@ def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory:
 
     Args:
         network: In evaluation mode, made ready to run.
-        size: (height, width) of the image, in pixels.
+        size: (height, width) at which it is seen, in pixels.
         memory: Bytes that the whole process may take.
     """
     # A closer look takes a second or two the first time.
     if math.prod(size) <= _SMALL and math.prod(size) * _SMALL_BYTES <= memory - resident():
         return True
-    return _needed(_framings(network, size, PLAIN)) <= memory - resident()
+    return _needed(_framings(network, size, PLAIN, size)) <= memory - resident()
 
 
 def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapping[str, Any]) -> ScenePlan:
@@ -187,7 +192,7 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         settings: As `ScenePlan.settings` gives them, or read back from JSON.
     """
     tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
-    framings = _framings(network, tiling.tile, [Look(*look) for look in settings["looks"]])
+    framings = _framings(network, tiling.tile, [Look(*look) for look in settings["looks"]], tuple(settings["working"]))
     graphs = _graphs(network, framings) if settings["streams"] else {}
     streams = []
     # Without streams there are none to go with the framings.
@@ -221,8 +226,10 @@ def seconds_per_pixel(
     return (time.perf_counter() - start) / math.prod(images.shape[2:])
 
 
-def _framings(network: SegmentationNetwork, extent: tuple[int, int], looks: Sequence[Look]) -> tuple[Framing, ...]:
-    return tuple(Framing.of(network, extent, look) for look in looks)
+def _framings(
+    network: SegmentationNetwork, extent: tuple[int, int], looks: Sequence[Look], working: tuple[int, int]
+) -> tuple[Framing, ...]:
+    return tuple(Framing.of(network, extent, look, working=working) for look in looks)
 
 
 def _graphs(network: SegmentationNetwork, framings: Sequence[Framing]) -> dict[tuple[int, int], Graph]:
@@ -239,19 +246,29 @@ def _logits_bytes(tiling: TilingPlan, framings: Sequence[Framing]) -> int:
     return tiling.count * sum(4 * math.prod(framing.logits) for framing in framings)
 
 
-def _tiling(size: tuple[int, int], tile: tuple[int, int]) -> TilingPlan:
-    height, width = (min(*sides) for sides in zip(size, tile, strict=True))
-    return TilingPlan(size, (height, width), min(tile) // _OVERLAP)
+def _tiling(
+    size: tuple[int, int], tile: tuple[int, int], working: tuple[int, int]
+) -> tuple[TilingPlan, tuple[int, int]]:
+    """Tiles in the image's own pixels, and the size of each at the working size, which is `tile` or the whole side."""
+    own = [max(round(side * full / seen), 1) for side, full, seen in zip(tile, size, working, strict=True)]
+    height, width = (min(*sides) for sides in zip(own, size, strict=True))
+    seen_height, seen_width = (min(*sides) for sides in zip(tile, working, strict=True))
+    return TilingPlan(size, (height, width), min(own) // _OVERLAP), (seen_height, seen_width)
 
 
 def _smaller(
-    network: SegmentationNetwork, size: tuple[int, int], looks: Sequence[Look], memory: int, reason: str
+    network: SegmentationNetwork,
+    size: tuple[int, int],
+    looks: Sequence[Look],
+    working: tuple[int, int],
+    memory: int,
+    reason: str,
 ) -> ScenePlan:
     """The scene in tiles that are as large as they may be."""
     side = _TILE[0]
     while True:
-        tiling = _tiling(size, (side, side))
-        framings = _framings(network, tiling.tile, looks)
+        tiling, seen = _tiling(size, (side, side), working)
+        framings = _framings(network, tiling.tile, looks, seen)
         if _needed(framings) <= memory or side <= _LEAST_TILE:
             return _tiled(tiling, framings, memory, f"the scene does not fit into the memory, and {reason}")
         side //= 2

@@ -25,6 +25,7 @@ from segscape.inference.scene.task import Worker
 from segscape.inference.segmenter import Segmenter
 from segscape.inference.streaming.worker import StreamingWorker
 from segscape.inference.tiling.worker import TilingWorker
+from segscape.inference.working import sight_of
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Scaling, open_source
 from segscape.rasters.window import Window
@@ -75,6 +76,7 @@ class Scene:
     Attributes:
         plan: How it is segmented, or how an interrupted run has begun to.
         size: (height, width), in pixels.
+        sight: At what size the network sees it, by the segmenter's card; what is written is of its own size.
         folder: Of what is not finished.
 
     Raises:
@@ -95,6 +97,7 @@ class Scene:
         self._segmenter, self._files, self._refine, self._memory = segmenter, files, refine, settings.memory
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
         self.size = self._source.size
+        self.sight = sight_of(segmenter.card, self._source)
         self._check_runtime(image, settings)
         refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINED_BYTES
         if refined_bytes > settings.memory:
@@ -109,6 +112,7 @@ class Scene:
             "weights": segmenter.fingerprint,
             "settings": {key: value for key, value in asdict(settings).items() if key != "memory"},
             "outputs": [files.confidence is not None, files.scores is not None],
+            "working_size": list(self.sight.size),
             "computed_by": [__version__, *segmenter.computed_by],
         }
         self.plan = self._planned(settings)
@@ -214,10 +218,11 @@ class Scene:
         only = "{} x {}".format(*runtime.size)
         if settings.looks != PLAIN:
             raise ValueError(f"This exported network takes nothing but {only} pixels; export it with --size dynamic.")
-        if any(side < least for side, least in zip(self.size, runtime.size, strict=True)):
+        if any(side < least for side, least in zip(self.sight.size, runtime.size, strict=True)):
+            seen = "" if self.sight.size == self.size else ", as it is to be seen,"
             raise ValueError(
-                f"{image} is smaller than the {only} pixels (height x width) that this exported network takes; export "
-                "it with --size dynamic."
+                f"{image}{seen} is smaller than the {only} pixels (height x width) that this exported network takes; "
+                "export it with --size dynamic."
             )
 
     def _check_room(self, storage: int = 0) -> None:
@@ -251,6 +256,7 @@ class Scene:
             context="window" if self._segmenter.runtime.size else settings.context,
             window=self._segmenter.runtime.size or self._segmenter.card.training_size,
             looks=settings.looks,
+            working=self.sight.size,
             can_stream=self._segmenter.streams,
         )
 

@@ -22,9 +22,11 @@ from segscape.export.read import load_exported
 from segscape.inference.calibration import ImageLike, calibration_of
 from segscape.inference.inputs import as_pixels, usable_device
 from segscape.inference.padding import pad_to_fit
-from segscape.inference.upsampling.argmax import Upsampling, upsample_argmax
+from segscape.inference.upsampling.argmax import Upsampling
+from segscape.inference.working import WorkingSize, photograph_sight, with_working_size
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import write_labels
+from segscape.rasters.resize import resize_smoothly
 from segscape.rasters.window import Window
 from segscape.runtime.base import Deployed, Precision, Runtime
 from segscape.runtime.choice import Choice, choose_runtime
@@ -45,10 +47,11 @@ class Segmentation:
 
     Attributes:
         labels: (H, W) uint8, a class index for every pixel of the image.
-        image: (H, W, 3) uint8, the image itself.
+        image: (H, W, 3) uint8, the image itself, at its own size as the labels are.
         class_names: The name of each class.
         palette: The colour (red, green, blue) of each class.
-        seconds: What each stage took: `read`, `network`, and `labels` (upsampling and arg-max).
+        seconds: What each stage took: `read`, `network` (with the way to its working size), and `labels` (upsampling
+            and arg-max).
     """
 
     labels: npt.NDArray[np.uint8]
@@ -82,13 +85,16 @@ class Segmentation:
 
 
 class Segmenter:
-    """Segments images, each as a whole: memory grows with the image, by about 200 bytes a pixel on a CPU.
+    """Segments images, each as a whole: memory grows with what the network sees, by about 200 bytes a pixel on a CPU.
+
+    Where a working size is set, a photograph is brought to it, the network runs there, and its logits are interpolated
+    to the photograph's own size; see `docs/working-size.md`.
 
     On a CPU it has the process reuse what it frees, see `segscape.runtime.memory.reuse_freed`.
 
     Args:
         network: Kept as it is; a faster copy of it runs.
-        card: Its classes and normalisation.
+        card: Its classes, normalisation and working size.
         device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
         runtime: The engine: `"torch"`, `"winograd"`, `"compile"`, `"openvino"`, `"onnx"`, `"tensorrt"`, or `"auto"` for
             the fastest that gives the right result here, which the first time is found by trying; see
@@ -96,13 +102,17 @@ class Segmenter:
         precision: `"fp32"`, `"bf16"`, `"fp16"` or `"int8"`; `"auto"` is fp32, but with the runtime `"auto"` bf16
             where the processor has it and 99.5 % of the labels stay what they are.
         calibration: Images like those to be segmented, which int8 needs; a few dozen do.
+        working_size: The shorter side, in pixels, to which photographs are brought, smaller ones too; `"card"` for
+            what the card states, if it does, which holds for the ground resolution of scenes as well; None for every
+            image at its own size.
 
     Raises:
-        ValueError: There is no such device, or the runtime cannot be had here or not in this precision.
+        ValueError: There is no such device, the runtime cannot be had here or not in this precision, or the working
+            size is not positive.
 
     Attributes:
         network: The network itself, in evaluation mode, on `device`.
-        card: What its weights file says of it.
+        card: What its weights file says of it, with the working size that was asked for.
         device: Where it runs.
         deployed: The faster copy; scenes that are streamed are computed by its layers.
         runtime: What computes the logits.
@@ -125,8 +135,9 @@ class Segmenter:
         runtime: str | Runtime = "torch",
         precision: Precision | Literal["auto"] = "auto",
         calibration: Sequence[ImageLike] = (),
+        working_size: WorkingSize = "card",
     ) -> None:
-        self.card = card
+        self.card = with_working_size(card, working_size)
         self.choice: Choice | None = None
         self.streams = isinstance(runtime, str)
         if isinstance(runtime, Runtime):
@@ -138,7 +149,9 @@ class Segmenter:
             reuse_freed()
         self.network = network.eval().to(self.device)
         self.deployed = deploy(self.network)
-        images = calibration_of(calibration, self.network, card.normalisation) if precision == "int8" else None
+        images = None
+        if precision == "int8":
+            images = calibration_of(calibration, self.network, card.normalisation, working_size=self.card.working_size)
         self._calibration = images.digest if images else ""
         ready = Deployed(self.deployed, images)
         if runtime == "auto":
@@ -166,6 +179,7 @@ class Segmenter:
         runtime: str = "torch",
         precision: Precision | Literal["auto"] = "auto",
         calibration: Sequence[ImageLike] = (),
+        working_size: WorkingSize = "card",
     ) -> Segmenter:
         """A segmenter from a name of `list_weights()` or the path of a weights file.
 
@@ -176,6 +190,7 @@ class Segmenter:
             runtime: See the class.
             precision: See the class.
             calibration: See the class.
+            working_size: See the class.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -186,22 +201,30 @@ class Segmenter:
                 raise ValueError(
                     f"{name_or_path} is computed by what it was exported for; leave out --runtime and --precision."
                 )
-            return cls._of_exported(Path(name_or_path), device)
+            return cls._of_exported(Path(name_or_path), device, working_size)
         path = find_weights(name_or_path)
         card = read_card(path)
         network = create_model(card.network, weights=path)
         if not isinstance(network, SegmentationNetwork):
             raise ValueError(f"{path} holds weights of {card.network}, which does not segment images.")
-        return cls(network, card, device=device, runtime=runtime, precision=precision, calibration=calibration)
+        return cls(
+            network,
+            card,
+            device=device,
+            runtime=runtime,
+            precision=precision,
+            calibration=calibration,
+            working_size=working_size,
+        )
 
     @classmethod
-    def _of_exported(cls, path: Path, device: str | torch.device | None) -> Segmenter:
+    def _of_exported(cls, path: Path, device: str | torch.device | None, working_size: WorkingSize) -> Segmenter:
         runtime, card, fingerprint = load_exported(path, device)
         with torch.device("meta"):
             network = create_model(card.network, card.num_classes)
         assert isinstance(network, SegmentationNetwork)
         # Its weights hold nothing: plans need the maps' shapes alone.
-        segmenter = cls(network.to_empty(device="cpu"), card, runtime=runtime)
+        segmenter = cls(network.to_empty(device="cpu"), card, runtime=runtime, working_size=working_size)
         segmenter.fingerprint = fingerprint
         return segmenter
 
@@ -215,20 +238,19 @@ class Segmenter:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, the array is not (H, W, 3) uint8, or the image is larger than the runtime's
-                only size.
+            ValueError: The file is damaged, the array is not (H, W, 3) uint8, the image is larger than the runtime's
+                only size, or the runtime gives labels, which are of no size but the working size.
         """
         start = time.perf_counter()
         pixels = as_pixels(image)
         read = time.perf_counter()
-        result, padded_size = self._run(pixels)
+        result, upsampling = self._run(pixels)
         self._synchronise()
         computed = time.perf_counter()
         if not self.runtime.gives_labels:
-            result = upsample_argmax(result, padded_size, align_corners=self.network.align_corners)
-        padded = result.cpu().numpy()
+            result = upsampling.argmax(result)
         return Segmentation(
-            labels=np.ascontiguousarray(padded[: pixels.shape[0], : pixels.shape[1]]),
+            labels=np.ascontiguousarray(result.cpu().numpy()[: pixels.shape[0], : pixels.shape[1]]),
             image=pixels,
             class_names=self.card.class_names,
             palette=self.card.palette,
@@ -260,8 +282,7 @@ class Segmenter:
                 "This exported network gives labels, not how probable they are; export it without --labels."
             )
         pixels = as_pixels(image)
-        logits, padded_size = self._run(pixels)
-        upsampling = Upsampling((logits.shape[1], logits.shape[2]), padded_size, self.network.align_corners)
+        logits, upsampling = self._run(pixels)
         height, width = pixels.shape[:2]
         result = np.empty((len(logits), height, width), np.float32)
         for top in range(0, height, _BLOCK_ROWS):
@@ -270,13 +291,33 @@ class Segmenter:
             result[:, top : top + window.height] = scores.softmax(0).cpu().numpy()
         return result
 
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> tuple[Tensor, tuple[int, int]]:
-        """What the runtime gives for an image (H, W, 3), without the batch's axis, and the size of the padded image."""
-        batch = (
-            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(2, 0, 1).unsqueeze(0)
-        )
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> tuple[Tensor, Upsampling]:
+        """What the runtime gives for an image (H, W, 3), without the batch's axis, and its way to the image's size."""
+        own = pixels.shape[0], pixels.shape[1]
+        seen = photograph_sight(self.card, own).size
+        self._check_labels(own, seen)
+        small = np.require(resize_smoothly(pixels, seen), requirements=["C", "W"])
+        batch = torch.from_numpy(small).to(self.device).permute(2, 0, 1).unsqueeze(0)
         images = self._padded(self.card.normalisation(batch))
-        return self.runtime(images)[0], (images.shape[2], images.shape[3])
+        result = self.runtime(images)[0]
+        upsampling = Upsampling.of_padded(
+            (result.shape[-2], result.shape[-1]),
+            padded=(images.shape[2], images.shape[3]),
+            image=seen,
+            size=own,
+            align_corners=self.network.align_corners,
+        )
+        return result, upsampling
+
+    def _check_labels(self, own: tuple[int, int], seen: tuple[int, int]) -> None:
+        """Refuse to bring labels to another size: only logits can be interpolated."""
+        if self.runtime.gives_labels and own != seen:
+            raise ValueError(
+                "This exported network gives labels, which cannot be brought from the working size of {} x {} pixels "
+                "(height x width) to the image's own {} x {}; export it without --labels, or use --full-size.".format(
+                    *seen, *own
+                )
+            )
 
     def _padded(self, images: Tensor) -> Tensor:
         """Images (1, 3, H, W) of a size that the network takes, or of the only one that the runtime takes."""
@@ -286,7 +327,11 @@ class Segmenter:
         if min(down, right) < 0:
             raise ValueError(
                 "This exported network takes images of up to {} x {} pixels (height x width), not of {} x {}; export "
-                "it with --size dynamic.".format(*self.runtime.size, *images.shape[2:])
+                "it with --size dynamic{}.".format(
+                    *self.runtime.size,
+                    *images.shape[2:],
+                    "" if self.card.working_size is None else ", or give a smaller --working-size",
+                )
             )
         return F.pad(images, (0, right, 0, down))
 

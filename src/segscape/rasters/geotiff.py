@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ from segscape.files import atomic_path
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 """Suffixes of the files that are read and written here, in lower case."""
 
+_SEMI_AXIS = 6378137.0
+_SQUARED_ECCENTRICITY = 0.00669437999014
+"""Of the ellipsoid of WGS 84, the longer semi-axis in metres; others differ by less than a thousandth."""
 _BLOCK = 256
 # GDAL would take a twentieth of all memory. This holds a row of 512 x 512 blocks, 80,000 pixels wide, of three bands.
 _CACHE_BYTES = 128 << 20
@@ -224,6 +228,54 @@ def georeference_of(dataset: Any) -> Georeference:
     return Georeference(
         dataset.crs or gcps_crs, dataset.transform, dataset.nodata, dataset.tags(), tuple(gcps), dataset.rpcs
     )
+
+
+def ground_resolution(georeference: Georeference, size: tuple[int, int]) -> float | None:
+    """How many metres a pixel spans on the ground: the side of a square as large as the pixel in the raster's middle.
+
+    In projected systems the unit is taken for what it is called, but in Mercator's, whose metres shrink towards the
+    poles.
+
+    Args:
+        georeference: Where the raster lies.
+        size: Its (height, width), in pixels.
+
+    Returns:
+        The metres; nothing where there is no coordinate reference system or no transform, as with control points alone.
+    """
+    crs, transform = georeference.crs, georeference.transform
+    if crs is None or georeference.gcps or transform == transform.identity():
+        return None
+    side = math.sqrt(abs(transform.determinant))
+    row, col = size[0] / 2, size[1] / 2
+    x = transform.a * col + transform.b * row + transform.c
+    y = transform.d * col + transform.e * row + transform.f
+    if crs.is_geographic:
+        radians = crs.units_factor[1]
+        metres = side * radians * _metres_per_radian(y * radians)
+    elif crs.is_projected:
+        metres = side * crs.linear_units_factor[1] * _mercator_factor(crs, x, y)
+    else:
+        return None
+    return metres if math.isfinite(metres) and metres > 0 else None
+
+
+def _metres_per_radian(latitude: float) -> float:
+    """The geometric mean of the metres northwards and eastwards, at a latitude in radians."""
+    flattened = 1 - _SQUARED_ECCENTRICITY * math.sin(latitude) ** 2
+    northwards = _SEMI_AXIS * (1 - _SQUARED_ECCENTRICITY) / flattened**1.5
+    eastwards = _SEMI_AXIS * math.cos(latitude) / math.sqrt(flattened)
+    return math.sqrt(max(northwards * eastwards, 0))
+
+
+def _mercator_factor(crs: Any, x: float, y: float) -> float:
+    """How many metres on the ground a metre of a projected system is; 1 for all but Mercator's."""
+    if crs.to_dict().get("proj") not in ("merc", "webmerc"):
+        return 1.0
+    from rasterio.warp import transform
+
+    _, (latitude,) = transform(crs, "EPSG:4326", [x], [y])
+    return math.cos(math.radians(latitude))
 
 
 @contextmanager

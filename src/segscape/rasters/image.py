@@ -11,9 +11,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segscape.files import atomic_path
+from segscape.rasters.geotiff import TIFF_SUFFIXES
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Suffixes of the files that a folder is searched for, in lower case."""
+PHOTO_SUFFIXES = IMAGE_SUFFIXES - TIFF_SUFFIXES
+"""Suffixes of the images that are one view each, in lower case; all other rasters are scenes."""
 
 
 def open_image(path: Path) -> Image.Image:

@@ -1,12 +1,20 @@
-"""Resizing 8-bit images and label maps with OpenCV, as MMSegmentation does it."""
+"""Resizing 8-bit images and label maps with OpenCV: as MMSegmentation does it, and antialiased to a working size."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from segscape.rasters.window import Window, windows
+
+_MOST_ASPECT = 16
+"""Images longer than this for their width are not enlarged beyond it: a line of pixels would become gigabytes."""
+_STRIP_PIXELS = 1 << 21
+"""Of the larger of both images, how many pixels are held at a time."""
 
 
 def kept_ratio_size(size: tuple[int, int], base: tuple[int, int]) -> tuple[int, int]:
@@ -36,3 +44,120 @@ def resize_indices(labels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.
     if labels.shape == size:
         return labels
     return cast("npt.NDArray[np.uint8]", cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST))
+
+
+def working_size_of(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
+    """The size at which an image has a given shorter side, larger and smaller images alike.
+
+    Where enlarging would make the longer side more than 16 times the given one, the image is enlarged only so far.
+
+    Args:
+        size: (height, width) of the image.
+        shorter_side: In pixels.
+
+    Returns:
+        (height, width) in the image's own aspect, the longer side rounded half up.
+    """
+    factor = shorter_side / min(size)
+    if factor > 1:
+        factor = min(factor, max(_MOST_ASPECT * shorter_side / max(size), 1.0))
+    height, width = (max(int(side * factor + 0.5), 1) for side in size)
+    return height, width
+
+
+def resize_smoothly(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """An image (H, W, 3) resized to (height, width): means of areas where no side grows, else bilinearly.
+
+    Both hold the outlines of the images together, so what is seen of a pixel does not move.
+    """
+    if image.shape[:2] == size:
+        return image
+    if _shrinks((image.shape[0], image.shape[1]), size):
+        return cast("npt.NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+    # Of 8 bits OpenCV would round the weights, too.
+    larger = cv2.resize(image.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return cast("npt.NDArray[np.uint8]", (larger + 0.5).astype(np.uint8))
+
+
+def read_smoothly(
+    read: Callable[[Window], npt.NDArray[np.uint8]], place: Window, size: tuple[int, int], window: Window
+) -> npt.NDArray[np.uint8]:
+    """A part of what `resize_smoothly` makes of a rectangle, without holding the whole of it.
+
+    Each pixel is the same whatever window it is in, and that of `resize_smoothly` up to one of its 256 levels; where
+    the sides are divided by whole numbers, exactly.
+
+    Args:
+        read: Gives the pixels (h, w, 3) of a window of the raster.
+        place: The rectangle of the raster.
+        size: (height, width) that it is resized to.
+        window: The part, within that size.
+
+    Returns:
+        (window.height, window.width, 3) uint8.
+    """
+    # Of how many pixels of the raster each pixel is made, at most.
+    down, across = -(-place.height // size[0]), -(-place.width // size[1])
+    rows_at_once = max(_STRIP_PIXELS // (window.width * across * down), 1)
+    strips = windows(window.size, (rows_at_once, window.width))
+    made = np.empty((*window.size, 3), np.uint8)
+    if (down * size[0], across * size[1]) == place.size:
+        for strip in strips:
+            corner = place.row + (window.row + strip.row) * down, place.col + window.col * across
+            held = read(Window(*corner, strip.height * down, strip.width * across))
+            made[strip.slices] = resize_smoothly(held, strip.size)
+        return made
+    shrinks = _shrinks(place.size, size)
+    cols, col_weights = _mixture(window.col, window.stop_col, size[1], place.width, shrinks)
+    left, width = int(cols.min()), int(cols.max()) + 1 - int(cols.min())
+    for strip in strips:
+        top = window.row + strip.row
+        rows, row_weights = _mixture(top, top + strip.height, size[0], place.height, shrinks)
+        first = int(rows.min())
+        held = read(Window(place.row + first, place.col + left, int(rows.max()) + 1 - first, width))
+        # Rows first: they lie together.
+        mixed = _mixed(held, rows - first, row_weights[..., None, None], axis=0)
+        mixed = _mixed(mixed, cols - left, col_weights[..., None], axis=1)
+        mixed += 0.5
+        made[strip.slices] = mixed
+    return made
+
+
+def _shrinks(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    return target[0] <= size[0] and target[1] <= size[1]
+
+
+def _mixture(
+    start: int, stop: int, made: int, source: int, shrinks: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """From which lines of a source, and by what weights, some of the `made` lines of its resized image come.
+
+    Returns:
+        (taps, stop - start), both; the weights of a line are 1 in sum.
+    """
+    scale = source / made
+    lines = np.arange(start, stop)
+    if shrinks:
+        low = lines * scale
+        high = np.minimum(low + scale, source)
+        taps = np.floor(low).astype(np.int64) + np.arange(int(np.ceil(scale)) + 1)[:, None]
+        weights = (np.minimum(taps + 1, high) - np.maximum(taps, low)).clip(0)
+        weights /= weights.sum(0)
+    else:
+        position = ((lines + 0.5) * scale - 0.5).clip(0, source - 1)
+        taps = np.floor(position).astype(np.int64) + np.arange(2)[:, None]
+        weights = 1 - np.abs(position - taps)
+    return taps.clip(0, source - 1), weights.astype(np.float32)
+
+
+def _mixed(
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    taps: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    *,
+    axis: int,
+) -> npt.NDArray[np.float32]:
+    total = np.take(values, taps[0], axis) * weights[0]
+    for lines, share in zip(taps[1:], weights[1:], strict=True):
+        total += np.take(values, lines, axis) * share
+    return cast("npt.NDArray[np.float32]", total)

@@ -1,4 +1,4 @@
-"""How a network sees a rectangle of a scene: at some scale, perhaps mirrored, padded to a size that it takes."""
+"""How a network sees a rectangle of a scene: at its working size and some scale, perhaps mirrored, and padded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Look(NamedTuple):
     """One of several ways to show an image to a network, in testing with scales and mirror images.
 
     Attributes:
-        scale: The factor by which the normalised image is resized, bilinearly.
+        scale: The factor by which the normalised image is resized, bilinearly, from its working size.
         mirrored: Whether left and right are exchanged.
     """
 
@@ -47,6 +47,7 @@ class Framing:
     Attributes:
         extent: (height, width) of the rectangle, in pixels of the scene.
         look: The way.
+        working: (height, width) of the rectangle at its working size, to which `resize_smoothly` brings its pixels.
         size: (height, width) of the scaled rectangle.
         padded: (height, width) that the network is given.
         logits: (K, h, w), the shape of what it gives.
@@ -57,6 +58,7 @@ class Framing:
 
     extent: tuple[int, int]
     look: Look
+    working: tuple[int, int]
     size: tuple[int, int]
     padded: tuple[int, int]
     logits: tuple[int, int, int]
@@ -65,13 +67,28 @@ class Framing:
     align_corners: bool
 
     @classmethod
-    def of(cls, network: SegmentationNetwork, extent: tuple[int, int], look: Look) -> Framing:
-        """How `network` sees a rectangle of `extent`."""
-        height, width = (max(int(side * look.scale), 1) for side in extent)
-        padded = fitting_size(network, height, width)
+    def of(
+        cls,
+        network: SegmentationNetwork,
+        extent: tuple[int, int],
+        look: Look,
+        *,
+        working: tuple[int, int] | None = None,
+    ) -> Framing:
+        """How `network` sees a rectangle of `extent`, whose working size by default is its own."""
+        working = working or extent
+        height, width = (max(int(side * look.scale), 1) for side in working)
+        size = height, width
+        padded = fitting_size(network, *size)
         logits, nbytes = dry_run(network, padded)
-        steps = [Upsampling(logits[1:], padded, network.align_corners)]
-        if (height, width) != extent:
-            steps.append(Upsampling((height, width), extent, network.align_corners))
-        resizes = Resizes(tuple(steps), extent, look.mirrored)
-        return cls(extent, look, (height, width), padded, logits, nbytes, resizes, network.align_corners)
+        convention = network.align_corners
+        steps: tuple[Upsampling, ...]
+        if size == working:
+            straight = Upsampling.of_padded(
+                logits[1:], padded=padded, image=size, size=extent, align_corners=convention
+            )
+            steps = (straight,)
+        else:
+            steps = Upsampling(logits[1:], padded, convention), Upsampling(size, extent, convention)
+        resizes = Resizes(steps, extent, look.mirrored)
+        return cls(extent, look, working, size, padded, logits, nbytes, resizes, convention)

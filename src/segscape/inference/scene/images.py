@@ -10,6 +10,7 @@ from segscape.inference.lines import Span, interpolation
 from segscape.inference.scene.framing import Framing
 from segscape.inference.upsampling.blocks import mix
 from segscape.normalisation import Normalisation
+from segscape.rasters.resize import read_smoothly
 from segscape.rasters.source import Source
 from segscape.rasters.window import Window
 
@@ -47,16 +48,21 @@ class Images:
         seen = inside
         if framing.look.mirrored:
             seen = inside._replace(col=framing.size[1] - inside.stop_col)
-        values = self._pixels(seen) if framing.size == framing.extent else self._scaled(seen)
+        values = self._pixels(seen) if framing.size == framing.working else self._scaled(seen)
         if framing.look.mirrored:
             values = values.flip(-1)
         # 0 is the mean colour, with which a network is given what it lacks to a size that it takes.
         return F.pad(values, (0, window.width - inside.width, 0, window.height - inside.height))[None]
 
     def _pixels(self, window: Window) -> Tensor:
-        """The normalised pixels (3, h, w) of a part of the rectangle."""
-        at = window._replace(row=window.row + self._place.row, col=window.col + self._place.col)
-        pixels = torch.from_numpy(self._source.read(at)).to(self._device)
+        """The normalised pixels (3, h, w) of a part of the rectangle at its working size."""
+        place, working = self._place, self._framing.working
+        if working == self._framing.extent:
+            at = window._replace(row=window.row + place.row, col=window.col + place.col)
+            values = self._source.read(at)
+        else:
+            values = read_smoothly(self._source.read, place, working, window)
+        pixels = torch.from_numpy(values).to(self._device)
         return self._normalise(pixels.permute(2, 0, 1)[None])[0]
 
     def _scaled(self, window: Window) -> Tensor:
@@ -72,8 +78,8 @@ class Images:
                 scale=None if total == source else framing.look.scale,
             )
             for start, stop, total, source in (
-                (window.row, window.stop_row, framing.size[0], framing.extent[0]),
-                (window.col, window.stop_col, framing.size[1], framing.extent[1]),
+                (window.row, window.stop_row, framing.size[0], framing.working[0]),
+                (window.col, window.stop_col, framing.size[1], framing.working[1]),
             )
         )
         top, left = int(rows.low[0]), int(cols.low[0])

@@ -55,6 +55,8 @@ class Upsampling:
         source: (h, w), the size of the whole map of logits.
         size: (H, W), the size of the labels.
         align_corners: The network's convention.
+        share: How much of the map the labels show, of its rows and of its columns, from the upper left; the rest is
+            what the network made of padding. With `align_corners` measured between the centres of the outer pixels.
 
     Raises:
         ValueError: A size has no pixels.
@@ -75,6 +77,30 @@ class Upsampling:
     source: tuple[int, int]
     size: tuple[int, int]
     align_corners: bool
+    share: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of_padded(
+        cls,
+        source: tuple[int, int],
+        *,
+        padded: tuple[int, int],
+        image: tuple[int, int],
+        size: tuple[int, int],
+        align_corners: bool,
+    ) -> Upsampling:
+        """Straight from the logits of a padded image to labels of any size, which the padding lies outside of.
+
+        Args:
+            source: See the class.
+            padded: (height, width) that the network was given, in pixels.
+            image: (height, width) of the image in its upper left.
+            size: See the class.
+            align_corners: See the class.
+        """
+        gaps = int(align_corners)
+        rows, cols = ((inner - gaps) / max(outer - gaps, 1) for inner, outer in zip(image, padded, strict=True))
+        return cls(source, size, align_corners, (rows, cols))
 
     def __post_init__(self) -> None:
         if min(*self.source, *self.size) < 1:
@@ -149,8 +175,11 @@ class Upsampling:
     def _lines(self, window: Window) -> tuple[Interpolation, Interpolation]:
         """The rows and the columns of a rectangle."""
         window.check_inside(self.size)
-        rows = _positions(Span(window.row, window.stop_row, self.size[0]), self.source[0], self.align_corners)
-        cols = _positions(Span(window.col, window.stop_col, self.size[1]), self.source[1], self.align_corners)
+        spans = Span(window.row, window.stop_row, self.size[0]), Span(window.col, window.stop_col, self.size[1])
+        rows, cols = (
+            _positions(span, lines, self.align_corners, share)
+            for span, lines, share in zip(spans, self.source, self.share, strict=True)
+        )
         return rows, cols
 
     def _lines_of(
@@ -170,9 +199,9 @@ class Upsampling:
 
 
 @lru_cache(maxsize=64)
-def _positions(wanted: Span, source: int, align_corners: bool) -> Interpolation:
+def _positions(wanted: Span, source: int, align_corners: bool, share: float) -> Interpolation:
     """Kept, as the tiles of a scene want the same again and again."""
-    return interpolation(wanted, source, torch.float32, align_corners=align_corners)
+    return interpolation(wanted, source, torch.float32, align_corners=align_corners, share=share)
 
 
 def _kernels(logits: Tensor) -> ModuleType:

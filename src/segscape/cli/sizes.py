@@ -1,0 +1,71 @@
+"""The arguments that say at what size images are seen: `--working-size` and `--full-size`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from segscape.cli.arguments import pixels
+from segscape.inference.scenes import SceneSettings
+from segscape.inference.segmenter import Segmenter
+from segscape.inference.working import WorkingSize, sight_of
+from segscape.rasters.source import open_source
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to a command's."""
+    group = parser.add_argument_group("size at which the network sees")
+    group.add_argument(
+        "--working-size",
+        type=pixels,
+        metavar="PIXELS",
+        help="the shorter side to which photographs and videos are brought; results keep their own size (default: what "
+        "the weights state)",
+    )
+    group.add_argument(
+        "--full-size", action="store_true", help="see photographs, videos and rasters as they are, whatever is stated"
+    )
+
+
+def working_size(arguments: argparse.Namespace) -> WorkingSize:
+    """What the arguments ask for.
+
+    Raises:
+        ValueError: They contradict each other.
+    """
+    if arguments.full_size and arguments.working_size:
+        raise ValueError("--full-size and --working-size contradict each other; leave out one of them.")
+    return None if arguments.full_size else arguments.working_size or "card"
+
+
+def print_sizes(
+    segmenter: Segmenter, views: Iterable[Path], scenes: Sequence[Path], settings: SceneSettings, console: Console
+) -> None:
+    """Print at what size images will be seen, a line for all that are alike; nothing where no size is set.
+
+    Args:
+        segmenter: Its card sets the size.
+        views: Photographs and videos.
+        scenes: All other rasters; those that cannot be read will say so later.
+        settings: How they are read.
+        console: Where to print.
+    """
+    card = segmenter.card
+    alike: dict[str, list[str]] = defaultdict(list)
+    if card.working_size is not None:
+        for path in views:
+            alike[f"the working size, a shorter side of {card.working_size} pixels"].append(path.name)
+    if card.working_resolution is not None:
+        for path in scenes:
+            try:
+                with open_source(path, bands=settings.bands, scaling=settings.scaling) as source:
+                    alike[sight_of(card, source).reason].append(path.name)
+            except (ValueError, OSError):
+                continue
+    for reason, names in alike.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"{names[0]}{others}: seen at {reason}", markup=False)
