@@ -182,6 +182,7 @@ def test_every_published_recipe_is_listed() -> None:
     assert set(SEGMENTATION) - published == {
         "finetune",
         "scapenet_lite0/aerial",
+        "scapenet_lite0/salient",
         "scapenet_lite0/street",
         "stdc1_seg/camvid",
         "stdc1_seg/dronedeploy",
@@ -325,8 +326,9 @@ def _shrink(name: str, root: Path, run: Path) -> dict[str, Any]:
 
 
 def _whole_sets(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of a joint recipe the sets that lie in a folder of their own name, not the single scenes."""
-    return [each for each in config["data"]["sets"] if each["root"] == each["dataset"]]
+    """Those sets of a joint recipe that are measured, each data set once and in the folder of its name."""
+    measured = [each for each in config["data"]["sets"] if each.get("val_split", "val")]
+    return list({each["dataset"]: {**each, "root": each["dataset"]} for each in measured}.values())
 
 
 def _write_small(name: str, roots: dict[str, Path], run: Path) -> tuple[str, Recipe]:
@@ -407,4 +409,4 @@ def test_measured_and_predicted(name: str, split: str, predicted: str, roots: di
 def test_a_recipe_for_every_data_set() -> None:
     measured = {load_config(find_config(name))["data"]["dataset"] for name in MEASURED}
     joint = (load_config(find_config(name))["data"].get("sets", []) for name in SEGMENTATION)
-    assert measured | {each["dataset"] for sets in joint for each in sets} == set(DATASETS) - {"salient"}
+    assert measured | {each["dataset"] for sets in joint for each in sets} == set(DATASETS)
