@@ -1,7 +1,7 @@
 r"""Make a run's weights small enough to ship, measure what that costs, and write them into the package.
 
-    python scripts/ship_weights.py runs/stdc1_seg/camvid stdc1_seg.camvid --data-root data/camvid \
-        --training "..." --licence "..."
+    python scripts/ship_weights.py runs/scapenet_lite0/street scapenet_lite0.street --config scapenet_lite0/street \
+        --data-root data --training "..." --licence "..."
 
 Convolutions become float16. Where the file would still exceed the limit, the largest kernels become 8-bit floats
 (e4m3): each output channel is first scaled by a power of two into that type's range, and the scale is taken back in
@@ -13,20 +13,20 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import json
 import shutil
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.store import create_model, read_weights, write_weights
-from segscape.data.datasets import SegmentationDataset, find_dataset
-from segscape.inference.protocols import EvaluationProtocol, score_maps
-from segscape.metrics import ConfusionMatrix, Scores, scores
+from segscape.checkpoints.store import read_weights, write_weights
+from segscape.cli.main import main as main_of_segscape
 from segscape.viz.plots import read_metrics
 
 FLOAT8 = torch.float8_e4m3fn
@@ -63,16 +63,23 @@ def _to_float8(packed: dict[str, Tensor], kernel: Tensor, key: str) -> None:
     packed[f"{norm}running_var"] = (packed[f"{norm}running_var"] + 1e-5) * scale.square() - 1e-5
 
 
-@torch.inference_mode()
-def measure(weights: Path, card: WeightsCard, dataset: SegmentationDataset) -> Scores:
-    """The scores of a weights file on whole images of their own size."""
-    network = create_model(card.network, weights=weights).to(memory_format=torch.channels_last)
-    confusion = ConfusionMatrix(card.num_classes)
-    for index in track(range(len(dataset)), description="measuring"):
-        sample = dataset[index]
-        maps = score_maps(EvaluationProtocol(), network, sample["image"][None], normalise=card.normalisation)
-        confusion.update(maps.argmax(1), sample["mask"][None])
-    return scores(confusion.compute())
+def measure(weights: Path, config: str, data_root: Path) -> dict[str, dict[str, Any]]:
+    """What `segscape validate` reports of a weights file, by data set and protocol."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["validate", "--config", config, "--data.root", str(data_root), "--model.weights", str(weights)]
+        status = main_of_segscape([*words, "--trainer.default_root_dir", folder, "--trainer.logger", "false"])
+        if status:
+            sys.exit(status)
+        report: dict[str, dict[str, Any]] = json.loads((Path(folder) / "val_scores.json").read_text())
+        return report
+
+
+def scores_of(report: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The card's scores: of one data set by their names, of several with the data set's before them."""
+    if len(report) == 1:
+        [only] = report.values()
+        return {name: only[name] for name in ("miou", "pixel_accuracy", "class_accuracy")}
+    return {f"miou {name.split(', ')[0]}": row["miou"] for name, row in report.items()}
 
 
 def write_log(run: Path, path: Path) -> None:
@@ -102,10 +109,9 @@ def main() -> None:
     """Pack, measure and write the weights and their records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("name", help="the name to ship under, <network>.<data set>")
-    parser.add_argument(
-        "--data-root", type=Path, required=True, help="the data set's folder, with its validation split"
-    )
+    parser.add_argument("name", help="the name to ship under, <network>.<what it knows>")
+    parser.add_argument("--config", required=True, help="the recipe, for its validation")
+    parser.add_argument("--data-root", type=Path, required=True, help="the folder of the recipe's data")
     parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
     parser.add_argument("--training", required=True, help="how they were trained, for the card")
     parser.add_argument("--licence", required=True, help="the terms on which they may be used, for the card")
@@ -113,29 +119,21 @@ def main() -> None:
 
     source = arguments.run / "weights.safetensors"
     card, state = read_weights(source)
-    dataset = find_dataset(arguments.name.split(".")[1])(arguments.data_root, "val")
-    before = measure(source, card, dataset)
+    before = measure(source, arguments.config, arguments.data_root)
     packed = pack(state, int(arguments.limit))
     root = Path(__file__).parent.parent
     target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
-    height, width = dataset[0]["mask"].shape
-    protocol = (
-        f"{dataset.label_spec.name} val, {len(dataset)} images of {width}x{height}, {card.num_classes} classes, "
-        "single scale, whole image"
-    )
-    card = dataclasses.replace(card, training=arguments.training, protocol=protocol, licence=arguments.licence)
+    card = dataclasses.replace(card, training=arguments.training, licence=arguments.licence)
     write_weights(target, card, packed)
-    after = measure(target, card, dataset)
-    score = {"miou": after.miou, "pixel_accuracy": after.pixel_accuracy, "class_accuracy": after.class_accuracy}
-    write_weights(target, dataclasses.replace(card, score=score), packed)
+    after = measure(target, arguments.config, arguments.data_root)
+    protocol = "; ".join(dict.fromkeys(row["protocol"] for row in after.values()))
+    write_weights(target, dataclasses.replace(card, score=scores_of(after), protocol=protocol), packed)
 
     write_records(arguments.run, root / "docs" / "weights" / arguments.name)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
-    for name, result in (("as trained", before), ("as shipped", after)):
-        console.print(f"{name}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
-    for name, iou in zip(card.class_names, after.iou, strict=True):
-        console.print(f"  {name}: {iou:.4f}")
+    for name, row in after.items():
+        console.print(f"{name}: mIoU as trained {before[name]['miou']:.4f}, as shipped {row['miou']:.4f}")
 
 
 if __name__ == "__main__":
