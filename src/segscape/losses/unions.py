@@ -1,7 +1,8 @@
 """Labels that say only that a pixel is of one of several classes.
 
-Source: Multi-domain Semantic Segmentation with Overlapping Labels (arXiv:2108.11224), section 3.3: the negative
-logarithm of the summed probability of the classes that a label allows.
+Sources: Multi-domain semantic segmentation with overlapping labels (arXiv:2108.11224): the negative logarithm of the
+summed probability of the classes that a label allows; Marginal loss and exclusion loss for partially supervised
+multi-organ segmentation (arXiv:2007.03868): summed probabilities in place of a class's in any loss.
 """
 
 from __future__ import annotations
