@@ -141,9 +141,9 @@ def network_outputs() -> Iterator[Comparison]:
             features = network.fusion(stages)
             points = torch.from_numpy(stored["points"]).double()[0]
             ours = {
-                "stem": stages.x1[:, ::8, ::3, ::3],
-                "layer1": stages.x2[:, ::16, ::2, ::2],
-                "layer3": stages.x3[:, ::32],
+                "stem": stages[0][:, ::8, ::3, ::3],
+                "layer1": stages[1][:, ::16, ::2, ::2],
+                "layer3": stages[2][:, ::32],
                 "aspp": features[:, ::16, ::3, ::3],
                 "logits_96x128": network(images.to(dtype), masks.to(dtype), size=(96, 128)),
                 "logits_150x200": network(images.to(dtype), masks.to(dtype), size=(150, 200)),
