@@ -7,11 +7,12 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from segscape.data.datasets import InMemory
 from segscape.data.refinement import (
-    PairSample,
+    MixedPairs,
+    NoPairsError,
     PerturbedPairs,
     RefinementAugmentation,
     RefinementPairs,
@@ -30,6 +31,8 @@ class RefinementDataModule(L.LightningDataModule):
 
     Args:
         root: The folder of pairs; of triples for `test`.
+        roots: Folders of pairs below the root to train on together instead, each with the share of its pairs among the
+            samples, such as `{ecssd: 0.5, davis: 0.5}`; those that have the validation split are measured.
         augmentation: The recipe's augmentation.
         batch_size: Crops a step and process.
         sources: Only these sources of pairs below the root; by default all that are there.
@@ -49,6 +52,7 @@ class RefinementDataModule(L.LightningDataModule):
         self,
         *,
         root: str,
+        roots: dict[str, float] | None = None,
         augmentation: RefinementAugmentation = RefinementAugmentation(),  # noqa: B008 - frozen
         batch_size: int = 6,
         sources: list[str] | None = None,
@@ -59,8 +63,11 @@ class RefinementDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if roots is not None and (not roots or min(roots.values()) <= 0):
+            raise ValueError(f"roots must name at least one folder, each with a positive share, not {roots}.")
         self.root = root
-        self.folder = Path(root).resolve().name
+        self.roots = roots or {".": 1.0}
+        self.folder = Path(root).resolve().name if roots is None else ", ".join(roots)
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.sources = sources
@@ -74,18 +81,32 @@ class RefinementDataModule(L.LightningDataModule):
         """Find the files of the splits that `stage` needs.
 
         Raises:
+            FileNotFoundError: A folder has no pairs of the split to train on, or none has any to validate on.
             ValueError: There is no split to validate on.
         """
         if stage == TrainerFn.VALIDATING and self.val_split is None:
             raise ValueError("There is no split to validate on; name one: --data.val_split SPLIT.")
         if stage == TrainerFn.FITTING:
-            train = RefinementPairs(self.root, self.train_split, self.sources)
-            self._train: Dataset[PairSample] = InMemory(train) if self.in_memory else train
-            self.shown = PerturbedPairs(train, seed=self.seed)
+            parts = self._parts(self.train_split)
+            decoded = [InMemory(part) if self.in_memory else part for part in parts]
+            self._train = MixedPairs(decoded, list(self.roots.values()))
+            self.shown = PerturbedPairs(ConcatDataset(parts), seed=self.seed)
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING) and self.val_split is not None:
-            self.shown = PerturbedPairs(RefinementPairs(self.root, self.val_split, self.sources), seed=self.seed)
+            self.shown = PerturbedPairs(ConcatDataset(self._parts(self.val_split, some=True)), seed=self.seed)
         if stage == TrainerFn.TESTING:
             self._test = RefinementTriples(self.root)
+
+    def _parts(self, split: str, *, some: bool = False) -> list[RefinementPairs]:
+        """The pairs of each of the roots; of `some`, those that have the split."""
+        parts, missing = [], None
+        for folder in self.roots:
+            try:
+                parts.append(RefinementPairs(Path(self.root, folder), split, self.sources))
+            except NoPairsError as error:
+                missing = error
+        if missing is not None and not (some and parts):
+            raise missing
+        return parts
 
     def train_dataloader(self) -> DataLoader[TripleSample]:
         """Augmented crops, beginning where a resumed run stopped.

@@ -7,6 +7,7 @@ al., TPAMI 2015), DUT-OMRON (Yang et al., CVPR 2013). The papers name DUT-OMRON,
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 _PHOTO_SUFFIXES = (".jpg", ".jpeg")
 _MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _TRAIN = "train"
+# Products and quotients of whole numbers miss them by less.
+_ROUNDING = 1e-6
 
 
 class PairFiles(NamedTuple):
@@ -142,6 +145,10 @@ LAYOUT = (
 """Where pairs may lie below a root, for messages."""
 
 
+class NoPairsError(FileNotFoundError):
+    """A folder holds no pair of the wanted split."""
+
+
 class RefinementPairs(Dataset[PairSample]):
     """Every pair of image and exact mask that lies below a root, the sources one after the other.
 
@@ -171,7 +178,7 @@ class RefinementPairs(Dataset[PairSample]):
             more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
             raise FileNotFoundError(f"{found.problems[0]}{more}; `segscape data check {root}` lists every problem.")
         if not found.pairs:
-            raise FileNotFoundError(f"No pairs of image and mask for split {split} in {root}; expected {LAYOUT}.")
+            raise NoPairsError(f"No pairs of image and mask for split {split} in {root}; expected {LAYOUT}.")
         self.pairs = found.pairs
 
     def __len__(self) -> int:
@@ -186,3 +193,28 @@ class RefinementPairs(Dataset[PairSample]):
         pair = self.pairs[index]
         image, [truth] = read_with_masks(pair.image, pair.truth)
         return PairSample(image=image, truth=truth, name=pair.name)
+
+
+class MixedPairs(Dataset[PairSample]):
+    """Pairs of several data sets, repeated until each has its share and none of its pairs is left out.
+
+    Args:
+        parts: The data sets.
+        shares: How much each counts in the whole; only their proportions matter.
+    """
+
+    def __init__(self, parts: Sequence[Dataset[PairSample]], shares: Sequence[float]) -> None:
+        self.parts = list(parts)
+        self.lengths = [len(part) for part in self.parts]  # type: ignore[arg-type]
+        whole = max(length * sum(shares) / share for length, share in zip(self.lengths, shares, strict=True))
+        self.counts = [math.ceil(whole * share / sum(shares) - _ROUNDING) for share in shares]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def __getitem__(self, index: int) -> PairSample:
+        for part, length, count in zip(self.parts, self.lengths, self.counts, strict=True):
+            if index < count:
+                return part[index * length // count]
+            index -= count
+        raise IndexError(index)
