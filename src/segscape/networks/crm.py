@@ -47,7 +47,7 @@ class Extractor(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, masks: Tensor) -> list[Tensor]:
-        """Normalised images (N, 3, H, W) and masks (N, 1, H, W) in [-1, 1] -> the maps, the first of them at stride 2."""
+        """Normalised images (N, 3, H, W) and masks (N, 1, H, W) in [-1, 1] -> the maps, the first at stride 2."""
         x, maps = torch.cat([images, masks], dim=1), []
         for section in self.sections():
             for part in section:

@@ -15,7 +15,7 @@ STRIP_BYTES = 160 << 20
 _ROUGHNESS = 1.15
 """Measured over computed bytes: what the libraries keep for themselves."""
 _PRIOR_COPIES = 4
-"""Values of a point of a residual network while its mask is added: as it came, brought from 0 to 1, and the two sums."""
+"""Values of a point while its mask is added: the logit, the mask as it came and in floating point, its own logit."""
 _CROP_BYTES = 48
 """Per pixel of a crop while it is read: the image as it came, two lines of each mixture, the network's input."""
 
