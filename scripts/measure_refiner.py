@@ -1,8 +1,8 @@
 r"""Measure what a refiner does to masks of five grades: whether it mends bad ones, and whether it spoils good ones.
 
-    python scripts/measure_refiner.py crm_efficientnet_lite0.objects data/davis_foreground data/ecssd --output scores.json
+    python scripts/measure_refiner.py crm_efficientnet_lite0.objects data/davis_foreground data/ecssd --output s.json
 
-Every image of a folder's split is refined as `segscape refine` does it, from its mask as the authors' recipe perturbs it,
+Every image of a folder's split is refined as `segscape refine` does it, from its mask perturbed by the authors' recipe,
 reduced by 16, 8 and 4 (shrunk by the mean over the area, enlarged bilinearly, cut at one half) and from the exact mask.
 `--least-side` overrides the stages that are run and `--band` what of the image is refined, to choose both by.
 """
