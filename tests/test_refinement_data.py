@@ -19,7 +19,6 @@ from segscape.data.datasets.base import InMemory
 from segscape.data.prepare import PAIR_PREPARATIONS
 from segscape.data.refinement import (
     GRADES,
-    MixedPairs,
     PairSample,
     PerturbedPairs,
     RefinementAugmentation,
@@ -337,7 +336,7 @@ def test_reduced_masks_are_those_of_pytorch(factor: int) -> None:
     for mode in ("nearest", "bilinear"):
         expected = F.interpolate(small, scale_factor=factor, mode=mode)[0, 0].numpy()
         found = reduce_mask(_circles(128), factor, hard=False, blocks=mode == "nearest", soft=True)
-        assert np.abs(found - expected).max() <= 1
+        assert np.abs(found - expected).max() < 2  # rounded twice
     assert _iou(reduce_mask(_circles(128), factor, hard=False), _circles(128)) > 0.95
 
 
@@ -357,26 +356,6 @@ def test_grades_are_drawn_by_their_shares() -> None:
 def test_impossible_grades(grades: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RefinementAugmentation(grades=grades)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
-    shares=st.lists(st.integers(1, 9), min_size=4, max_size=4),
-)
-@settings(max_examples=60, deadline=None)
-def test_mixed_pairs_have_their_shares_and_leave_none_out(lengths: list[int], shares: list[int]) -> None:
-    parts = [[(number, index) for index in range(length)] for number, length in enumerate(lengths)]
-    shares = shares[: len(parts)]
-    mixed = MixedPairs(parts, shares)
-    found = [mixed[index] for index in range(len(mixed))]
-    assert set(found) == {item for part in parts for item in part}
-    for number, (part, share) in enumerate(zip(parts, shares, strict=True)):
-        own = [item for item in found if item[0] == number]
-        assert abs(len(own) - len(mixed) * share / sum(shares)) <= len(parts)
-        repeats = [own.count(item) for item in part]
-        assert max(repeats) - min(repeats) <= 1
-    with pytest.raises(IndexError):
-        mixed[len(mixed)]
 
 
 @pytest.mark.parametrize("scales", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)])

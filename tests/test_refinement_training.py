@@ -276,12 +276,12 @@ def test_several_roots_train_together(shells: Path, tmp_path: Path, capsys) -> N
     """The roots of which only one has a validation split; what the weights say of both."""
     write_folder(tmp_path / "more", splits=("train",))
     (tmp_path / "shells").symlink_to(shells)
-    words = [*_tiny(tmp_path, tmp_path / "run", 2), "--data.roots", "{shells: 0.75, more: 0.25}"]
+    words = [*_tiny(tmp_path, tmp_path / "run", 2), "--data.roots", "{shells: 3, more: 1}"]
     assert main(["fit", *words]) == 0
     card = read_card(tmp_path / "run" / "weights.safetensors")
     assert card.training == "shells, more train, 2 steps"
     assert card.protocol.startswith("shells, more val, perturbed")
-    assert main(["fit", *words, "--data.roots", "{shells: 0.75, less: 0.25}"]) == 1
+    assert main(["fit", *words, "--data.roots", "{shells: 3, less: 1}"]) == 1
     assert "No pairs of image and mask for split train in" in capsys.readouterr().err
     assert main(["fit", *words, "--data.roots", "{shells: 0}"]) == 1
     assert "roots must name at least one folder" in capsys.readouterr().err

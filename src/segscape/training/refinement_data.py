@@ -11,8 +11,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from segscape.data.datasets import InMemory
 from segscape.data.refinement import (
-    MixedPairs,
     NoPairsError,
+    PairSample,
     PerturbedPairs,
     RefinementAugmentation,
     RefinementPairs,
@@ -31,8 +31,8 @@ class RefinementDataModule(L.LightningDataModule):
 
     Args:
         root: The folder of pairs; of triples for `test`.
-        roots: Folders of pairs below the root to train on together instead, each with the share of its pairs among the
-            samples, such as `{ecssd: 0.5, davis: 0.5}`; those that have the validation split are measured.
+        roots: Folders of pairs below the root to train on together instead, each with its draws: how many crops of each
+            round of all draws are its, such as `{ecssd: 2, davis: 1}`. Those with the validation split are measured.
         augmentation: The recipe's augmentation.
         batch_size: Crops a step and process.
         sources: Only these sources of pairs below the root; by default all that are there.
@@ -52,7 +52,7 @@ class RefinementDataModule(L.LightningDataModule):
         self,
         *,
         root: str,
-        roots: dict[str, float] | None = None,
+        roots: dict[str, int] | None = None,
         augmentation: RefinementAugmentation = RefinementAugmentation(),  # noqa: B008 - frozen
         batch_size: int = 6,
         sources: list[str] | None = None,
@@ -63,10 +63,10 @@ class RefinementDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if roots is not None and (not roots or min(roots.values()) <= 0):
-            raise ValueError(f"roots must name at least one folder, each with a positive share, not {roots}.")
+        if roots is not None and (not roots or min(roots.values()) < 1):
+            raise ValueError(f"roots must name at least one folder, each with at least one draw, not {roots}.")
         self.root = root
-        self.roots = roots or {".": 1.0}
+        self.roots = roots or {".": 1}
         self.folder = Path(root).resolve().name if roots is None else ", ".join(roots)
         self.augmentation = augmentation
         self.batch_size = batch_size
@@ -88,8 +88,7 @@ class RefinementDataModule(L.LightningDataModule):
             raise ValueError("There is no split to validate on; name one: --data.val_split SPLIT.")
         if stage == TrainerFn.FITTING:
             parts = self._parts(self.train_split)
-            decoded = [InMemory(part) if self.in_memory else part for part in parts]
-            self._train = MixedPairs(decoded, list(self.roots.values()))
+            self._train: list[Dataset[PairSample]] = [InMemory(part) if self.in_memory else part for part in parts]
             self.shown = PerturbedPairs(ConcatDataset(parts), seed=self.seed)
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING) and self.val_split is not None:
             self.shown = PerturbedPairs(ConcatDataset(self._parts(self.val_split, some=True)), seed=self.seed)
@@ -97,15 +96,15 @@ class RefinementDataModule(L.LightningDataModule):
             self._test = RefinementTriples(self.root)
 
     def _parts(self, split: str, *, some: bool = False) -> list[RefinementPairs]:
-        """The pairs of each of the roots; of `some`, those that have the split."""
-        parts, missing = [], None
-        for folder in self.roots:
+        """The pairs of each of the roots, or of `some` of them: those that have the split."""
+        parts: list[RefinementPairs] = []
+        for number, folder in enumerate(self.roots, start=1):
+            path = Path(self.root, folder)
             try:
-                parts.append(RefinementPairs(Path(self.root, folder), split, self.sources))
-            except NoPairsError as error:
-                missing = error
-        if missing is not None and not (some and parts):
-            raise missing
+                parts.append(RefinementPairs(path, split, self.sources))
+            except NoPairsError:
+                if not (some and path.is_dir() and (parts or number < len(self.roots))):
+                    raise
         return parts
 
     def train_dataloader(self) -> DataLoader[TripleSample]:
@@ -117,7 +116,10 @@ class RefinementDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return train_loader(
             self.trainer,
-            [StreamSource(self._train, self.augmentation.build())],
+            [
+                StreamSource(dataset, self.augmentation.build(), draws)
+                for dataset, draws in zip(self._train, self.roots.values(), strict=True)
+            ],
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             seed=self.seed,

@@ -1,7 +1,7 @@
 """Data for mask refinement: pairs of image and exact mask, coarse masks made of them, and triples for evaluation."""
 
 from segscape.data.refinement.grades import GRADES, reduce_mask
-from segscape.data.refinement.pairs import MixedPairs, NoPairsError, RefinementPairs
+from segscape.data.refinement.pairs import NoPairsError, RefinementPairs
 from segscape.data.refinement.perturbation import perturb
 from segscape.data.refinement.samples import PairSample, TripleSample
 from segscape.data.refinement.transforms import PerturbedPairs, RefinementAugmentation
@@ -9,7 +9,6 @@ from segscape.data.refinement.triples import RefinementTriples
 
 __all__ = [
     "GRADES",
-    "MixedPairs",
     "NoPairsError",
     "PairSample",
     "PerturbedPairs",

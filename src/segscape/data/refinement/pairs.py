@@ -7,7 +7,6 @@ al., TPAMI 2015), DUT-OMRON (Yang et al., CVPR 2013). The papers name DUT-OMRON,
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +22,6 @@ _log = logging.getLogger(__name__)
 _PHOTO_SUFFIXES = (".jpg", ".jpeg")
 _MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _TRAIN = "train"
-# Products and quotients of whole numbers miss them by less.
-_ROUNDING = 1e-6
 
 
 class PairFiles(NamedTuple):
@@ -193,28 +190,3 @@ class RefinementPairs(Dataset[PairSample]):
         pair = self.pairs[index]
         image, [truth] = read_with_masks(pair.image, pair.truth)
         return PairSample(image=image, truth=truth, name=pair.name)
-
-
-class MixedPairs(Dataset[PairSample]):
-    """Pairs of several data sets, repeated until each has its share and none of its pairs is left out.
-
-    Args:
-        parts: The data sets.
-        shares: How much each counts in the whole; only their proportions matter.
-    """
-
-    def __init__(self, parts: Sequence[Dataset[PairSample]], shares: Sequence[float]) -> None:
-        self.parts = list(parts)
-        self.lengths = [len(part) for part in self.parts]  # type: ignore[arg-type]
-        whole = max(length * sum(shares) / share for length, share in zip(self.lengths, shares, strict=True))
-        self.counts = [math.ceil(whole * share / sum(shares) - _ROUNDING) for share in shares]
-
-    def __len__(self) -> int:
-        return sum(self.counts)
-
-    def __getitem__(self, index: int) -> PairSample:
-        for part, length, count in zip(self.parts, self.lengths, self.counts, strict=True):
-            if index < count:
-                return part[index * length // count]
-            index -= count
-        raise IndexError(index)
