@@ -33,7 +33,7 @@ def perturbed(mask: Mask, generator: np.random.Generator) -> Mask:
 
 def reduced(mask: Mask, generator: np.random.Generator) -> Mask:
     """As networks with a stride of 2 to 16 leave it: shrunk by area and enlarged, hard or soft, blocky or smooth."""
-    factor = math.exp(generator.uniform(*map(math.log, _FACTORS)))
+    factor = math.exp(generator.uniform(math.log(_FACTORS[0]), math.log(_FACTORS[1])))
     return reduce_mask(
         mask, factor, hard=bool(generator.random() < 0.5), blocks=bool(generator.random() < 0.25), soft=_coin(generator)
     )

@@ -123,8 +123,7 @@ class Chain:
         taps = []
         for section, channels in zip(extractor.sections(), extractor.channels, strict=True):
             for part in section:
-                pools = isinstance(part, nn.MaxPool2d)
-                links.append(_pool(part, links[-1].channels) if pools else _link(part))
+                links.append(_pool(part, links[-1].channels) if isinstance(part, nn.MaxPool2d) else _link(part))
             assert links[-1].channels == channels
             taps.append(len(links))
         return cls(tuple(links), tuple(taps))
