@@ -157,7 +157,7 @@ def _crop(recipe: Recipe) -> str:
         text = f"{_by(settings.crop)} of the image at {scale}" + (f", shrunk by {zoom}" if zoom != "1" else "")
         stages = recipe.model.coarser_stages
         if set(settings.grades) != {"perturbed"}:
-            text += f", masks {', '.join(f'{name} {share:g}' for name, share in settings.grades.items())}"
+            text += f", coarse masks {', '.join(f'{name} {share:g}' for name, share in settings.grades.items())}"
         return text + (f", masks after at most {stages} coarser stage{'s' * (stages > 1)}" if stages else "")
     if isinstance(settings, StdcAugmentation):
         turns = ", quarter turns" if settings.quarter_turns else ""
