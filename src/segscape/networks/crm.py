@@ -293,7 +293,8 @@ class CRM(nn.Module):
 
 def mask_logits(masks: Tensor) -> Tensor:
     """The logits of a mask from 0 to 1, none so sure that it could not be refined: they are at most 4.6 from zero."""
-    return torch.logit(masks, eps=_LEAST_DOUBT)
+    doubtful = masks.clamp(_LEAST_DOUBT, 1 - _LEAST_DOUBT)
+    return (doubtful / (1 - doubtful)).log()  # OpenVINO knows no logit
 
 
 def _resnet(depth: Literal[18, 50], widths: tuple[int, int, int], weights: str) -> CRM:
