@@ -68,7 +68,7 @@ def published_features(network: CRM) -> Features:
 
     def compute(images: Tensor, masks: Tensor) -> Tensor:
         stages = network.extractor(images, masks)
-        last_stage(stages.x3)
+        last_stage(stages[2])
         return network.fusion(stages)
 
     return compute

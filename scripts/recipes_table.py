@@ -93,9 +93,9 @@ class Recipe:
 
     @property
     def dataset(self) -> str:
-        """The data set's name, or those of several; for masks the folder's."""
+        """The data set's name, or those of several; for masks the folders'."""
         if self.refines:
-            return Path(self.data.root).name
+            return " + ".join(self.data.roots or [Path(self.data.root).name])
         if self.is_joint:
             return " + ".join(dict.fromkeys(each.root for each in self.data.sets))
         return self.data.dataset
@@ -156,6 +156,8 @@ def _crop(recipe: Recipe) -> str:
         scale, zoom = (" to ".join(f"{x:g}" for x in dict.fromkeys(span)) for span in (settings.scales, settings.zooms))
         text = f"{_by(settings.crop)} of the image at {scale}" + (f", shrunk by {zoom}" if zoom != "1" else "")
         stages = recipe.model.coarser_stages
+        if set(settings.grades) != {"perturbed"}:
+            text += f", coarse masks {', '.join(f'{name} {share:g}' for name, share in settings.grades.items())}"
         return text + (f", masks after at most {stages} coarser stage{'s' * (stages > 1)}" if stages else "")
     if isinstance(settings, StdcAugmentation):
         turns = ", quarter turns" if settings.quarter_turns else ""

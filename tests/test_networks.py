@@ -155,7 +155,7 @@ def test_training_reaches_every_parameter_of_a_refiner(refiner: torch.nn.Module)
 
 
 def test_a_refiner_knows_one_object() -> None:
-    assert segscape.list_models(task="refinement") == ["crm_resnet18", "crm_resnet50"]
+    assert segscape.list_models(task="refinement") == ["crm_efficientnet_lite0", "crm_resnet18", "crm_resnet50"]
     assert "crm_resnet50" not in segscape.list_models()
     with pytest.raises(ValueError, match="refines the mask of one object; it has no 3 classes"):
         segscape.create_model("crm_resnet50", 3)

@@ -132,3 +132,19 @@ def test_the_channel_of_the_mask_starts_at_zero(name: str, depth: int, tmp_path:
     assert torch.equal(net.extractor.layer3[0].conv2.weight, source.layer3[0].conv2.weight)
     with pytest.raises(ValueError, match=f"{name} has no part 'backbone' with ImageNet weights; it has extractor"):
         load_pretrained(net, name, {"backbone": str(tmp_path / "timm.pth")})
+
+
+def test_a_part_of_efficientnet_lite_for_a_refiner(tmp_path: Path) -> None:
+    """Its later stages are left aside; a deeper one of the same stages is another network."""
+    torch.manual_seed(0)
+    source = segscape.create_model("efficientnet_lite0", 1000)
+    torch.save(source.state_dict(), tmp_path / "lite0.pth")
+    net = segscape.create_model("crm_efficientnet_lite0")
+    load_pretrained(net, "crm_efficientnet_lite0", {"extractor.backbone": str(tmp_path / "lite0.pth")})
+    backbone = net.extractor.backbone
+    assert torch.equal(backbone.conv_stem.weight[:, :3], source.conv_stem.weight)
+    assert not backbone.conv_stem.weight[:, 3].any()
+    assert torch.equal(backbone.blocks[4][2].conv_pwl.weight, source.blocks[4][2].conv_pwl.weight)
+    torch.save(segscape.create_model("efficientnet_lite1", 1000).state_dict(), tmp_path / "lite1.pth")
+    with pytest.raises(ValueError, match=r"unexpected \['blocks\.1\.2"):
+        load_pretrained(net, "crm_efficientnet_lite0", {"extractor.backbone": str(tmp_path / "lite1.pth")})

@@ -18,11 +18,13 @@ from segscape.cli.main import main
 from segscape.data.datasets.base import InMemory
 from segscape.data.prepare import PAIR_PREPARATIONS
 from segscape.data.refinement import (
+    GRADES,
     PairSample,
     PerturbedPairs,
     RefinementAugmentation,
     RefinementPairs,
     RefinementTriples,
+    reduce_mask,
 )
 from segscape.data.refinement.pairs import SOURCES
 from segscape.data.stream import SampleStream, StreamSource
@@ -288,6 +290,72 @@ def test_fringes_count_in_the_coarse_mask_only() -> None:
     sample = RefinementAugmentation((64, 64)).build()(pair)
     assert int(sample["truth"].max()) == 1
     assert _iou(sample["mask"].numpy(), sample["truth"].numpy() * 255) > 0.6
+
+
+# Grades
+
+
+def _graded(grade: str, seed: int, side: int = 160) -> float:
+    """The IoU of a coarse mask of the grade with the circle it is made of."""
+    truth = _circles(side)
+    kept = truth.copy()
+    masks = [GRADES[grade](truth, np.random.default_rng(seed)) for _ in range(2)]
+    np.testing.assert_array_equal(*masks)
+    np.testing.assert_array_equal(truth, kept)
+    assert (masks[0].dtype, masks[0].shape) == (np.uint8, truth.shape)
+    return _iou(masks[0], truth)
+
+
+# A circle of 53 pixels' radius, moved by d pixels, keeps 1 - 2 d / (pi r) of its area in either; a ring of 3 pixels
+# around it or inside is 12%; of blocks of 16 pixels at worst a rim of 8 pixels is wrong, here and there.
+@pytest.mark.parametrize(
+    ("grade", "low", "high"),
+    [("perturbed", 0.7, 1), ("reduced", 0.85, 1), ("moved", 0.87, 1), ("smoothed", 0.97, 1), ("exact", 1, 1)],
+)
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_masks_of_a_grade(grade: str, low: float, high: float, seed: int) -> None:
+    assert low <= _graded(grade, seed) <= high
+
+
+def test_grades_keep_soft_edges_where_they_should() -> None:
+    levels = {
+        grade: {len(np.unique(make(_circles(160), np.random.default_rng(seed)))) > 2 for seed in range(20)}
+        for grade, make in GRADES.items()
+    }
+    assert levels == {
+        **{grade: {False} for grade in ("perturbed", "moved", "exact")},
+        **{grade: {False, True} for grade in ("reduced", "smoothed")},
+    }
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_reduced_masks_are_those_of_pytorch(factor: int) -> None:
+    truth = torch.from_numpy(_circles(128)).float()[None, None]
+    small = F.avg_pool2d(truth, factor)
+    for mode in ("nearest", "bilinear"):
+        expected = F.interpolate(small, scale_factor=factor, mode=mode)[0, 0].numpy()
+        found = reduce_mask(_circles(128), factor, hard=False, blocks=mode == "nearest", soft=True)
+        assert np.abs(found - expected).max() < 2  # rounded twice
+    assert _iou(reduce_mask(_circles(128), factor, hard=False), _circles(128)) > 0.95
+
+
+def test_grades_are_drawn_by_their_shares() -> None:
+    torch.manual_seed(0)
+    transform = RefinementAugmentation((64, 64), grades={"exact": 0.75, "perturbed": 0.25}).build()
+    pair = _pair((64, 64))
+    samples = [transform(pair) for _ in range(200)]
+    same = [bool((sample["mask"] == sample["truth"]).all()) for sample in samples]
+    assert np.mean(same) == pytest.approx(0.75, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("grades", "message"),
+    [({"blurred": 1.0}, "no grade 'blurred'.*perturbed, reduced"), ({}, "at least one"), ({"exact": 0.0}, "positive")],
+)
+def test_impossible_grades(grades: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RefinementAugmentation(grades=grades)
 
 
 @pytest.mark.parametrize("scales", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)])

@@ -23,7 +23,7 @@ from segscape.inference.lines import Patch, Span, interpolation
 from segscape.inference.refinement.decoder import Tables, decode_block
 from segscape.inference.refinement.fusion import fuse
 from segscape.inference.refinement.workers import share_out
-from segscape.networks.crm import CRM, Axis, Fusion, ImplicitDecoder
+from segscape.networks.crm import CRM, Axis, Fusion, ImplicitDecoder, ResNetExtractor
 from segscape.runtime.deploy import deploy
 
 CHANNELS = 16
@@ -137,7 +137,7 @@ def test_kernel_equals_the_plain_decoder(size: tuple[int, int], features: tuple[
 def _networks(dtype: torch.dtype) -> tuple[CRM, CRM]:
     """A small network and the same ready to run."""
     torch.manual_seed(0)
-    network = CRM(depth=18, widths=(4, 4, 8)).to(dtype)
+    network = CRM(ResNetExtractor(18), (4, 4, 8)).to(dtype)
     norm = network.fusion.join.bn
     for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         torch.nn.init.uniform_(values, 0.5, 1.5)

@@ -117,14 +117,24 @@ def test_masks_of_coarser_stages_are_the_networks_own(task: RefinementTask) -> N
     half = [F.interpolate(x, scale_factor=0.5, mode="bilinear") for x in (images, masks)]
     statistics = task.network.extractor.bn1.running_mean.clone()
     with torch.no_grad():
-        coarse = task.network.eval()(*half, size=(24, 20)).sigmoid() * 2 - 1
+        coarse = task.network.eval()(*half, size=(48, 40)).sigmoid() * 2 - 1
     task.network.train()
     found = task._refined_coarsely(images, masks, 1)
-    torch.testing.assert_close(found, F.interpolate(coarse, size=(48, 40), mode="bilinear"))
+    torch.testing.assert_close(found, coarse)
     assert not found.requires_grad
     assert task._refined_coarsely(images, masks, 0) is masks
     assert task.network.training
     assert task.network.extractor.bn1.running_mean.equal(statistics)
+
+
+def test_coarser_stages_of_a_residual_network_start_from_the_whole_mask() -> None:
+    task = RefinementTask(
+        name="crm_efficientnet_lite0", optimiser=OptimiserSettings(groups="one"), coarser_stages=2, pretrained=None
+    )
+    assert task.normalise == Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    masks = (torch.rand(2, 1, 48, 40, generator=torch.Generator().manual_seed(0)) > 0.5).float() * 2 - 1
+    # Fresh, it leaves them as they are, but that nothing is quite sure.
+    torch.testing.assert_close(task._refined_coarsely(torch.zeros(2, 3, 48, 40), masks, 2), masks * 0.98)
 
 
 def test_the_number_of_coarser_stages_is_drawn(task: RefinementTask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +270,21 @@ def test_merged_sources_train_without_validation(tmp_path: Path) -> None:
     assert len([row for row in _logged(tmp_path / "run") if row["loss/total"]]) == 2
     assert read_card(tmp_path / "run" / "weights.safetensors").protocol == "not measured"
     assert (tmp_path / "run" / "predictions.png").is_file()
+
+
+def test_several_roots_train_together(shells: Path, tmp_path: Path, capsys) -> None:
+    """The roots of which only one has a validation split; what the weights say of both."""
+    write_folder(tmp_path / "more", splits=("train",))
+    (tmp_path / "shells").symlink_to(shells)
+    words = [*_tiny(tmp_path, tmp_path / "run", 2), "--data.roots", "{shells: 3, more: 1}"]
+    assert main(["fit", *words]) == 0
+    card = read_card(tmp_path / "run" / "weights.safetensors")
+    assert card.training == "shells, more train, 2 steps"
+    assert card.protocol.startswith("shells, more val, perturbed")
+    assert main(["fit", *words, "--data.roots", "{shells: 3, less: 1}"]) == 1
+    assert "No pairs of image and mask for split train in" in capsys.readouterr().err
+    assert main(["fit", *words, "--data.roots", "{shells: 0}"]) == 1
+    assert "roots must name at least one folder" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ from segscape.runtime.deploy import deploy
 from tests.references.crm import inner, pipeline_network, plain_stages
 
 
-def _small_network(*, bias: float = 0.0) -> CRM:
-    """ResNet-18 with random weights and statistics, whose masks are neither empty nor full."""
+def _small_network(name: str = "crm_resnet18", *, bias: float = 0.0) -> CRM:
+    """A network with random weights and statistics, whose masks are neither empty nor full."""
     torch.manual_seed(0)
-    network = segscape.create_model("crm_resnet18")
+    network = segscape.create_model(name)
     assert isinstance(network, CRM)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -57,6 +57,12 @@ def network() -> CRM:
 def exact(network: CRM) -> CRM:
     """The network in float64."""
     return _small_network().double()
+
+
+@pytest.fixture(scope="module")
+def residual() -> CRM:
+    """EfficientNet-Lite0, which adds to the masks, in float64."""
+    return _small_network("crm_efficientnet_lite0").double()
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +137,16 @@ def test_blocks_of_published_network_equal_whole(published: CRM, dtype: torch.dt
     _assert_blocks_equal_whole(network, (331, 30), (331, 30), (3, 1), tolerance)
 
 
+@pytest.mark.parametrize(("lines", "parts"), [((333, 95), (3, 2)), ((521, 23), (7, 2)), ((24, 520), (1, 16))])
+def test_blocks_of_another_extractor_equal_whole(residual: CRM, lines, parts) -> None:
+    x = torch.randn(1, 4, *lines, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        whole = residual.decoder(residual.features(x[:, :3], x[:, 3:]), lines)[0, 0]
+        blocks = _logits_by_blocks(residual, x, lines, parts)
+    assert whole.std() > 0.01
+    torch.testing.assert_close(blocks, whole, atol=1e-10, rtol=0)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     lines=st.tuples(st.integers(8, 60), st.integers(8, 60)),
@@ -163,6 +179,29 @@ def test_refinement_equals_plain_one(exact: CRM, size: tuple[int, int]) -> None:
     assert expected.std() > 0.01 or expected.size == 1
     for memory in (1 << 30, 14 << 20):
         np.testing.assert_allclose(_refined(exact, image, mask, memory=memory), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(4, 12), (101, 155)])
+@pytest.mark.usefixtures("tight")
+def test_residual_refinement_equals_plain_one(residual: CRM, size: tuple[int, int]) -> None:
+    image, mask = _scene(*size)
+    *_, last = plain_stages(residual, image, mask)
+    for memory in (1 << 30, 14 << 20):
+        engine = Engine(deploy(residual), residual.normalisation)
+        scene = Scene.of(torch.from_numpy(image), torch.from_numpy(mask), None)
+        with torch.inference_mode():
+            *_, (_, plane) = engine.run(scene, memory=memory)
+        np.testing.assert_allclose(plane.values[..., 0].numpy(), inner(last.probability), atol=1e-10)
+
+
+def test_a_fresh_residual_network_keeps_every_mask() -> None:
+    image, mask = _scene(90, 70)
+    levels = ndimage.gaussian_filter(mask.astype(np.float32) / 255, 2)
+    refiner = Refiner(segscape.create_model("crm_efficientnet_lite0"), "cpu")
+    for _, probability in refiner.stages(image, levels):
+        np.testing.assert_allclose(probability, levels.clip(0.01, 0.99), atol=1e-5)
+    np.testing.assert_array_equal(refiner.refine(image, mask, band=4).mask, mask > 0)
+    assert not refiner.refine(image, np.zeros_like(mask)).probability.any()
 
 
 @settings(max_examples=5, deadline=None)

@@ -23,7 +23,6 @@ from segscape.checkpoints.convert import leftovers, to_official
 from segscape.checkpoints.convert.crm import FORMATS
 from segscape.losses.refinement import EdgeStrength, RefinementLoss, RefinementWeights
 from segscape.networks.crm import CRM, Axis
-from segscape.normalisation import Normalisation
 from tests.golden import fill
 from tests.references.common import GOLDEN, Comparison, compare
 
@@ -91,6 +90,8 @@ def plain_stages(
 ) -> Iterator[PlainStage]:
     """The authors' refinement as they wrote it: whole images, every point of every stage.
 
+    A residual network, which they do not have, adds to the logits of the stage's mask at its full size.
+
     Args:
         network: Its weights' type is that of all that follows.
         image: (H, W, 3).
@@ -100,7 +101,7 @@ def plain_stages(
     dtype = network.decoder.last.weight.dtype
     around = (BORDER, BORDER)
     padded = np.pad(image, (around, around, (0, 0)), mode="reflect")
-    images = Normalisation()(torch.from_numpy(padded).permute(2, 0, 1)[None].to(dtype))
+    images = network.normalisation(torch.from_numpy(padded).permute(2, 0, 1)[None].to(dtype))
     coarse = torch.from_numpy(np.pad(mask, (around, around), mode="reflect")).to(dtype)
     masks = ((coarse / 255 - 0.5) / 0.5)[None, None]
     size = (images.shape[2], images.shape[3])
@@ -112,6 +113,8 @@ def plain_stages(
         with torch.no_grad():
             features = network.features(stage_images, stage_masks)
             logits = network.decoder(features, size)
+            if network.residual:
+                logits = logits + ((masks + 1) / 2).clamp(0.01, 0.99).logit()
         probability = torch.sigmoid(logits)
         if (masks + 1).sum() < 2:
             probability = torch.zeros_like(probability)
@@ -141,9 +144,9 @@ def network_outputs() -> Iterator[Comparison]:
             features = network.fusion(stages)
             points = torch.from_numpy(stored["points"]).double()[0]
             ours = {
-                "stem": stages.x1[:, ::8, ::3, ::3],
-                "layer1": stages.x2[:, ::16, ::2, ::2],
-                "layer3": stages.x3[:, ::32],
+                "stem": stages[0][:, ::8, ::3, ::3],
+                "layer1": stages[1][:, ::16, ::2, ::2],
+                "layer3": stages[2][:, ::32],
                 "aspp": features[:, ::16, ::3, ::3],
                 "logits_96x128": network(images.to(dtype), masks.to(dtype), size=(96, 128)),
                 "logits_150x200": network(images.to(dtype), masks.to(dtype), size=(150, 200)),

@@ -97,8 +97,8 @@ def _load_part(network: nn.Module, name: str, part: str, source: str, weights: s
             missing.append(names[0])
     # Classifiers are left aside; further layers of the same kind are of a deeper backbone. The shallow branch is meant
     # to be a part of one.
-    kinds = {given.split(".")[0] for given in taken} if part != "shallow" else set()
-    strange = sorted(key for key in found.keys() - taken if key.split(".")[0] in kinds)
+    kinds = {_group(given) for given in taken} if part != "shallow" else set()
+    strange = sorted(key for key in found.keys() - taken if _group(key) in kinds)
     reshaped = sorted(key for key in state if state[key].shape != expected[key].shape)
     if missing or strange or reshaped:
         raise ValueError(
@@ -157,6 +157,13 @@ def _imagenet(name: str, weights: str | None) -> tuple[Mapping[str, Tensor], str
         raise ValueError(
             f"timm's weights {weights} cannot be downloaded ({reason}); give a local file instead{install}."
         ) from None
+
+
+def _group(name: str) -> str:
+    """What holds the layers of an entry's kind: the part of its name before the last number, or the first word."""
+    words = name.split(".")
+    numbers = [place for place, word in enumerate(words) if word.isdigit()]
+    return ".".join(words[: numbers[-1]]) if numbers else words[0]
 
 
 def _without_timm_stem(name: str) -> str:

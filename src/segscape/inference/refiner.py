@@ -78,7 +78,7 @@ class Refiner:
         max_memory: Bytes that a refinement may take beside the network and the caller's arrays. By default half of
             what is free, on a CPU at most 2 GiB. The result does not depend on it, but for rounding.
         precision: Of the features. Coordinates stay float64, the decoder and the masks float32.
-        normalisation: Of the images that the network takes; by default ImageNet's.
+        normalisation: Of the images, where it is not the network's own.
         least_side: Stages that would see the image's shorter side with fewer pixels are left out of `refine`, but for
             the last: a network that has learnt little does harm there. By default none is.
 
@@ -112,7 +112,7 @@ class Refiner:
         deployed = deploy(self.network)
         for part in (deployed.extractor, deployed.fusion):
             part.to(getattr(torch, precision))
-        self._engine = Engine(deployed, normalisation or Normalisation())
+        self._engine = Engine(deployed, normalisation or network.normalisation)
         self._max_memory = max_memory
         self._least_side = least_side
 

@@ -9,17 +9,22 @@ no line of a large image picks its neighbours twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segscape.networks.efficientnet_lite import LITE_NORMALISATION, EfficientNetLite
 from segscape.networks.layers import ConvNormAct, init_kaiming
+from segscape.normalisation import Normalisation
 from segscape.registry import register_model
 
 _DROPOUT = 0.5
+# Of a mask's value that a residual network starts from.
+_LEAST_DOUBT = 0.01
 # Added to every shifted coordinate: a point at a feature's centre is half-way between two neighbours, and takes the
 # later one.
 _TIE = 1e-6
@@ -28,28 +33,34 @@ AREA_FLOOR = 1e-9
 _SHIFTS = (-1.0, 1.0)
 
 
-class Stages(NamedTuple):
-    """What the fusion reads of the extractor.
+class Extractor(nn.Module):
+    """A backbone of an image and its mask, whose maps at several strides the fusion reads.
 
     Attributes:
-        x1: (N, a, ceil(H / 2), ceil(W / 2)), from the stem.
-        x2: (N, b, ceil(H / 4), ceil(W / 4)), from the first stage.
-        x3: (N, c, ceil(H / 8), ceil(W / 8)), from the third.
+        channels: Of the maps, from the finest on.
     """
 
-    x1: Tensor
-    x2: Tensor
-    x3: Tensor
+    channels: tuple[int, ...]
+
+    def sections(self) -> Sequence[Sequence[nn.Module]]:
+        """For each map the layers and blocks that make it of the one before, in their order."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, masks: Tensor) -> list[Tensor]:
+        """Normalised images (N, 3, H, W) and masks (N, 1, H, W) in [-1, 1] -> the maps, the first at stride 2."""
+        x, maps = torch.cat([images, masks], dim=1), []
+        for section in self.sections():
+            for part in section:
+                x = part(x)
+            maps.append(x)
+        return maps
 
 
-class Extractor(nn.Module):
-    """ResNet of an image and its mask, dilated to stride 8, up to its third stage.
+class ResNetExtractor(Extractor):
+    """ResNet dilated to stride 8, up to its third stage: maps at strides 2, 4 and 8.
 
     Args:
         depth: The number of layers of the ResNet whose first three stages these are.
-
-    Attributes:
-        channels: Of the three maps of `Stages`.
     """
 
     def __init__(self, depth: Literal[18, 50]) -> None:
@@ -62,21 +73,36 @@ class Extractor(nn.Module):
         self.layer1, self.layer2, self.layer3 = built.layer1, built.layer2, built.layer3
         init_kaiming(self, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor, masks: Tensor) -> Stages:
-        """Normalised images (N, 3, H, W) and masks (N, 1, H, W) in [-1, 1] -> `Stages`."""
-        x1 = self.act1(self.bn1(self.conv1(torch.cat([images, masks], dim=1))))
-        x2 = self.layer1(self.maxpool(x1))
-        return Stages(x1, x2, self.layer3(self.layer2(x2)))
+    def sections(self) -> Sequence[Sequence[nn.Module]]:
+        """The stem, the first stage, the other two."""
+        stem = nn.Sequential(self.conv1, self.bn1, self.act1)
+        return [stem], [self.maxpool, *self.layer1], [*self.layer2, *self.layer3]
+
+
+class LiteExtractor(Extractor):
+    """EfficientNet-Lite0 without its last stage: maps at strides 2, 4, 8 and 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = EfficientNetLite(0, image_channels=4, stages=4)
+        self.channels = self.backbone.stage_channels
+
+    def sections(self) -> Sequence[Sequence[nn.Module]]:
+        """The four stages, the stem with the first."""
+        net = self.backbone
+        stem = nn.Sequential(net.conv_stem, net.bn1, net.act)
+        groups: Any = net.blocks
+        return [stem, *groups[0]], [*groups[1]], [*groups[2]], [*groups[3], *groups[4]]
 
 
 class Branch(nn.Module):
     """A 1x1 convolution with its normalisation, and another normalisation behind it, as published."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, dropout: float) -> None:
         super().__init__()
         self.conv = ConvNormAct(in_channels, out_channels, 1)
         self.norm = nn.BatchNorm2d(out_channels)
-        self.dropout = nn.Dropout(_DROPOUT)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, H, W)."""
@@ -84,24 +110,26 @@ class Branch(nn.Module):
 
 
 class Fusion(nn.Module):
-    """The three maps of the extractor at stride 2, joined by a convolution.
+    """The maps of the extractor at stride 2, joined by a convolution.
 
     Args:
-        in_channels: Of `Stages`.
-        widths: Of the three branches; the result has as many channels as they have together.
+        in_channels: Of the maps.
+        widths: Of a branch for each map; the result has as many channels as they have together.
+        dropout: The share of values that training drops in every branch and in the result.
     """
 
-    def __init__(self, in_channels: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(self, in_channels: Sequence[int], widths: Sequence[int], *, dropout: float) -> None:
         super().__init__()
         self.channels = sum(widths)
-        self.branches = nn.ModuleList(Branch(*pair) for pair in zip(in_channels, widths, strict=True))
+        pairs = zip(in_channels, widths, strict=True)
+        self.branches = nn.ModuleList(Branch(*pair, dropout=dropout) for pair in pairs)
         self.join = ConvNormAct(self.channels, self.channels, 3)
-        self.dropout = nn.Dropout(_DROPOUT)
+        self.dropout = nn.Dropout(dropout)
         init_kaiming(self, mode="fan_in", nonlinearity="relu")
 
-    def forward(self, stages: Stages) -> Tensor:
-        """`Stages` -> (N, C, ceil(H / 2), ceil(W / 2))."""
-        first, *others = (branch(x) for branch, x in zip(self.branches, stages, strict=True))
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """The extractor's maps -> (N, C, ceil(H / 2), ceil(W / 2))."""
+        first, *others = (branch(x) for branch, x in zip(self.branches, maps, strict=True))
         size = first.shape[-2:]
         resized = [F.interpolate(x, size=size, mode="bilinear", align_corners=True) for x in others]
         return self.dropout(self.join(torch.cat([first, *resized], dim=1)))
@@ -209,42 +237,91 @@ class CRM(nn.Module):
     """Refines masks of one object each; see the module.
 
     Args:
-        depth: Of the extractor's ResNet.
+        extractor: Of the features.
         widths: Of the fusion's branches.
+        dropout: In the fusion; see there.
+        residual: Whether the decoder's results are what is added to the logits of the mask that is refined, at the
+            points themselves: a mask then stays as sharp as it is where nothing is to be mended, whatever the size at
+            which the extractor sees it. The published network has to draw every mask anew.
+
+    Attributes:
+        normalisation: Of the images that it takes.
+        imagenet: The submodules that can start from ImageNet weights, each with timm's name of the weights.
     """
 
-    def __init__(self, *, depth: Literal[18, 50], widths: tuple[int, int, int]) -> None:
+    normalisation: Normalisation = Normalisation()
+    imagenet: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(
+        self, extractor: Extractor, widths: Sequence[int], *, dropout: float = _DROPOUT, residual: bool = False
+    ) -> None:
         super().__init__()
-        self.extractor = Extractor(depth)
-        self.imagenet = {"extractor": f"resnet{depth}.tv_in1k"}
-        self.fusion = Fusion(self.extractor.channels, widths)
+        self.extractor = extractor
+        self.fusion = Fusion(extractor.channels, widths, dropout=dropout)
         self.decoder = ImplicitDecoder(self.fusion.channels)
+        self.residual = residual
+        if residual:  # a fresh network leaves masks as they are
+            nn.init.zeros_(self.decoder.last.weight)
+            nn.init.zeros_(self.decoder.last.bias)
 
     def features(self, images: Tensor, masks: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W), masks (N, 1, H, W) in [-1, 1] -> (N, C, ceil(H / 2), ceil(W / 2))."""
         return self.fusion(self.extractor(images, masks))
 
-    def forward(self, images: Tensor, masks: Tensor, *, size: tuple[int, int]) -> Tensor:
+    def forward(
+        self, images: Tensor, masks: Tensor, *, size: tuple[int, int], masks_at_points: Tensor | None = None
+    ) -> Tensor:
         """Refine masks.
 
         Args:
             images: (N, 3, H, W), normalised.
             masks: (N, 1, H, W), -1 outside the object and 1 inside it, or anything between.
             size: (h, w) of the grid whose centres are queried.
+            masks_at_points: (N, 1, h, w), the same masks at the points, where they are known better than from `masks`;
+                only a `residual` network reads them.
 
         Returns:
             Logits (N, 1, h, w); their sigmoid is the probability of the object.
         """
-        return self.decoder(self.features(images, masks), size)
+        logits = self.decoder(self.features(images, masks), size)
+        if not self.residual:
+            return logits
+        if masks_at_points is None:
+            masks_at_points = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+        return logits + mask_logits((masks_at_points + 1) / 2)
+
+
+def mask_logits(masks: Tensor) -> Tensor:
+    """The logits of a mask from 0 to 1, none so sure that it could not be refined: they are at most 4.6 from zero."""
+    doubtful = masks.clamp(_LEAST_DOUBT, 1 - _LEAST_DOUBT)
+    return (doubtful / (1 - doubtful)).log()  # OpenVINO knows no logit
+
+
+def _resnet(depth: Literal[18, 50], widths: tuple[int, int, int], weights: str) -> CRM:
+    network = CRM(ResNetExtractor(depth), widths)
+    network.imagenet = {"extractor": weights}
+    return network
 
 
 @register_model(task="refinement")
 def crm_resnet50() -> CRM:
     """CRM as published."""
-    return CRM(depth=50, widths=(64, 64, 128))
+    return _resnet(50, (64, 64, 128), "resnet50.tv_in1k")
 
 
 @register_model(task="refinement")
 def crm_resnet18() -> CRM:
     """CRM of the same design on ResNet-18, with half as many channels in the fusion; ours."""
-    return CRM(depth=18, widths=(32, 32, 64))
+    return _resnet(18, (32, 32, 64), "resnet18.tv_in1k")
+
+
+@register_model(task="refinement")
+def crm_efficientnet_lite0() -> CRM:
+    """A small CRM on EfficientNet-Lite0 that adds to the masks it is given; ours.
+
+    Its context reaches to stride 16 without dilation, and without dropout it learns from few images in few steps.
+    """
+    network = CRM(LiteExtractor(), (16, 24, 24, 32), dropout=0.0, residual=True)
+    network.normalisation = LITE_NORMALISATION
+    network.imagenet = {"extractor.backbone": "tf_efficientnet_lite0.in1k"}
+    return network

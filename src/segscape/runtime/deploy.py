@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segscape.networks import SegmentationNetwork
-from segscape.networks.crm import Extractor
+from segscape.networks.crm import ResNetExtractor
 from segscape.networks.dabnet import JoinedConvs
 from segscape.networks.efficientnet import EfficientNetB1
 from segscape.networks.efficientnet_lite import EfficientNetLite
@@ -35,7 +35,7 @@ def deploy(network: _Network) -> _Network:
     for module in list(deployed.modules()):
         if isinstance(module, JoinedConvs):
             _fold_joined(module)
-        elif isinstance(module, (ConvNorm, EfficientNetB1, EfficientNetLite, Extractor, nn.Sequential)) or type(
+        elif isinstance(module, (ConvNorm, EfficientNetB1, EfficientNetLite, ResNetExtractor, nn.Sequential)) or type(
             module
         ).__module__.startswith("timm."):
             _fold_neighbours(module)

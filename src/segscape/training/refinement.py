@@ -22,7 +22,6 @@ from segscape.inference.refiner import Refiner
 from segscape.losses import RefinementLoss, RefinementWeights
 from segscape.metrics import MaskResult, MaskScores
 from segscape.networks.crm import CRM
-from segscape.normalisation import Normalisation
 from segscape.training.optimisers import OptimiserSettings
 
 _log = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ class RefinementTask(L.LightningModule):
         self.criterion = RefinementLoss(loss_weights)
         self.settings = optimiser
         self.coarser_stages = coarser_stages
-        self.normalise = Normalisation()
+        self.normalise = self.network.normalisation
         self.scores = torch.nn.ModuleList(MaskScores() for _ in (COARSE, *STAGES))
         self.small = SumMetric()
         self.results: dict[str, MaskResult] = {}
@@ -141,9 +140,10 @@ class RefinementTask(L.LightningModule):
         for halvings in range(stages, 0, -1):
             size = max(height >> halvings, 1), max(width >> halvings, 1)
             small = (F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in (images, masks))
-            masks = self.network(*small, size=size).float().sigmoid() * 2 - 1
+            logits = self.network(*small, size=(height, width), masks_at_points=masks)
+            masks = logits.float().sigmoid() * 2 - 1
         self.network.train()
-        return F.interpolate(masks, size=(height, width), mode="bilinear", align_corners=False)
+        return masks
 
     def _count(self, coarse: Tensor, refined: Tensor, truth: Tensor) -> None:
         """Log the IoU of all pixels since the last time."""

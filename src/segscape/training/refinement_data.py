@@ -7,10 +7,11 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from segscape.data.datasets import InMemory
 from segscape.data.refinement import (
+    NoPairsError,
     PairSample,
     PerturbedPairs,
     RefinementAugmentation,
@@ -30,6 +31,8 @@ class RefinementDataModule(L.LightningDataModule):
 
     Args:
         root: The folder of pairs; of triples for `test`.
+        roots: Folders of pairs below the root to train on together instead, each with its draws: how many crops of each
+            round of all draws are its, such as `{ecssd: 2, davis: 1}`. Those with the validation split are measured.
         augmentation: The recipe's augmentation.
         batch_size: Crops a step and process.
         sources: Only these sources of pairs below the root; by default all that are there.
@@ -49,6 +52,7 @@ class RefinementDataModule(L.LightningDataModule):
         self,
         *,
         root: str,
+        roots: dict[str, int] | None = None,
         augmentation: RefinementAugmentation = RefinementAugmentation(),  # noqa: B008 - frozen
         batch_size: int = 6,
         sources: list[str] | None = None,
@@ -59,8 +63,11 @@ class RefinementDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if roots is not None and (not roots or min(roots.values()) < 1):
+            raise ValueError(f"roots must name at least one folder, each with at least one draw, not {roots}.")
         self.root = root
-        self.folder = Path(root).resolve().name
+        self.roots = roots or {".": 1}
+        self.folder = Path(root).resolve().name if roots is None else ", ".join(roots)
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.sources = sources
@@ -74,18 +81,31 @@ class RefinementDataModule(L.LightningDataModule):
         """Find the files of the splits that `stage` needs.
 
         Raises:
+            FileNotFoundError: A folder has no pairs of the split to train on, or none has any to validate on.
             ValueError: There is no split to validate on.
         """
         if stage == TrainerFn.VALIDATING and self.val_split is None:
             raise ValueError("There is no split to validate on; name one: --data.val_split SPLIT.")
         if stage == TrainerFn.FITTING:
-            train = RefinementPairs(self.root, self.train_split, self.sources)
-            self._train: Dataset[PairSample] = InMemory(train) if self.in_memory else train
-            self.shown = PerturbedPairs(train, seed=self.seed)
+            parts = self._parts(self.train_split)
+            self._train: list[Dataset[PairSample]] = [InMemory(part) if self.in_memory else part for part in parts]
+            self.shown = PerturbedPairs(ConcatDataset(parts), seed=self.seed)
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING) and self.val_split is not None:
-            self.shown = PerturbedPairs(RefinementPairs(self.root, self.val_split, self.sources), seed=self.seed)
+            self.shown = PerturbedPairs(ConcatDataset(self._parts(self.val_split, some=True)), seed=self.seed)
         if stage == TrainerFn.TESTING:
             self._test = RefinementTriples(self.root)
+
+    def _parts(self, split: str, *, some: bool = False) -> list[RefinementPairs]:
+        """The pairs of each of the roots, or of `some` of them: those that have the split."""
+        parts: list[RefinementPairs] = []
+        for number, folder in enumerate(self.roots, start=1):
+            path = Path(self.root, folder)
+            try:
+                parts.append(RefinementPairs(path, split, self.sources))
+            except NoPairsError:
+                if not (some and path.is_dir() and (parts or number < len(self.roots))):
+                    raise
+        return parts
 
     def train_dataloader(self) -> DataLoader[TripleSample]:
         """Augmented crops, beginning where a resumed run stopped.
@@ -96,7 +116,10 @@ class RefinementDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return train_loader(
             self.trainer,
-            [StreamSource(self._train, self.augmentation.build())],
+            [
+                StreamSource(dataset, self.augmentation.build(), draws)
+                for dataset, draws in zip(self._train, self.roots.values(), strict=True)
+            ],
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             seed=self.seed,

@@ -1,12 +1,15 @@
 """Data for mask refinement: pairs of image and exact mask, coarse masks made of them, and triples for evaluation."""
 
-from segscape.data.refinement.pairs import RefinementPairs
+from segscape.data.refinement.grades import GRADES, reduce_mask
+from segscape.data.refinement.pairs import NoPairsError, RefinementPairs
 from segscape.data.refinement.perturbation import perturb
 from segscape.data.refinement.samples import PairSample, TripleSample
 from segscape.data.refinement.transforms import PerturbedPairs, RefinementAugmentation
 from segscape.data.refinement.triples import RefinementTriples
 
 __all__ = [
+    "GRADES",
+    "NoPairsError",
     "PairSample",
     "PerturbedPairs",
     "RefinementAugmentation",
@@ -14,4 +17,5 @@ __all__ = [
     "RefinementTriples",
     "TripleSample",
     "perturb",
+    "reduce_mask",
 ]

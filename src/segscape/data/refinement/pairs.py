@@ -142,6 +142,10 @@ LAYOUT = (
 """Where pairs may lie below a root, for messages."""
 
 
+class NoPairsError(FileNotFoundError):
+    """A folder holds no pair of the wanted split."""
+
+
 class RefinementPairs(Dataset[PairSample]):
     """Every pair of image and exact mask that lies below a root, the sources one after the other.
 
@@ -171,7 +175,7 @@ class RefinementPairs(Dataset[PairSample]):
             more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
             raise FileNotFoundError(f"{found.problems[0]}{more}; `segscape data check {root}` lists every problem.")
         if not found.pairs:
-            raise FileNotFoundError(f"No pairs of image and mask for split {split} in {root}; expected {LAYOUT}.")
+            raise NoPairsError(f"No pairs of image and mask for split {split} in {root}; expected {LAYOUT}.")
         self.pairs = found.pairs
 
     def __len__(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,39 +16,44 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from segscape.data.refinement.perturbation import perturb
+from segscape.data.refinement.grades import GRADES, draw_grade
 from segscape.data.refinement.samples import PairSample, TripleSample
 from segscape.data.transforms.base import uniform
 
 # Of the authors' code.
-_IOU_TARGETS = 0.8, 1.0
 _JITTER = {"brightness": 0.2, "contrast": 0.05, "saturation": 0.05}
 _GREY_PROBABILITY = 0.1
 
 
-def coarse_mask(truth: Tensor, generator: np.random.Generator) -> tv_tensors.Mask:
-    """A coarse mask of an exact one, with a target drawn from [0.8, 1); see `perturb`.
+def with_coarse_mask(sample: PairSample, grade: str, generator: np.random.Generator) -> TripleSample:
+    """The triple of a pair.
 
     Args:
-        truth: (1, H, W) uint8, grey; every level above 0 counts as foreground here, as in the authors' code.
+        sample: The pair.
+        grade: Of the coarse mask; one of `GRADES`.
         generator: Every draw is its.
-
-    Returns:
-        (1, H, W) uint8, 0 and 255.
     """
-    binary = (truth[0].numpy() > 0).astype(np.uint8) * np.uint8(255)
-    coarse = perturb(binary, generator=generator, iou_target=generator.uniform(*_IOU_TARGETS))
-    return tv_tensors.Mask(torch.from_numpy(coarse)[None])
+    truth = sample["truth"].as_subclass(Tensor)[0].numpy()
+    mask = tv_tensors.Mask(torch.from_numpy(GRADES[grade](truth, generator))[None])
+    return TripleSample(image=sample["image"], mask=mask, truth=sample["truth"], name=sample["name"])
 
 
 class AddCoarseMask(nn.Module):
-    """Turn a pair into a triple by a random coarse mask, seeded by one draw from torch's global generator."""
+    """Turn a pair into a triple by a random coarse mask, seeded by one draw from torch's global generator.
+
+    Args:
+        shares: How often each of `GRADES` is drawn.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        super().__init__()
+        self.shares = shares
 
     def forward(self, sample: PairSample) -> TripleSample:
         """Make the mask from the sample's exact one."""
         generator = np.random.default_rng(int(torch.randint(2**62, ())))
-        mask = coarse_mask(sample["truth"].as_subclass(Tensor), generator)
-        return TripleSample(image=sample["image"], mask=mask, truth=sample["truth"], name=sample["name"])
+        grade = draw_grade(self.shares, generator) if len(self.shares) > 1 else next(iter(self.shares))
+        return with_coarse_mask(sample, grade, generator)
 
 
 class RandomScale(v2.Transform):
@@ -131,17 +137,26 @@ class RefinementAugmentation:
             as small as those stages of the images that it is meant for.
         tries: How many crops are drawn, if need be, until one shows an edge of the object. The published recipe takes
             the first.
+        grades: The kinds of coarse masks and how often each is drawn, by the names of `GRADES`. The published recipe
+            knows `perturbed` alone, and its networks take good masks for bad ones.
 
     Raises:
-        ValueError: A range that is empty, not positive, or of zooms beyond 1.
+        ValueError: A range that is empty, not positive, or of zooms beyond 1; a grade that does not exist, or a share
+            that is not positive.
     """
 
     crop: tuple[int, int] = (224, 224)
     scales: tuple[float, float] = (1.0, 1.0)
     zooms: tuple[float, float] = (1.0, 1.0)
     tries: int = 1
+    grades: dict[str, float] = field(default_factory=lambda: {"perturbed": 1.0})
 
     def __post_init__(self) -> None:
+        unknown = sorted(self.grades.keys() - GRADES.keys())
+        if unknown:
+            raise ValueError(f"There is no grade {unknown[0]!r} of coarse masks; there are {', '.join(GRADES)}.")
+        if not self.grades or min(self.grades.values()) <= 0:
+            raise ValueError(f"grades must name at least one grade, each with a positive share, not {self.grades}.")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales must be a positive range (low, high), not {tuple(self.scales)}.")
         if not 0 < self.zooms[0] <= self.zooms[1] <= 1:
@@ -155,7 +170,7 @@ class RefinementAugmentation:
                 *([] if tuple(self.scales) == unchanged else [RandomScale(self.scales)]),
                 ZoomedCrop(self.crop, self.zooms, tries=self.tries),
                 v2.RandomHorizontalFlip(0.5),
-                AddCoarseMask(),
+                AddCoarseMask(self.grades),
                 *([] if tuple(self.zooms) == unchanged else [ShrinkAsStage(self.crop)]),
                 v2.ColorJitter(**_JITTER),
                 v2.RandomGrayscale(_GREY_PROBABILITY),
@@ -164,7 +179,7 @@ class RefinementAugmentation:
 
 
 class PerturbedPairs(Dataset[TripleSample]):
-    """Whole images with coarse masks that are always the same, for validation.
+    """Whole images with coarse masks of the published recipe that are always the same, for validation.
 
     Args:
         pairs: The pairs.
@@ -181,5 +196,4 @@ class PerturbedPairs(Dataset[TripleSample]):
     def __getitem__(self, index: int) -> TripleSample:
         sample = self.pairs[index]
         generator = np.random.default_rng([self.seed, zlib.crc32(sample["name"].encode())])
-        mask = coarse_mask(sample["truth"].as_subclass(Tensor), generator)
-        return TripleSample(image=sample["image"], mask=mask, truth=sample["truth"], name=sample["name"])
+        return with_coarse_mask(sample, "perturbed", generator)

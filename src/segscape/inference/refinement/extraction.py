@@ -61,6 +61,7 @@ class Link:
         macs: Multiply-accumulates for each cell of its result.
         read_channels: Of what it holds at the size of its input, the input among them.
         made_channels: Of what it holds at the size of its result, the result among them.
+        channels: Of its result.
     """
 
     module: nn.Module
@@ -68,6 +69,7 @@ class Link:
     macs: int
     read_channels: int
     made_channels: int
+    channels: int
 
     @property
     def stride(self) -> int:
@@ -91,7 +93,7 @@ class Link:
 
 
 class Reach(NamedTuple):
-    """What is computed along one axis for some lines of the extractor's three maps.
+    """What is computed along one axis for some lines of the extractor's maps.
 
     Attributes:
         wanted: Those lines, of each map.
@@ -108,20 +110,23 @@ class Chain:
 
     Attributes:
         links: In their order.
-        taps: After which of them (1 for the first) the three maps of `segscape.networks.crm.Stages` are ready.
+        taps: After which of them (1 for the first) each of the extractor's maps is ready.
     """
 
     links: tuple[Link, ...]
-    taps: tuple[int, int, int]
+    taps: tuple[int, ...]
 
     @classmethod
     def of(cls, extractor: Extractor) -> Chain:
         """The chain of an extractor, whose layers it uses."""
-        stem = _link(nn.Sequential(extractor.conv1, extractor.bn1, extractor.act1))
-        pool = Link(extractor.maxpool, (Window.of(extractor.maxpool),), 0, *2 * (extractor.conv1.out_channels,))
-        blocks = [_link(block) for layer in (extractor.layer1, extractor.layer2, extractor.layer3) for block in layer]
-        links = (stem, pool, *blocks)
-        return cls(links, (1, 2 + len(extractor.layer1), len(links)))
+        links: list[Link] = []
+        taps = []
+        for section, channels in zip(extractor.sections(), extractor.channels, strict=True):
+            for part in section:
+                links.append(_pool(part, links[-1].channels) if isinstance(part, nn.MaxPool2d) else _link(part))
+            assert links[-1].channels == channels
+            taps.append(len(links))
+        return cls(tuple(links), tuple(taps))
 
     def sizes(self, lines: int) -> list[int]:
         """The lines of the image and of each link's result."""
@@ -131,7 +136,7 @@ class Chain:
         return sizes
 
     def reads(self, wanted: Sequence[Span], lines: int) -> Reach:
-        """What lines of the three maps are computed from, for an image of so many lines."""
+        """What lines of the maps are computed from, for an image of so many lines."""
         sizes = self.sizes(lines)
         spans = [wanted[-1]]
         for number in range(len(self.links), 0, -1):
@@ -142,7 +147,7 @@ class Chain:
         return Reach(tuple(wanted), tuple(reversed(spans)))
 
     def run(self, crop: Tensor, rows: Reach, cols: Reach, branches: Iterable[nn.Module]) -> list[Patch]:
-        """What the fusion's branches make of the three maps.
+        """What the fusion's branches make of the maps.
 
         Args:
             crop: (1, 4, h, w), the image with its mask in the first of the rows' and columns' spans.
@@ -172,7 +177,12 @@ def _after(link: Link, given: Span) -> Span:
     return Span(start, start + link.size(given.length), link.size(given.total))
 
 
+def _pool(pool: nn.MaxPool2d, channels: int) -> Link:
+    return Link(pool, (Window.of(pool),), 0, read_channels=channels, made_channels=channels, channels=channels)
+
+
 def _link(block: nn.Module) -> Link:
+    """A link of a block whose convolutions run in the order of its children; those of a shortcut lie deeper."""
     path = [layer for layer in block.children() if isinstance(layer, nn.Conv2d)]
     every = [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
     windows = tuple(Window.of(layer) for layer in path)
@@ -185,4 +195,5 @@ def _link(block: nn.Module) -> Link:
         macs=sum(layer.weight.numel() for layer in every),
         read_channels=path[0].in_channels + early,
         made_channels=sum(layer.out_channels for layer in every) - early,
+        channels=path[-1].out_channels,
     )

@@ -2,7 +2,8 @@
 
 Source: CRM, section 3.3, and the authors' test script. The image and its mask are mirrored at their borders. Every
 stage reads them shrunk to its scale and is asked for points at the full size. Its probabilities are the next mask, so
-only those that the next stage's shrinking reads are computed; the last stage leaves out the mirrored border.
+only those that the next stage reads are computed: what its shrinking needs, and all where the network is residual and
+adds to the mask at the full size; the last stage leaves out the mirrored border.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from segscape.inference.refinement.fusion import fuse
 from segscape.inference.refinement.plan import Block, Lines, StageAxis, around, grid
 from segscape.inference.refinement.planes import ABSENT, Plane
 from segscape.inference.refinement.workload import Workload
-from segscape.networks.crm import CRM
+from segscape.networks.crm import CRM, mask_logits
 from segscape.normalisation import Normalisation
 
 SCALES = (0.125, 0.25, 0.5, 1.0)
@@ -97,6 +98,7 @@ class Engine:
         self._chain = Chain.of(network.extractor)
         self._workload = Workload(network, self._chain)
         self._dtype, self._device = network.decoder.last.weight.dtype, network.decoder.last.weight.device
+        self._features_dtype = network.fusion.join.conv.weight.dtype
 
     def run(
         self,
@@ -141,15 +143,15 @@ class Engine:
 
     def _read(self, full: int, finer: float | None, every_point: bool) -> Lines:
         """Which lines of a stage's result are read: by the next scale, or by who asked for the result."""
-        if every_point:
-            return np.arange(full)
-        if finer is None:
+        if finer is None and not every_point:
             return np.arange(BORDER, full - BORDER)
+        if finer is None or every_point or self.network.residual:
+            return np.arange(full)
         low, high, _ = interpolation(Span.whole(round(full * finer)), full, self._dtype)
         return np.union1d(low, high)
 
     def _stage(self, scene: Scene, scale: float, queried: Sequence[Lines], memory: float) -> Stage:
-        dtype = self.network.extractor.conv1.weight.dtype
+        dtype = self._features_dtype
         rows, cols = (
             StageAxis(self._chain, full=full, lines=round(full * scale), queried=lines, dtype=dtype)
             for full, lines in zip(scene.image.size, queried, strict=True)
@@ -187,13 +189,14 @@ class Engine:
             result = _unit(scene.coarse.at(stage.rows.queried, stage.cols.queried, self._dtype), scene.coarse)
         for block in stage.blocks:
             window = result[block.rows.queried, block.cols.queried, 0]
+            points = stage.rows.queried[block.rows.queried], stage.cols.queried[block.cols.queried]
             projected = self._features(scene, mask, block)
-            if scene.band is None:
-                self._decode(projected, block, window).sigmoid_()
-            else:
-                rows, cols = stage.rows.queried[block.rows.queried], stage.cols.queried[block.cols.queried]
-                free = scene.band.at(rows, cols, torch.bool)[..., 0]
-                torch.where(free, self._decode(projected, block).sigmoid_(), window, out=window)
+            logits = self._decode(projected, block, window if scene.band is None else None)
+            if self.network.residual:
+                logits += mask_logits(_unit(mask.at(*points, self._dtype), mask))[..., 0]
+            logits.sigmoid_()
+            if scene.band is not None:
+                torch.where(scene.band.at(*points, torch.bool)[..., 0], logits, window, out=window)
             del projected
             if report is not None:
                 report.add(self._workload.macs(block.rows.counts, block.cols.counts))
@@ -211,7 +214,7 @@ class Engine:
         image = self.normalisation(scene.image.resized(*place, self._dtype).permute(2, 0, 1)[None])
         inside = _unit(mask.resized(*place, self._dtype), mask).permute(2, 0, 1)[None]
         crop = torch.cat([image, inside.mul_(2).sub_(1)], dim=1)
-        return crop.to(self.network.extractor.conv1.weight.dtype, memory_format=torch.channels_last)
+        return crop.to(self._features_dtype, memory_format=torch.channels_last)
 
     def _decode(self, projected: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
         rows, cols = (extent.points_among_features(self._device) for extent in block)

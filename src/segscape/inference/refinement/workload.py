@@ -14,11 +14,13 @@ STRIP_BYTES = 160 << 20
 """What fusion and decoder hold at most besides their inputs and results; they work strip by strip."""
 _ROUGHNESS = 1.15
 """Measured over computed bytes: what the libraries keep for themselves."""
+_PRIOR_COPIES = 4
+"""Values of a point while its mask is added: the logit, the mask as it came and in floating point, its own logit."""
 _CROP_BYTES = 48
 """Per pixel of a crop while it is read: the image as it came, two lines of each mixture, the network's input."""
 
 Counts = npt.NDArray[np.float64]
-"""Numbers of lines along one axis: of the crop and each link's result, of the three maps, of the fused features, of the
+"""Numbers of lines along one axis: of the crop and each link's result, of the maps, of the fused features, of the
 queried points. The product of two axes' counts is the numbers of cells."""
 
 
@@ -68,7 +70,7 @@ class Workload:
     def _bytes_by_cell(network: CRM, chain: Chain) -> npt.NDArray[np.float64]:
         """One line for each moment: reading, every link, fusing and decoding."""
         decoder = network.decoder
-        real, exact = network.extractor.conv1.weight.element_size(), decoder.last.weight.element_size()
+        real, exact = network.fusion.join.conv.weight.element_size(), decoder.last.weight.element_size()
         widths = [
             norm.num_features
             for branch in network.fusion.branches
@@ -79,14 +81,14 @@ class Workload:
         held = np.zeros((len(chain.links) + 3, first_map + len(widths) + 2))
         held[0, 0] = _CROP_BYTES
         for number, link in enumerate(chain.links, start=1):
-            held[number, 0] = network.extractor.conv1.in_channels * real
+            held[number, 0] = chain.links[0].read_channels * real
             held[number, number - 1] += link.read_channels * real
             held[number, number] = link.made_channels * real
             for index, (tap, width) in enumerate(zip(chain.taps, widths, strict=True)):
                 held[number, first_map + index] = width * real * (tap < number)
         held[-2, first_map : first_map + len(widths)] = np.array(widths) * real
         held[-2:, -2] = decoder.last.in_features * exact
-        held[-1, -1] = exact
+        held[-1, -1] = exact * (_PRIOR_COPIES if network.residual else 1)
         return held
 
 
