@@ -108,14 +108,14 @@ class OtherCamera(v2.Transform):
         pixels = to_array(inpt)
         # Light first, then the lens, then the sensor and the file.
         for probability, step in (
-            (0.2, _shadow),
-            (0.9, _tones),
+            (0.1, _shadow),
+            (0.8, _tones),
             (0.5, _saturation_and_hue),
-            (0.05, _grey),
-            (0.2, _blur),
-            (0.1, _coarse),
-            (0.2, _noise),
-            (0.25, _jpeg),
+            (0.03, _grey),
+            (0.15, _blur),
+            (0.07, _coarse),
+            (0.15, _noise),
+            (0.2, _jpeg),
         ):
             if chance(probability):
                 pixels = step(pixels)
@@ -125,9 +125,9 @@ class OtherCamera(v2.Transform):
 def _tones(pixels: Pixels) -> Pixels:
     """Gamma, contrast about the middle, brightness and a gain of each channel, as one table a channel."""
     levels = np.arange(256, dtype=np.float64) / 255
-    gamma, contrast, brightness = math.exp(uniform(-0.35, 0.35)), uniform(0.65, 1.35), uniform(-0.15, 0.15)
+    gamma, contrast, brightness = math.exp(uniform(-0.3, 0.3)), uniform(0.75, 1.25), uniform(-0.1, 0.1)
     toned = (levels**gamma - 0.5) * contrast + 0.5 + brightness
-    tables = np.stack([toned * uniform(0.88, 1.12) for _ in range(3)], axis=-1)
+    tables = np.stack([toned * uniform(0.92, 1.08) for _ in range(3)], axis=-1)
     return _lookup(pixels, tables * 255)
 
 
@@ -140,8 +140,8 @@ def _saturation_and_hue(pixels: Pixels) -> Pixels:
     hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
     levels = np.arange(256, dtype=np.float64)
     # OpenCV's hue has 180 steps.
-    hue = (levels + uniform(-9, 9)) % 180
-    tables = np.stack([hue, levels * uniform(0.4, 1.6), levels], axis=-1)
+    hue = (levels + uniform(-6, 6)) % 180
+    tables = np.stack([hue, levels * uniform(0.6, 1.4), levels], axis=-1)
     return _as_uint8(cv2.cvtColor(_lookup(_as_uint8(hsv), tables), cv2.COLOR_HSV2RGB))
 
 
