@@ -22,6 +22,9 @@ from segscape.networks.stdc import STDCBlock
 from segscape.registry import register_model
 
 _DROPOUT = 0.1
+_CONTEXT_CHANNELS = 96
+_FINE_CHANNELS = 48
+_AUX_CHANNELS = 64
 
 
 def _upsampled(x: Tensor, like: Tensor) -> Tensor:
@@ -89,22 +92,24 @@ class ScapeNet(SegmentationNetwork):
     align_corners = False
     aux_logits = ("aux8", "aux16")
     training_heads = (*aux_logits, "detail")
-    new_modules = ("fine", "context", "from_context", "from_fine", "head", *training_heads)
+    new_modules = ("fine", "context", "from_context", "from_backbone", "from_fine", "head", *training_heads)
     backbone_modules = ("backbone",)
     normalisation = LITE_NORMALISATION
 
-    def __init__(self, number: int, num_classes: int, *, width: int = 96, fine: int = 64) -> None:
+    def __init__(self, number: int, num_classes: int) -> None:
         super().__init__()
         self.imagenet = {"backbone": f"tf_efficientnet_lite{number}.in1k"}
         self.backbone = EfficientNetLite(number)
-        early, _, *coarse = self.backbone.stage_channels
-        self.fine = FineBranch(early, fine)
-        self.context = ContextPath(dict(zip((8, 16, 32), coarse, strict=True)), width)
+        width, fine = _CONTEXT_CHANNELS, _FINE_CHANNELS
+        at_stride = dict(zip((2, 4, 8, 16, 32), self.backbone.stage_channels, strict=True))
+        self.fine = FineBranch(at_stride[2], fine)
+        self.context = ContextPath({stride: at_stride[stride] for stride in (8, 16, 32)}, width)
         self.from_context = nn.Conv2d(width, fine, 1)
+        self.from_backbone = nn.Conv2d(at_stride[4], fine, 1)
         self.from_fine = ConvNormAct(fine, fine, 1)
         self.head = SegmentationHead(fine, fine, num_classes, bias=True, dropout=_DROPOUT)
-        self.aux8 = SegmentationHead(width, 64, num_classes, bias=True, dropout=_DROPOUT)
-        self.aux16 = SegmentationHead(width, 64, num_classes, bias=True, dropout=_DROPOUT)
+        self.aux8 = SegmentationHead(width, _AUX_CHANNELS, num_classes, bias=True, dropout=_DROPOUT)
+        self.aux16 = SegmentationHead(width, _AUX_CHANNELS, num_classes, bias=True, dropout=_DROPOUT)
         self.detail = SegmentationHead(fine, 32, 1, bias=True)
         for name in self.new_modules:
             init_kaiming(self.get_submodule(name), mode="fan_out", nonlinearity="relu")
@@ -114,8 +119,8 @@ class ScapeNet(SegmentationNetwork):
         features = self.backbone(images)
         contexts = self.context(features)
         fine = self.fine(features[2])
-        joined = self.from_fine(fine) + _upsampled(self.from_context(contexts[8]), fine)
-        logits = self.head(joined)
+        joined = self.from_fine(fine) + self.from_backbone(features[4])
+        logits = self.head(joined + _upsampled(self.from_context(contexts[8]), fine))
         if not self.training:
             return logits
         aux = {"aux8": self.aux8(contexts[8]), "aux16": self.aux16(contexts[16]), "detail": self.detail(fine)}
