@@ -5,7 +5,7 @@ of the probabilities, IoU of the masks) and with the truth (IoU, boundary accura
 the package, whose mask has no truth, with the full refinement alone. CPU time adds up the threads' and suffers less
 from neighbours.
 
-    python benchmarks/refine_band.py PAIRS [--weights crm_resnet18.davis] [--bands 4 8 16 32 64] [--output FILE]
+    python benchmarks/refine_band.py PAIRS [--weights NAME] [--bands 4 8 16 32 64] [--output FILE]
 
 PAIRS is a folder with `val` images and masks, as `segscape data check` describes it.
 """
@@ -108,7 +108,7 @@ def means(measured: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", type=Path)
-    parser.add_argument("--weights", default="crm_resnet18.davis")
+    parser.add_argument("--weights", default="crm_efficientnet_lite0.objects")
     parser.add_argument("--bands", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "refine_band.json")
     arguments = parser.parse_args()

@@ -246,7 +246,7 @@ def test_refused_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "file" in run(capsys, "export", WEIGHTS, "--format", "onnx", *how, below)
     (tmp_path / "folder.onnx").mkdir()
     assert "is a folder" in run(capsys, "export", WEIGHTS, "--format", "onnx", *how, str(tmp_path / "folder.onnx"))
-    refiner = ("export", "crm_resnet18.davis", "--format", "onnx", "--labels")
+    refiner = ("export", "crm_efficientnet_lite0.objects", "--format", "onnx", "--labels")
     assert "has no labels" in run(capsys, *refiner, *how, onnx_file)
 
 

@@ -255,7 +255,7 @@ def test_stages_of_too_small_a_side_are_left_out(network: CRM, least_side: int, 
 
 def test_shipped_weights_know_their_least_side() -> None:
     image, mask = _scene(480, 640)
-    assert 0.125 not in Refiner.from_weights("crm_resnet18.davis", "cpu").refine(image, mask).seconds
+    assert 0.125 not in Refiner.from_weights("crm_efficientnet_lite0.objects", "cpu").refine(image, mask).seconds
 
 
 def test_empty_mask_stays_empty_without_work(network: CRM) -> None:

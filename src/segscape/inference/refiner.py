@@ -30,7 +30,7 @@ ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A path, a Pillow image, or an array (H, W, 3) uint8, red, green, blue."""
 MaskInput = str | Path | Image.Image | npt.NDArray[Any]
 """A path, a Pillow image, or an array (H, W): uint8, bool, or floating point from 0 to 1."""
-DEFAULT_WEIGHTS = "crm_resnet18.davis"
+DEFAULT_WEIGHTS = "crm_efficientnet_lite0.objects"
 """The weights that refine if nothing else is said."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """A floating-point type of PyTorch, by its name."""
