@@ -60,10 +60,17 @@ def main(words: list[str]) -> int:
     if refiners.row_count:
         console.print(refiners)
 
-    weights = Table(Column("weights", no_wrap=True), "classes", "score", "protocol", "licence", title="weights")
+    weights = Table(
+        Column("weights", no_wrap=True),
+        "classes",
+        Column("score", no_wrap=True),
+        "protocol",
+        "licence",
+        title="weights",
+    )
     for name in list_weights():
         card = read_card(find_weights(name))
-        score = ", ".join(f"{key} {value:.4f}" for key, value in card.score.items())
+        score = "\n".join(f"{key} {value:.4f}" for key, value in card.score.items())
         weights.add_row(name, str(card.num_classes), score, card.protocol, card.licence)
     console.print(weights)
     return 0
