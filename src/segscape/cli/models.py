@@ -60,18 +60,12 @@ def main(words: list[str]) -> int:
     if refiners.row_count:
         console.print(refiners)
 
-    weights = Table(
-        Column("weights", no_wrap=True),
-        "classes",
-        Column("score", no_wrap=True),
-        "protocol",
-        "licence",
-        title="weights",
-    )
+    weights = Table(Column("weights", no_wrap=True), "classes, scores, protocol and licence", title="weights")
     for name in list_weights():
         card = read_card(find_weights(name))
-        score = "\n".join(f"{key} {value:.4f}" for key, value in card.score.items())
-        weights.add_row(name, str(card.num_classes), score, card.protocol, card.licence)
+        scores = ", ".join(f"{key} {value:.4f}" for key, value in card.score.items())
+        classes = "1 class" if card.num_classes == 1 else f"{card.num_classes} classes"
+        weights.add_row(name, f"{classes}: {scores}\n{card.protocol}\n{card.licence}", end_section=True)
     console.print(weights)
     return 0
 
