@@ -20,12 +20,15 @@ class LossTerm:
         loss: Returns a scalar, or several by name. Called with the outputs, resized to the labels (N, C, H, W), and the
             labels (N, H, W).
         weight: The factor of this term in the total.
+        stride: Every how many pixels, across and down, a label is compared; the outputs are resized to those. Auxiliary
+            outputs are coarse, and a label in each of their cells teaches them as much as every label, in less time.
         supervised: Off for a loss that takes no labels: it gets the outputs alone, as they are.
     """
 
     output: str | list[str]
     loss: nn.Module
     weight: float = 1.0
+    stride: int = 1
     supervised: bool = True
 
     @property
@@ -74,26 +77,30 @@ class Criterion(nn.Module):
             ValueError: A term acts on an output that the network does not have.
         """
         named: dict[str, Tensor] = {}
+        compared: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
         total = labels.new_zeros((), dtype=outputs["logits"].dtype)
         for term in self.terms:
             missing = [name for name in term.outputs if name not in outputs]
             if missing:
                 raise ValueError(f"The network has no output {missing[0]!r} for a loss; it has {', '.join(outputs)}.")
-            values = [outputs[name] for name in term.outputs]
             if term.supervised:
-                size = labels.shape[-2:]
-                resized = [
-                    F.interpolate(value, size=size, mode="bilinear", align_corners=self.align_corners)
-                    for value in values
-                ]
-                if self.unions and set(term.outputs) <= set(self.of_classes):
-                    joined = [join_unions(value, labels, self.unions) for value in resized]
-                    result = term.loss(*(logits for logits, _ in joined), joined[0][1])
-                else:
-                    result = term.loss(*resized, labels)
+                for name in term.outputs:
+                    # An output of several losses is resized for all of them at once.
+                    if (name, term.stride) not in compared:
+                        compared[name, term.stride] = self._compared(name, outputs[name], labels, term.stride)
+                pairs = [compared[name, term.stride] for name in term.outputs]
+                result = term.loss(*(values for values, _ in pairs), pairs[0][1])
             else:
-                result = term.loss(*values)
+                result = term.loss(*(outputs[name] for name in term.outputs))
             parts = result if isinstance(result, dict) else {term.outputs[0]: result}
             named.update(parts)
             total = total + term.weight * sum(parts.values())
         return {**named, "total": total}
+
+    def _compared(self, name: str, output: Tensor, labels: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """An output resized to the labels at a stride, and those labels, both without unions."""
+        labels = labels[..., stride // 2 :: stride, stride // 2 :: stride]
+        resized = F.interpolate(output, size=labels.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+        if self.unions and name in self.of_classes:
+            return join_unions(resized, labels, self.unions)
+        return resized, labels

@@ -28,16 +28,19 @@ def join_unions(logits: Tensor, labels: Tensor, unions: Sequence[tuple[int, ...]
     Returns:
         Logits (N, K, H, W) and labels (N, H, W), without unions.
     """
-    maps = list(logits.unbind(1))
-    joined_labels = labels
+    classes = logits.shape[1]
+    here = (labels >= classes) & (labels < classes + len(unions))
+    if not here.any():
+        return logits, labels
+    # Only the pixels of unions are worked on, each with its logits side by side.
+    pixels = logits.movedim(1, -1)
+    own = pixels[here]
+    members = torch.zeros(len(unions), classes, dtype=torch.bool, device=logits.device)
     for number, union in enumerate(unions):
-        here = labels == len(maps) + number
-        if not here.any():
-            continue
-        first, *others = union
-        joined = torch.stack([maps[index] for index in union], dim=1).logsumexp(1)
-        maps[first] = torch.where(here, joined, maps[first])
-        for index in others:
-            maps[index] = maps[index].masked_fill(here, torch.finfo(logits.dtype).min)
-        joined_labels = joined_labels.masked_fill(here, first)
-    return (logits, labels) if joined_labels is labels else (torch.stack(maps, dim=1), joined_labels)
+        members[number, list(union)] = True
+    numbers = labels[here] - classes
+    of_label = members[numbers]
+    first = members.int().argmax(1)[numbers]
+    joined = own.masked_fill(~of_label, -torch.inf).logsumexp(1, keepdim=True)
+    own = own.masked_fill(of_label, torch.finfo(logits.dtype).min).scatter(1, first.unsqueeze(1), joined)
+    return pixels.index_put((here,), own).movedim(-1, 1), labels.masked_scatter(here, first)
