@@ -1,6 +1,6 @@
 """PyTorch layer by layer: needs nothing, starts at once, and is what every other runtime is held against.
 
-On a CPU a convolution and the activation behind it are one call.
+On a CPU a convolution and the activation behind it are one call, and wide maps inside a block are never whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segscape.runtime.base import Deployed, Precision, Runtime
-from segscape.runtime.fused import AVAILABLE, fuse_activations
+from segscape.runtime.fused import AVAILABLE, fuse
 from segscape.runtime.machine import require_float_precision
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,7 +38,12 @@ class EagerRuntime(Runtime):
         network = deployed.network
         if precision != "fp32":
             network = copy.deepcopy(network).to(self._dtype)
-        self._network = fuse_activations(network) if self.device.type == "cpu" and AVAILABLE else network
+        if self.device.type == "cpu" and AVAILABLE:
+            # Another structure over the same weights.
+            shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+            network = copy.deepcopy(network, shared)
+            fuse(network)
+        self._network = network
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

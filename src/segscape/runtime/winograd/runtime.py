@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.runtime.fused import fuse
 
 
 class WinogradRuntime(Runtime):
@@ -45,6 +46,7 @@ class WinogradRuntime(Runtime):
             )
         self._network = copy.deepcopy(deployed.network)
         self.layers = use_winograd(self._network)
+        fuse(self._network)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
