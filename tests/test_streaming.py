@@ -118,10 +118,17 @@ def _error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("size", [(96, 128), (93, 125), (389, 37)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *(("stdc1_seg", size) for size in ((96, 128), (93, 125), (389, 37))),
+        ("scapenet_lite0", (93, 125)),
+        ("dabnet_efficientnet_lite0", (93, 125)),
+    ],
+)
 @torch.inference_mode()
-def test_equal_to_the_whole(size: tuple[int, int]) -> None:
-    network = _network("stdc1_seg")
+def test_equal_to_the_whole(name: str, size: tuple[int, int]) -> None:
+    network = _network(name)
     images = _images(network, size)
     expected = network(images)
     plan = _plan(network, images, parts=(3, 2), rows=40, storage=AMPLE)
@@ -135,7 +142,7 @@ def test_equal_to_the_whole(size: tuple[int, int]) -> None:
     [
         *(
             (name, size)
-            for name in ("isdnet_resnet18", "stdc1_seg", "bisestdc", "dabnet_resnet18_p1")
+            for name in ("isdnet_resnet18", "stdc1_seg", "bisestdc", "dabnet_resnet18_p1", "scapenet_lite0")
             for size in SIZES
         ),
         *((name, SIZES[1]) for name in ("stdc2_seg", "bisestdc2", *(f"dabnet_resnet18_p{n}" for n in (2, 4, 8, 16)))),

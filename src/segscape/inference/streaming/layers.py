@@ -78,6 +78,10 @@ def layer_of(node: fx.Node, inputs: Sequence[fx.Node]) -> Layer:
     return build(node, tuple(inputs))
 
 
+_IN_PLACE = {aten.relu.default: aten.relu_.default, aten.hardtanh.default: aten.hardtanh_.default}
+"""What overwrites its input, by what does not."""
+
+
 def _pointwise(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
     _, height, width = map_shape(node)
     if any(map_shape(x)[1:] != (height, width) for x in inputs):
@@ -85,7 +89,7 @@ def _pointwise(node: fx.Node, inputs: tuple[fx.Node, ...]) -> Layer:
     target: Any = node.target
     # A map just computed that nobody else reads may be overwritten.
     fresh = inputs[0].target in (aten.conv2d.default, aten.add.Tensor) and len(inputs[0].users) == 1
-    run: Any = torch.relu_ if target == aten.relu.default and fresh else target
+    run: Any = _IN_PLACE.get(target, target) if fresh else target
 
     def compute(patches: Sequence[Patch], rows: Span, cols: Span, values: Values, out: Tensor | None) -> Tensor:
         given = {x: patch.values for x, patch in zip(inputs, patches, strict=True)}
@@ -375,6 +379,7 @@ _BUILDERS: dict[Any, Callable[[fx.Node, tuple[fx.Node, ...]], Layer]] = {
         (
             aten.relu.default,
             aten.leaky_relu.default,
+            aten.hardtanh.default,
             aten.sigmoid.default,
             aten.silu.default,
             aten.add.Tensor,
