@@ -2,7 +2,7 @@
 
     python benchmarks/context.py data/dronedeploy
 
-The scene is 6900 x 4500 pixels; what counts is the strip of it that `stdc1_seg.dronedeploy` was not trained on, where
+The scene is 6900 x 4500 pixels; what counts is the strip of it that `scapenet_lite0.aerial` was not trained on, where
 there are labels. Writes `benchmarks/results/context.json`.
 """
 
@@ -28,7 +28,7 @@ from segscape.labels import IGNORE_INDEX
 from segscape.rasters.image import read_labels
 
 RESULT = Path(__file__).parent / "results" / "context.json"
-WEIGHTS = "stdc1_seg.dronedeploy"
+WEIGHTS = "scapenet_lite0.aerial"
 VALIDATION = slice(1800, 3000)
 WINDOWS = (256, 512, 768, 1024, 2048)
 

@@ -63,6 +63,7 @@ from segscape.runtime.machine import processor, versions
 FULL, THREE_QUARTERS, HALF = (1024, 2048), (768, 1536), (512, 1024)
 # The most telling first: time may be short for the last.
 CASES = (
+    Case("scapenet_lite0", FULL),
     Case("stdc1_seg", FULL),
     Case("isdnet_resnet18", (2448, 2448)),
     *(Case("stdc1_seg", size) for size in (HALF, THREE_QUARTERS)),

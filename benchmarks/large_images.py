@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path, help="a photograph of a scene")
     parser.add_argument("--sides", type=int, nargs="+", default=[5000, 10000, 30000])
-    parser.add_argument("--weights", nargs="+", default=["stdc1_seg.dronedeploy"], help="names or weights files")
+    parser.add_argument("--weights", nargs="+", default=["scapenet_lite0.aerial"], help="names or weights files")
     parser.add_argument("--ways", nargs="+", default=["scene", "window", "plain"], choices=list(WAYS))
     parser.add_argument("--work", type=Path, help="a folder for the scenes, which are made where they are missing")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)

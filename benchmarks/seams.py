@@ -62,7 +62,7 @@ STREAMED = (
     *(f"dabnet_resnet18_p{patch}" for patch in (1, 2, 4, 8, 16)),
 )
 ONLY_TILED = ("dabnet_efficientnet_b1", "isnet_resnet50")
-TRAINED = "stdc1_seg.camvid"
+TRAINED = "scapenet_lite0.street"
 CONTROLS = ("isdnet_resnet18", "stdc1_seg", TRAINED)
 CLASSES = 7
 PARTS = {(768, 1024): (2, 2), (765, 1021): (2, 2), (2309, 133): (3, 1)}

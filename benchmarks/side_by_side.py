@@ -84,7 +84,11 @@ class Case(NamedTuple):
 
 
 CASES = (
-    *(Case(network, size) for network in ("stdc1_seg", "bisestdc") for size in ((512, 1024), (1024, 2048))),
+    *(
+        Case(network, size)
+        for network in ("scapenet_lite0", "stdc1_seg", "bisestdc")
+        for size in ((512, 1024), (1024, 2048))
+    ),
     Case("isdnet_resnet18", (2448, 2448)),
 )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from segscape import Segmenter
 
 STAGES = ("read", "network", "labels", "write")
-TRAINED = {"stdc1_seg": "stdc1_seg.camvid"}
+TRAINED = {"scapenet_lite0": "scapenet_lite0.street"}
 """Weights that ship, by network; all other networks get random ones."""
 CLASSES = {"isdnet_resnet18": 7}
 """Of networks with random weights, where it is not 19."""
@@ -142,7 +142,12 @@ def segmenter(name: str, way: str) -> Segmenter:
     runtime, _, precision = way.partition(" ")
     calibration = example_frames() if precision == "int8" else ()
     return segscape.Segmenter(
-        network, card, device="cpu", runtime=runtime, precision=precision or "auto", calibration=calibration
+        *(network, card),
+        device="cpu",
+        working_size=None,
+        runtime=runtime,
+        precision=precision or "auto",
+        calibration=calibration,
     )
 
 

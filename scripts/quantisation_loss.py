@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="*", metavar="DATASET=ROOT", help="data sets with a training split")
     shipped = find_dataset("camvid")(str(files("segscape") / "examples" / "camvid"), "val")
-    results = {"shipped frames": compare("stdc1_seg.camvid", shipped, images(shipped, len(shipped)))}
+    results = {"shipped frames": compare("scapenet_lite0.street", shipped, images(shipped, len(shipped)))}
     for source in parser.parse_args().sources:
         name, _, root = source.partition("=")
         kind = find_dataset(name)

@@ -7,12 +7,25 @@ import pytest
 import torch
 
 import segscape
+from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.convert import to_official
-from segscape.checkpoints.store import read_weights
+from segscape.checkpoints.store import read_weights, write_weights
 from segscape.cli.main import main
 from tests.golden import fill
 from tests.references.bisestdc import NETWORKS, official_state
 from tests.references.common import GOLDEN
+
+
+@pytest.fixture
+def inference_weights(tmp_path: Path) -> Path:
+    """A weights file of `stdc1_seg` without the heads that only training uses."""
+    network = segscape.create_model("stdc1_seg", 2)
+    state = {
+        key: value for key, value in network.state_dict().items() if key.split(".")[0] not in network.training_heads
+    }
+    card = WeightsCard("stdc1_seg", ("ground", "building"), ((0, 0, 0), (255, 0, 0)), network.normalisation)
+    write_weights(tmp_path / "inference.safetensors", card, state)
+    return tmp_path / "inference.safetensors"
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
@@ -53,10 +66,12 @@ def test_weights_of_our_own_have_official_names(tmp_path: Path) -> None:
     assert torch.equal(official["cp.backbone.x2.0.0.conv.weight"], official["cp.backbone.features.0.conv.weight"])
 
 
-def test_heads_that_were_not_kept_are_missed_aloud(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_heads_that_were_not_kept_are_missed_aloud(
+    inference_weights: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     back = tmp_path / "back.pth"
-    assert main(["convert", "stdc1_seg", "stdc1_seg.camvid", str(back), "--to-official"]) == 0
+    assert main(["convert", "stdc1_seg", str(inference_weights), str(back), "--to-official"]) == 0
     assert "lacks 21 entries of heads that only training uses, such as aux16." in capsys.readouterr().err
     assert not any(key.startswith("conv_out16.") for key in torch.load(back, weights_only=True))
 
@@ -73,18 +88,20 @@ def test_kept_entries_are_no_part_of_the_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stdc2_seg", "stdc1_seg.camvid", "out.pth", "--to-official"], "weights of stdc1_seg, not of stdc2_seg"),
-        (["stdc1_seg", "stdc1_seg.camvid", "out.tar", "--to-official"], "ends in .pth"),
+        (["stdc2_seg", "WEIGHTS", "out.pth", "--to-official"], "weights of stdc1_seg, not of stdc2_seg"),
+        (["stdc1_seg", "WEIGHTS", "out.tar", "--to-official"], "ends in .pth"),
         (
-            ["stdc1_seg", "stdc1_seg.camvid", "out.pth", "--to-official", "--origin", "BiSeSTDC"],
+            ["stdc1_seg", "WEIGHTS", "out.pth", "--to-official", "--origin", "BiSeSTDC"],
             "no format of BiSeSTDC; it has STDC-Seg",
         ),
         (["stdc1_seg", "nowhere", "out.pth", "--to-official"], "no weights nowhere"),
         (["stdc1_seg", "a.pth", "out.safetensors", "--origin", "STDC-Seg"], "goes with --to-official"),
     ],
 )
-def test_command_explains(tmp_path: Path, capsys, arguments: list[str], message: str) -> None:
-    output = tmp_path / arguments[2]
-    assert main(["convert", *arguments[:2], str(output), *arguments[3:]]) == 1
+def test_command_explains(inference_weights: Path, tmp_path: Path, capsys, arguments: list[str], message: str) -> None:
+    network, source, name, *more = arguments
+    output = tmp_path / name
+    source = str(inference_weights) if source == "WEIGHTS" else source
+    assert main(["convert", network, source, str(output), *more]) == 1
     assert message in capsys.readouterr().err
     assert not output.exists()

@@ -21,7 +21,7 @@ def own_data(tmp_path: Path) -> Path:
 def _words(command: str, root: Path, output: Path, *more: str) -> list[str]:
     return [
         *(command, "--config", "configs/finetune.yaml", "--data.root", str(root)),
-        *("--model.name", "stdc1_seg", "--trainer.default_root_dir", str(output), "--trainer.accelerator", "cpu"),
+        *("--model.name", "scapenet_lite0", "--trainer.default_root_dir", str(output), "--trainer.accelerator", "cpu"),
         *("--data.num_workers", "0", "--trainer.enable_progress_bar", "false"),
         *more,
     ]
@@ -42,13 +42,16 @@ def _fit(root: Path, output: Path, *more: str) -> list[str]:
 def test_the_classifier_is_adapted_and_said_to_be(own_data: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     output = tmp_path / "run"
-    assert main(_fit(own_data, output, "--model.weights", "stdc1_seg.camvid")) == 0
+    assert main(_fit(own_data, output, "--model.weights", "scapenet_lite0.street")) == 0
     printed = " ".join(capsys.readouterr().err.split())
-    assert "230 entries loaded; 1 of another shape and left fresh (head.classifier.weight)" in printed
-    assert "21 not in the weights and left fresh (aux16." in printed
+    assert (
+        "388 entries loaded; 2 of another shape and left fresh (head.classifier.bias, head.classifier.weight)"
+        in printed
+    )
+    assert "24 not in the weights and left fresh (aux16." in printed
     card = read_card(output / "weights.safetensors")
     assert card.class_names == ("water", "wheat", "road")
-    assert "from stdc1_seg.camvid" in card.training
+    assert "from scapenet_lite0.street" in card.training
     assert "CC BY-NC 4.0" in card.licence
     image = next((own_data / "images").rglob("*.*"))
     result = segscape.Segmenter.from_weights(output / "weights.safetensors").segment(image)
@@ -59,9 +62,9 @@ def test_the_classifier_is_adapted_and_said_to_be(own_data: Path, tmp_path: Path
 
 def test_a_frozen_backbone_stays(own_data: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    more = ("--model.weights", "stdc1_seg.camvid", "--model.freeze_backbone", "true")
+    more = ("--model.weights", "scapenet_lite0.street", "--model.freeze_backbone", "true")
     assert main(_fit(own_data, output, *more)) == 0
-    _, before = read_weights(find_weights("stdc1_seg.camvid"))
+    _, before = read_weights(find_weights("scapenet_lite0.street"))
     _, after = read_weights(output / "weights.safetensors")
     backbone = [key for key in after if key.startswith("backbone.")]
     assert len(backbone) > 100
@@ -72,14 +75,14 @@ def test_a_frozen_backbone_stays(own_data: Path, tmp_path: Path) -> None:
 
 
 def test_an_untrained_classifier_is_not_measured(own_data: Path, tmp_path: Path, capsys) -> None:
-    assert main(_words("validate", own_data, tmp_path / "run", "--model.weights", "stdc1_seg.camvid")) == 1
+    assert main(_words("validate", own_data, tmp_path / "run", "--model.weights", "scapenet_lite0.street")) == 1
     assert "`segscape fit` adapts them first" in " ".join(capsys.readouterr().err.split())
 
 
 def test_weights_of_another_network_are_refused(own_data: Path, tmp_path: Path, capsys) -> None:
-    more = ("--model.name", "stdc2_seg", "--model.weights", "stdc1_seg.camvid")
+    more = ("--model.name", "stdc2_seg", "--model.weights", "scapenet_lite0.street")
     assert main(_fit(own_data, tmp_path / "run", *more)) == 1
-    assert "holds weights of stdc1_seg, not of stdc2_seg" in " ".join(capsys.readouterr().err.split())
+    assert "holds weights of scapenet_lite0, not of stdc2_seg" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_crop_that_the_network_cannot_take_is_explained(own_data: Path, tmp_path: Path, capsys) -> None:

@@ -150,7 +150,7 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
 
 
 def test_shipped_weights_are_found() -> None:
-    assert any("camvid" in name for name in segscape.list_weights())
+    assert any("street" in name for name in segscape.list_weights())
     for name in segscape.list_weights():
         card = read_card(find_weights(name))
         assert name.startswith(f"{card.network}.")
@@ -164,7 +164,7 @@ def test_shipped_weights_are_found() -> None:
 
 
 def test_wrong_weights_are_explained(random_weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no weights nothing; .* stdc1_seg\.camvid"):
+    with pytest.raises(FileNotFoundError, match=r"no weights nothing; .* scapenet_lite0\.street"):
         segscape.Segmenter.from_weights("nothing")
     with pytest.raises(ValueError, match="weights of stdc1_seg, not of bisestdc"):
         segscape.create_model("bisestdc", weights=random_weights)
@@ -201,7 +201,7 @@ def test_the_shipped_weights_see_the_street(camvid_examples: Path) -> None:
     """Real frames with real labels: a class map that is off by one, or mirrored, fails here."""
     from segscape.data.datasets import CamVid
 
-    segmenter = segscape.Segmenter.from_weights("stdc1_seg.camvid", device="cpu")
+    segmenter = segscape.Segmenter.from_weights("scapenet_lite0.street", device="cpu")
     right = labelled = 0
     for pair in CamVid(camvid_examples, "val").pairs:
         truth = CAMVID.to_indices(np.asarray(Image.open(pair.mask)))

@@ -41,14 +41,14 @@ FORK.set_forkserver_preload(
         *("segscape.inference.upsampling.cell_kernels", "numba.typed", "numba.np.npyimpl", "scipy.linalg"),
     ]
 )
-WEIGHTS = "stdc1_seg.dronedeploy"
+WEIGHTS = "scapenet_lite0.aerial"
 SETTINGS = {
     "tiled": SceneSettings(memory=400 << 20, context="window"),
-    "streaming": SceneSettings(memory=50 << 20, context="scene"),
+    "streaming": SceneSettings(memory=70 << 20, context="scene"),
     "whole": SceneSettings(memory=400 << 20, context="scene"),
 }
 SIZES = {"tiled": (720, 960), "streaming": (480, 640), "whole": (120, 160)}
-TASKS = {"tiled": [20, 12], "streaming": [6, 6, 6, 6], "whole": [1, 1]}
+TASKS = {"tiled": [9, 12], "streaming": [6, 6, 6], "whole": [1, 1]}
 """Of each sweep, painting counted as one."""
 PATIENCE = 120
 """Seconds after which a run is taken to hang."""

@@ -185,7 +185,6 @@ def test_every_published_recipe_is_listed() -> None:
         "scapenet_lite0/salient",
         "scapenet_lite0/street",
         "stdc1_seg/camvid",
-        "stdc1_seg/dronedeploy",
     }
 
 
@@ -377,7 +376,6 @@ MEASURED = {
     "isnet_resnet50/coco_stuff_10k": ("test", "test"),
     "dabnet_resnet18_p2/coco_stuff_164k": ("val", "val"),
     "isdnet_resnet18/deepglobe": ("test", "test"),
-    "stdc1_seg/dronedeploy": ("val", "val"),
     "isdnet_resnet18/inria_aerial": ("test", "test"),
     "isnet_resnet50_lip/lip_flip": ("val", "test"),
     "finetune": ("val", "val"),

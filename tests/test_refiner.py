@@ -419,8 +419,8 @@ def test_options_out_of_range(network: CRM, options, message: str) -> None:
 
 
 def test_weights_of_another_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match="stdc1_seg, which does not refine masks"):
-        Refiner.from_weights("stdc1_seg.camvid")
+    with pytest.raises(ValueError, match="scapenet_lite0, which does not refine masks"):
+        Refiner.from_weights("scapenet_lite0.street")
 
 
 def test_saved_mask_is_rounded(network: CRM, tmp_path) -> None:

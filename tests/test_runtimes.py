@@ -143,8 +143,10 @@ def test_bfloat16(network: SegmentationNetwork, deployed: Deployed) -> None:
 def test_int8(network: SegmentationNetwork, card: WeightsCard, camvid_examples: Path) -> None:
     pytest.importorskip("nncf")
     frames = [read_image(path)[100:228, :160] for path in sorted((camvid_examples / "images" / "val").iterdir())[:2]]
-    plain = Segmenter.from_weights("stdc1_seg.camvid", "cpu")
-    made = Segmenter.from_weights("stdc1_seg.camvid", "cpu", runtime="openvino", precision="int8", calibration=frames)
+    plain = Segmenter.from_weights("scapenet_lite0.street", "cpu")
+    made = Segmenter.from_weights(
+        "scapenet_lite0.street", "cpu", runtime="openvino", precision="int8", calibration=frames
+    )
     agreement = (made.segment(frames[0]).labels == plain.segment(frames[0]).labels).mean()
     assert 0.97 < agreement < 1
     with pytest.raises(RuntimeUnavailableError, match="give their folder as --calibration"):

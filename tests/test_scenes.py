@@ -19,7 +19,7 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.runtime.winograd.layers import WinogradConv2d
 
 PLACE = {"crs": "EPSG:32616", "transform": Affine.translation(733601, 3725139) @ Affine.scale(0.5, -0.5)}
-WEIGHTS = "stdc1_seg.dronedeploy"
+WEIGHTS = "scapenet_lite0.aerial"
 SIZE = (330, 410)
 
 
@@ -121,7 +121,7 @@ def expected_scores(segmenter, values: np.ndarray, **protocol) -> torch.Tensor:
 def test_scales_and_mirror_images(memory: str, scene: Path, segmenter, tmp_path: Path, monkeypatch) -> None:
     """Whole and streamed, test-time augmentation gives what the evaluation protocol gives."""
     if memory == "least":
-        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 15_000_000)
+        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 32_000_000)
     given = ["--max-memory", "4GB", "--context", "scene", "--scales", "0.75,1.3", "--flip"]
     assert segment(scene, "--output", tmp_path / "out", *given) == 0
     expected = expected_scores(segmenter, pixels(), scales=(0.75, 1.3), flip=True, softmax="image").argmax(0).numpy()
@@ -135,7 +135,7 @@ def test_winograds_convolutions_give_the_same_map(
 ) -> None:
     """At once and streamed."""
     if memory == "least":
-        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 15_000_000)
+        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 32_000_000)
     streamed = []
     monkeypatch.setattr(WinogradConv2d, "forward", _noted(WinogradConv2d.forward, streamed))
     given = ["--max-memory", "4GB", "--context", "scene", "--runtime", "winograd"]

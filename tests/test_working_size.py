@@ -26,7 +26,7 @@ from segscape.rasters.video import VideoSink, VideoSource
 from segscape.rasters.window import Window
 from tests.fake.network import Coarse, card, noise
 
-WEIGHTS = "stdc1_seg.dronedeploy"
+WEIGHTS = "scapenet_lite0.aerial"
 
 
 def same(found: np.ndarray, expected: np.ndarray, *, but: float = 0.002) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -175,14 +176,15 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _score(name: str) -> float | None:
-    """The mIoU that a card states, 0 to 1; nothing where there is no card.
+    """The mIoU that a card states, 0 to 1, of several data sets the mean; nothing where there is no card.
 
     Raises:
         FileNotFoundError: There is neither a network nor weights of this name.
         ValueError: The file is no weights file.
     """
     card = card_of(name)
-    return card.score.get("miou") if card else None
+    of_sets = [score for measure, score in card.score.items() if measure.startswith("miou")] if card else []
+    return fmean(of_sets) if of_sets else None
 
 
 def _plotter(
@@ -196,7 +198,7 @@ def _plotter(
     if path is None:
         return None
     if not any(score is not None for score in scores.values()):
-        raise ValueError("--plot needs weights whose card states an mIoU, such as stdc1_seg.camvid.")
+        raise ValueError("--plot needs weights whose card states an mIoU, such as scapenet_lite0.street.")
     from segscape.benchmark.plot import plot_speed
 
     return plot_speed

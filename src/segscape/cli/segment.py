@@ -34,7 +34,7 @@ from segscape.inference.segmenter import Segmentation, Segmenter
 from segscape.inference.working import photograph_sight
 from segscape.rasters.image import PHOTO_SUFFIXES
 
-DEFAULT_WEIGHTS = "stdc1_seg.camvid"
+DEFAULT_WEIGHTS = "scapenet_lite0.street"
 _LABEL_BYTES = 16
 _OVERLAY_BYTES = 100
 """What reading a photograph and writing its labels takes for each of its pixels, without and with an overlay."""

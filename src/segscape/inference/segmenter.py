@@ -120,7 +120,7 @@ class Segmenter:
         streams: Whether `network` has its weights, which streaming a scene needs; not where a runtime was given.
 
     Example:
-        >>> segmenter = Segmenter.from_weights("stdc1_seg.camvid")
+        >>> segmenter = Segmenter.from_weights("scapenet_lite0.street")
         >>> result = segmenter.segment(np.zeros((90, 120, 3), np.uint8))
         >>> result.labels.shape
         (90, 120)
