@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torchvision import tv_tensors
 
 from segscape.checkpoints.store import read_card
+from segscape.cli.config import find_config, load_config
 from segscape.cli.main import main
 from segscape.data.stream import SampleStream, StreamSource
 from segscape.data.transforms import CameraAugmentation
@@ -260,6 +262,14 @@ def test_two_sets_are_trained_and_measured_together(two_sets: Path, tmp_path: Pa
     assert "SignSymbol" in printed
     report = json.loads((output / "val_scores.json").read_text())
     assert [row["miou"] for row in report.values()] == pytest.approx(each, abs=1e-5)
+    # A class that stands for none of the network's counts nowhere.
+    sets = load_config(find_config("scapenet_lite0/street"))["data"]["sets"]
+    sets[1]["classes"]["sky"] = []
+    (tmp_path / "without_sky.yaml").write_text(json.dumps({"data": {"sets": sets}}))
+    assert main([*validate, "--config", str(tmp_path / "without_sky.yaml")]) == 0
+    _, idd = json.loads((output / "val_scores.json").read_text()).values()
+    assert idd["iou"].pop("sky") is None
+    assert idd["miou"] == pytest.approx(fmean(value for value in idd["iou"].values() if value is not None), abs=1e-5)
     assert set(report["IDD-Lite, whole-fit512x4096-1-direct"]["iou"]) == set(IDD_LITE.class_names)
     assert main(["test", *words, "--model.weights", weights]) == 1
     assert "test each by itself" in capsys.readouterr().err

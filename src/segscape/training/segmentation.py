@@ -16,7 +16,7 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, load_inference_state, read_weights
 from segscape.checkpoints.transfer import transfer
 from segscape.inference.protocols import EvaluationProtocol, score_maps
-from segscape.labels import ClassMap, LabelSpec
+from segscape.labels import IGNORE_INDEX, ClassMap, LabelSpec
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.networks import SegmentationNetwork
@@ -208,9 +208,13 @@ class SegmentationTask(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_index: int, dataloader_idx: int = 0) -> None:
         """Count a batch of whole images of one data set by every protocol, in the set's own classes."""
+        class_map, labels = self.maps[dataloader_idx], batch["mask"]
+        left_out = [index for index, members in enumerate(class_map.members) if not members]
+        if left_out:
+            # The network has no word for them, so it is not held against it what it says there.
+            labels = labels.masked_fill(torch.isin(labels, torch.tensor(left_out, device=labels.device)), IGNORE_INDEX)
         for protocol, confusion in zip(self.protocols.values(), self._confusions_of(dataloader_idx), strict=True):
-            predicted = self._own_classes(self.maps[dataloader_idx], self._predict(protocol, batch["image"]))
-            confusion.update(predicted, batch["mask"])
+            confusion.update(self._own_classes(class_map, self._predict(protocol, batch["image"])), labels)
 
     def _confusions_of(self, number: int) -> list[ConfusionMatrix]:
         return cast("list[ConfusionMatrix]", list(cast("torch.nn.ModuleList", self.confusions[number])))
