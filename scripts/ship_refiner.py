@@ -22,6 +22,7 @@ from segscape.checkpoints.store import read_weights, write_weights
 from segscape.data.refinement import PerturbedPairs, RefinementPairs, TripleSample
 from segscape.inference.refiner import Refiner
 from segscape.metrics import MaskResult, MaskScores
+from segscape.registry import model_entry
 from segscape.training.refinement import COARSE, LAST, PROTOCOL, as_arrays
 
 _REFINE = "refine"
@@ -59,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     card, state = read_weights(arguments.run / "weights.safetensors")
-    packed = pack(state, int(arguments.limit))
+    packed = pack(state, int(arguments.limit), model_entry(card.network).create(card.num_classes))
     root = Path(__file__).parent.parent
     target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
     triples = PerturbedPairs(RefinementPairs(arguments.data_root, "val"))

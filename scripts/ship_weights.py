@@ -17,50 +17,59 @@ import json
 import shutil
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from segscape.checkpoints.store import read_weights, write_weights
 from segscape.cli.main import main as main_of_segscape
+from segscape.registry import model_entry
 from segscape.viz.plots import read_metrics
 
 FLOAT8 = torch.float8_e4m3fn
 
 
-def pack(state: dict[str, Tensor], limit: int) -> dict[str, Tensor]:
+def pack(state: dict[str, Tensor], limit: int, network: nn.Module) -> dict[str, Tensor]:
     """The state in short types, at most `limit` bytes of tensors.
+
+    Args:
+        state: The entries of `network`.
+        limit: In bytes.
+        network: Says which normalisation stands behind which convolution.
 
     Raises:
         ValueError: The limit cannot be met.
     """
-    packed = {
-        key: value.half() if value.ndim == 4 else value for key, value in state.items() if "num_batches" not in key
+    packed = {key: value.half() if value.ndim == 4 else value for key, value in state.items()}
+    norms = {
+        f"{place}{name}.weight": (f"{place}{follower}.", norm.eps)
+        for place, module in ((f"{path}." if path else "", module) for path, module in network.named_modules())
+        for (name, conv), (follower, norm) in pairwise(module.named_children())
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     }
-    packed |= {key: value for key, value in state.items() if "num_batches" in key}
-    kernels = sorted((key for key in packed if key.endswith(".conv.weight")), key=lambda key: -packed[key].numel())
+    kernels = sorted((key for key in packed if key in norms), key=lambda key: -packed[key].numel())
     while sum(value.nbytes for value in packed.values()) > limit:
         if not kernels:
             raise ValueError(f"the weights cannot be made smaller than {limit} bytes")
         key = kernels.pop(0)
-        _to_float8(packed, state[key], key)
+        _to_float8(packed, state[key], key, *norms[key])
         print(f"8-bit: {key} {tuple(state[key].shape)}")
     return packed
 
 
-def _to_float8(packed: dict[str, Tensor], kernel: Tensor, key: str) -> None:
+def _to_float8(packed: dict[str, Tensor], kernel: Tensor, key: str, norm: str, eps: float) -> None:
     """Store `kernel` in 8 bits, scaled, and the normalisation behind it so that the outputs stay the same."""
-    norm = key.removesuffix("conv.weight") + "bn."
     largest = kernel.flatten(1).abs().amax(1).clamp(min=1e-12)
     scale = torch.exp2(torch.floor(torch.log2(torch.finfo(FLOAT8).max / largest)))
     packed[key] = (kernel * scale[:, None, None, None]).to(FLOAT8)
     packed[f"{norm}running_mean"] = packed[f"{norm}running_mean"] * scale
-    # The normalisation adds 1e-5 to the variance, before and after.
-    packed[f"{norm}running_var"] = (packed[f"{norm}running_var"] + 1e-5) * scale.square() - 1e-5
+    # The normalisation adds eps to the variance, before and after.
+    packed[f"{norm}running_var"] = (packed[f"{norm}running_var"] + eps) * scale.square() - eps
 
 
 def measure(weights: Path, config: str, data_root: Path) -> dict[str, dict[str, Any]]:
@@ -120,7 +129,8 @@ def main() -> None:
     source = arguments.run / "weights.safetensors"
     card, state = read_weights(source)
     before = measure(source, arguments.config, arguments.data_root)
-    packed = pack(state, int(arguments.limit))
+    network = model_entry(card.network).create(card.num_classes)
+    packed = pack(state, int(arguments.limit), network)
     root = Path(__file__).parent.parent
     target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
     card = dataclasses.replace(card, training=arguments.training, licence=arguments.licence)
