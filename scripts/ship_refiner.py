@@ -57,6 +57,9 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
     parser.add_argument("--training", required=True, help="how they were trained, for the card")
     parser.add_argument("--licence", required=True, help="the terms on which they may be used, for the card")
+    parser.add_argument(
+        "--with-pictures", action="store_true", help="keep predictions too, where the data's licences let them be shown"
+    )
     arguments = parser.parse_args()
 
     card, state = read_weights(arguments.run / "weights.safetensors")
@@ -78,7 +81,8 @@ def main() -> None:
     score = {"mba": last.mba, "iou": last.iou, "mba_coarse": coarse.mba, "iou_coarse": coarse.iou}
     write_weights(target, dataclasses.replace(card, score=score), packed)
 
-    write_records(arguments.run, root / "docs" / "weights" / arguments.name)
+    records = root / "docs" / "weights" / arguments.name
+    write_records(arguments.run, records, data_root=arguments.data_root, with_pictures=arguments.with_pictures)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
     for name, result in results.items():

@@ -105,13 +105,22 @@ def write_log(run: Path, path: Path) -> None:
             writer.writerow({"step": step, **{name: f"{value:.6g}" for name, value in rows[step].items()}})
 
 
-def write_records(run: Path, records: Path) -> None:
-    """Keep what a run left beside its weights: log, resolved config, curve and predictions."""
+def write_records(run: Path, records: Path, *, data_root: Path, with_pictures: bool) -> None:
+    """Keep what a run left beside its weights: log, resolved config, curve and, where they may be shown, predictions.
+
+    Args:
+        run: The run's folder.
+        records: The folder to write to.
+        data_root: Where the data lay; the config gets `data` in its place.
+        with_pictures: Whether the data's licences let pictures of them be shown.
+    """
     records.mkdir(parents=True, exist_ok=True)
     write_log(run, records / "metrics.csv")
-    shutil.copy(run / "checkpoints" / "config.yaml", records / "config.yaml")
+    config = (run / "checkpoints" / "config.yaml").read_text()
+    (records / "config.yaml").write_text(config.replace(str(data_root), "data"))
     shutil.copy(run / "curve.png", records / "curve.png")
-    Image.open(run / "predictions.png").convert("RGB").save(records / "predictions.jpg", quality=88)
+    if with_pictures:
+        Image.open(run / "predictions.png").convert("RGB").save(records / "predictions.jpg", quality=88)
 
 
 def main() -> None:
@@ -124,6 +133,9 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
     parser.add_argument("--training", required=True, help="how they were trained, for the card")
     parser.add_argument("--licence", required=True, help="the terms on which they may be used, for the card")
+    parser.add_argument(
+        "--with-pictures", action="store_true", help="keep predictions too, where the data's licences let them be shown"
+    )
     arguments = parser.parse_args()
 
     source = arguments.run / "weights.safetensors"
@@ -139,7 +151,8 @@ def main() -> None:
     protocol = "; ".join(dict.fromkeys(row["protocol"] for row in after.values()))
     write_weights(target, dataclasses.replace(card, score=scores_of(after), protocol=protocol), packed)
 
-    write_records(arguments.run, root / "docs" / "weights" / arguments.name)
+    records = root / "docs" / "weights" / arguments.name
+    write_records(arguments.run, records, data_root=arguments.data_root, with_pictures=arguments.with_pictures)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
     for name, row in after.items():
