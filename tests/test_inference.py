@@ -157,7 +157,9 @@ def test_shipped_weights_are_found() -> None:
         if card.network in segscape.list_models(task="refinement"):
             assert card.score["mba"] > card.score["mba_coarse"]
         else:
-            assert card.score["miou"] > 0.5
+            scores = [score for measure, score in card.score.items() if measure.startswith("miou")]
+            assert scores
+            assert min(scores) > 0.5
         assert card.licence != "not stated"
         assert find_weights(name).stat().st_size <= 15e6
         assert segscape.create_model(card.network, card.num_classes, weights=name).training is False
