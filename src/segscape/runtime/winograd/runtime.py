@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
+from segscape.runtime import fused
 from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
-from segscape.runtime.fused import fuse
 
 
 class WinogradRuntime(Runtime):
@@ -46,7 +46,8 @@ class WinogradRuntime(Runtime):
             )
         self._network = copy.deepcopy(deployed.network)
         self.layers = use_winograd(self._network)
-        fuse(self._network)
+        if fused.AVAILABLE:
+            fused.fuse(self._network)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
