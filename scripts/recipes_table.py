@@ -20,6 +20,7 @@ from segscape.inference.protocols import EvaluationProtocol
 from segscape.losses import (
     CrossEntropy,
     DetailLoss,
+    DiceLoss,
     LossTerm,
     OhemCrossEntropy,
     ReconstructionLoss,
@@ -51,6 +52,7 @@ TEST_ALONE = {"crm_resnet50/big"}
 LOSS_NAMES = {
     OhemCrossEntropy: "hard-example cross entropy",
     DetailLoss: "detail loss",
+    DiceLoss: "Dice",
     ReconstructionLoss: "reconstruction loss",
     StructureLoss: "structure loss",
 }

@@ -186,6 +186,37 @@ def test_scaled_crops_keep_image_and_labels_together(
     assert torch.equal(sample["mask"], rows)
 
 
+@given(
+    size=st.tuples(st.integers(5, 70), st.integers(5, 70)),
+    crop=st.integers(8, 40),
+    pixel=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)),
+    seed=st.integers(0, 2**20),
+)
+def test_balanced_crops_hold_a_class_of_one_pixel(
+    size: tuple[int, int], crop: int, pixel: tuple[float, float], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    labels = torch.full(size, 255, dtype=torch.uint8)
+    labels[int(pixel[0] * size[0]), int(pixel[1] * size[1])] = 7
+    sample = {"image": tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8)), "mask": tv_tensors.Mask(labels)}
+    # Enlarged twice, each pixel of the image is seen.
+    found = ScaledCrop((crop, crop), (2.0, 2.0), aspect=1.0, balanced=1.0)(sample)
+    assert (found["mask"] == 7).any()
+    nothing = {**sample, "mask": tv_tensors.Mask(torch.full(size, 255, dtype=torch.uint8))}
+    assert (ScaledCrop((crop, crop), (2.0, 2.0), balanced=1.0)(nothing)["mask"] == 255).all()
+
+
+def test_balanced_crops_draw_every_class_as_often() -> None:
+    torch.manual_seed(0)
+    labels = torch.zeros(1600, 1600, dtype=torch.uint8)
+    labels[800:808, 800:808] = 5
+    sample = {"image": tv_tensors.Image(torch.zeros(3, 1600, 1600, dtype=torch.uint8)), "mask": tv_tensors.Mask(labels)}
+    for balanced, low, high in ((0.0, 0, 5), (0.5, 12, 40), (1.0, 33, 70)):
+        crops = ScaledCrop((32, 32), (1.0, 1.0), balanced=balanced)
+        found = sum(bool((crops(sample)["mask"] == 5).any()) for _ in range(100))
+        assert low <= found <= high, (balanced, found)
+
+
 def test_other_cameras_leave_labels_alone() -> None:
     torch.manual_seed(0)
     image = tv_tensors.Image(torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8))
@@ -213,6 +244,8 @@ def test_ranges_of_scales() -> None:
         JointSet("dubai", "a", resolution=0.1).scale_range((1, 1))
     with pytest.raises(ValueError, match="scales must be a positive range"):
         CameraAugmentation((8, 8), scales=(2, 1))
+    with pytest.raises(ValueError, match="balanced is a share of the crops"):
+        CameraAugmentation((8, 8), balanced=50)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torchmetrics.functional.segmentation import dice_score
 
-from segscape.losses import Criterion, CrossEntropy, DetailLoss, LossTerm, OhemCrossEntropy
+from segscape.losses import Criterion, CrossEntropy, DetailLoss, DiceLoss, LossTerm, OhemCrossEntropy
 from segscape.training.optimisers import warmup_poly
 from tests.golden import fill
 from tests.references.bisestdc import golden
@@ -136,3 +137,40 @@ def test_only_decay_acts_on_a_learned_fusion() -> None:
     assert loss.fusion.grad.abs().max() == 0
     optimiser.step()
     assert loss.fusion.flatten().tolist() == pytest.approx([0.95 * factor for factor in (0.6, 0.3, 0.1)])
+
+
+def test_dice_of_sure_logits_is_that_of_torchmetrics() -> None:
+    torch.manual_seed(0)
+    labels, guesses = torch.randint(0, 5, (3, 24, 32)), torch.randint(0, 5, (3, 24, 32))
+    logits = 1000.0 * F.one_hot(guesses, 5).movedim(-1, 1)
+    of_classes = dice_score(guesses, labels, 5, average="none", input_format="index")
+    found = DiceLoss(smooth=1e-6)(logits, labels)
+    torch.testing.assert_close(found, 1 - of_classes.mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_dice_leaves_out_what_an_image_does_not_hold() -> None:
+    logits, labels = torch.randn(2, 4, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
+    labels[1] = 255
+    labels[0, :, 4:] = 3
+    part = logits[:1].softmax(1)
+    shares = [(part[0, 0, :, :4].sum(), part[0, 0].sum()), (part[0, 3, :, 4:].sum(), part[0, 3].sum())]
+    expected = torch.stack([1 - (2 * shared + 1) / (whole + 32 + 1) for shared, whole in shares]).mean()
+    torch.testing.assert_close(DiceLoss()(logits, labels), expected)
+    # Nor does it ask what lies under ignored pixels.
+    logits[1] = 5
+    torch.testing.assert_close(DiceLoss()(logits, labels), expected)
+    assert DiceLoss()(logits[1:], labels[1:]) == 0
+    with pytest.raises(ValueError, match="smooth must be above 0"):
+        DiceLoss(smooth=0)
+
+
+def test_dice_of_a_small_class_moves_its_logits_most() -> None:
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[0, :4, :4] = 1
+    gradients = []
+    for loss in (DiceLoss(), CrossEntropy()):
+        logits = torch.zeros(1, 2, 32, 32, requires_grad=True)
+        loss(logits, labels).backward()
+        of_small = logits.grad[0, 1, :4, :4].abs().mean()
+        gradients.append(of_small / logits.grad[0, 1, 4:, 4:].abs().mean())
+    assert gradients[0] > 3 * gradients[1]

@@ -3,6 +3,7 @@
 from segscape.losses.criterion import Criterion, LossTerm
 from segscape.losses.cross_entropy import CrossEntropy, OhemCrossEntropy
 from segscape.losses.detail import DetailLoss
+from segscape.losses.dice import DiceLoss
 from segscape.losses.reconstruction import ReconstructionLoss, StructureLoss
 from segscape.losses.refinement import RefinementLoss, RefinementWeights
 
@@ -10,6 +11,7 @@ __all__ = [
     "Criterion",
     "CrossEntropy",
     "DetailLoss",
+    "DiceLoss",
     "LossTerm",
     "OhemCrossEntropy",
     "ReconstructionLoss",

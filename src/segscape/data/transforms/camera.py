@@ -36,20 +36,27 @@ class ScaledCrop(v2.Transform):
         size: (height, width) of the crop.
         scales: The range of the factor.
         aspect: The largest factor by which height and width are scaled apart.
+        balanced: The share of the crops that must hold a certain pixel: one of a class that was drawn evenly among the
+            image's classes, so that rare ones are seen often (compare the rare class sampling of arXiv:2111.14887).
     """
 
-    def __init__(self, size: tuple[int, int], scales: tuple[float, float], *, aspect: float = 1.1) -> None:
+    def __init__(
+        self, size: tuple[int, int], scales: tuple[float, float], *, aspect: float = 1.1, balanced: float = 0.0
+    ) -> None:
         super().__init__()
         self.size = size
         self.scales = scales
         self.aspect = aspect
+        self.balanced = balanced
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw scale and place: the box in the image, and the size and place of what it becomes in the crop."""
         labels = next(value.as_subclass(torch.Tensor) for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         scale = math.exp(uniform(*map(math.log, self.scales)))
+        pixels = self._pixels_of_a_class(labels) if chance(self.balanced) else None
         for _ in range(_TRIES):
-            params = self._placed(flat_inputs, scale)
+            pixel = None if pixels is None else pixels[integer(0, len(pixels))].tolist()
+            params = self._placed(flat_inputs, scale, pixel)
             (top, rows), (left, columns) = params["box"]
             # Every fourth pixel tells as much.
             seen = labels[top : top + rows : 4, left : left + columns : 4].flatten()
@@ -58,15 +65,30 @@ class ScaledCrop(v2.Transform):
                 break
         return params
 
-    def _placed(self, flat_inputs: list[Any], scale: float) -> dict[str, Any]:
+    @staticmethod
+    def _pixels_of_a_class(labels: torch.Tensor) -> torch.Tensor | None:
+        """(row, column) of the pixels of one of the image's classes; none where nothing has a label."""
+        # Labels of (1, H, W) or (H, W). A large scene is looked at in every fourth row and column.
+        labels = labels.reshape(labels.shape[-2:])
+        step = 4 if labels.numel() > 1 << 21 else 1
+        seen = labels[::step, ::step]
+        present = torch.bincount(seen.flatten(), minlength=256)[:IGNORE_INDEX].nonzero().flatten()
+        if len(present) == 0:
+            return None
+        return (seen == present[integer(0, len(present))]).nonzero() * step
+
+    def _placed(self, flat_inputs: list[Any], scale: float, pixel: list[int] | None) -> dict[str, Any]:
         apart = math.exp(uniform(-math.log(self.aspect), math.log(self.aspect)) / 2)
         box, target = [], []
-        for side, wanted, factor in zip(
-            v2.query_size(flat_inputs), self.size, (scale * apart, scale / apart), strict=True
+        for axis, (side, wanted, factor) in enumerate(
+            zip(v2.query_size(flat_inputs), self.size, (scale * apart, scale / apart), strict=True)
         ):
             taken = min(max(round(wanted / factor), 1), side)
             filled = min(round(taken * factor), wanted) if taken == side else wanted
-            box.append((integer(0, side - taken + 1), taken))
+            first, last = 0, side - taken
+            if pixel is not None:
+                first, last = max(first, pixel[axis] - taken + 1), min(last, pixel[axis])
+            box.append((integer(first, last + 1), taken))
             target.append((integer(0, wanted - filled + 1), max(filled, 1)))
         return {"box": box, "target": target}
 
@@ -202,20 +224,25 @@ class CameraAugmentation(Augmentation):
         crop: (height, width) of the crop, in pixels after scaling.
         scales: The range of the factor by which images are scaled.
         flip: The probability of a horizontal flip.
+        balanced: The share of the crops that are drawn around a class, every class of an image as often.
         quarter_turns: Also turn square crops by a random multiple of 90 degrees: seen from above nothing has an up.
 
     Raises:
-        ValueError: Scales that are no positive range, or quarter turns of crops that are not square.
+        ValueError: Scales that are no positive range, a share outside [0, 1], or quarter turns of crops that are not
+            square.
     """
 
     crop: tuple[int, int]
     scales: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
+    balanced: float = 0.0
     quarter_turns: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales must be a positive range (low, high), not {tuple(self.scales)}.")
+        if not 0 <= self.balanced <= 1:
+            raise ValueError(f"balanced is a share of the crops, from 0 to 1, not {self.balanced}.")
         if self.quarter_turns and self.crop[0] != self.crop[1]:
             raise ValueError(f"Quarter turns need a square crop, not {self.crop[0]} x {self.crop[1]}.")
 
@@ -226,7 +253,7 @@ class CameraAugmentation(Augmentation):
     def build(self, label_spec: LabelSpec) -> v2.Transform:
         """The transform from a sample to its augmented crop."""
         steps = [
-            ScaledCrop(self.crop, self.scales),
+            ScaledCrop(self.crop, self.scales, balanced=self.balanced),
             RandomFlip(self.flip, label_spec.flip_pairs),
             OtherCamera(),
         ]
