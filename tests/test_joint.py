@@ -22,7 +22,7 @@ from segscape.data.transforms.camera import OtherCamera, ScaledCrop
 from segscape.labels import AERIAL, CAMVID, DUBAI, IDD_LITE, ClassMap, LabelSpec, unions_of
 from segscape.losses import Criterion, CrossEntropy, LossTerm, OhemCrossEntropy
 from segscape.losses.unions import join_unions
-from segscape.training.datamodule import JointSet
+from segscape.training.datamodule import JointDataModule, JointSet
 from tests.fake.street import write_idd_lite
 
 RULES = {
@@ -306,6 +306,21 @@ def test_two_sets_are_trained_and_measured_together(two_sets: Path, tmp_path: Pa
     assert set(report["IDD-Lite, whole-fit512x4096-1-direct"]["iou"]) == set(IDD_LITE.class_names)
     assert main(["test", *words, "--model.weights", weights]) == 1
     assert "test each by itself" in capsys.readouterr().err
+
+
+def test_measured_sets_of_one_kind_go_by_their_folders(tmp_path: Path) -> None:
+    sets = [
+        JointSet("camvid", "city"),
+        JointSet("camvid", "village", draws=2),
+        JointSet("idd_lite", "idd", classes={name: ["Car"] for name in IDD_LITE.class_names}),
+        JointSet("idd_lite", "more", val_split=None, classes={name: [] for name in IDD_LITE.class_names}),
+    ]
+    data = JointDataModule(
+        sets=sets, root=str(tmp_path), labels="camvid", augmentation=CameraAugmentation((32, 32)), batch_size=2
+    )
+    assert [each.own.name for each in data.maps] == ["CamVid (city)", "CamVid (village)", "IDD-Lite"]
+    assert data.described("val") == "CamVid (city) val + CamVid (village) val + IDD-Lite val"
+    assert data.described("train").startswith("CamVid (city) train (1 of 5 crops) + CamVid (village) train (2 of 5")
 
 
 def test_too_many_unions() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -242,27 +243,27 @@ class JointDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.in_memory = in_memory
         self.seed = seed
-        every = [
-            ClassMap.of(find_dataset(each.dataset).spec(self.root / each.root), self.label_spec, each.classes)
-            for each in sets
+        specs = [find_dataset(each.dataset).spec(self.root / each.root) for each in sets]
+        # Scores go by a set's name, so measured sets of one kind are told apart by their folders.
+        named = Counter(spec.name for spec, each in zip(specs, sets, strict=True) if each.val_split is not None)
+        self._maps = [
+            ClassMap.of(
+                replace(spec, name=f"{spec.name} ({each.root})") if named[spec.name] > 1 else spec,
+                *(self.label_spec, each.classes),
+            )
+            for spec, each in zip(specs, sets, strict=True)
         ]
-        self._map_of = dict(zip(map(id, sets), every, strict=True))
-        self.unions = unions_of(every)
-        self._measured = [each for each in sets if each.val_split is not None]
-        self.maps = tuple(self._map_of[id(each)] for each in self._measured)
+        self.unions = unions_of(self._maps)
+        self.maps = tuple(each for each, one in zip(self._maps, sets, strict=True) if one.val_split is not None)
         self._scales = [each.scale_range(augmentation.scales) for each in sets]
 
     def described(self, split: Literal["train", "val", "test"]) -> str:
         """The data sets and splits that are trained on or measured, in words."""
         total = sum(each.draws for each in self.sets)
+        named = [(found.own.name, each) for found, each in zip(self._maps, self.sets, strict=True)]
         if split == "train":
-            names = [
-                f"{self._map_of[id(each)].own.name} {each.train_split} ({each.draws} of {total} crops)"
-                for each in self.sets
-            ]
-        else:
-            names = [f"{self._map_of[id(each)].own.name} {each.val_split}" for each in self._measured]
-        return " + ".join(names)
+            return " + ".join(f"{name} {each.train_split} ({each.draws} of {total} crops)" for name, each in named)
+        return " + ".join(f"{name} {each.val_split}" for name, each in named if each.val_split is not None)
 
     @property
     def shown(self) -> list[tuple[Dataset[Sample], LabelSpec]]:
@@ -279,10 +280,10 @@ class JointDataModule(L.LightningDataModule):
             raise ValueError("Several data sets are trained on and validated together; test each by itself.")
         if stage == TrainerFn.FITTING:
             trained = [self._open(each, each.train_split) for each in self.sets]
-            tables = [self._map_of[id(each)].table(self.unions) for each in self.sets]
+            tables = [each.table(self.unions) for each in self._maps]
             joint = [_Relabelled(*pair) for pair in zip(trained, tables, strict=True)]
             self._train: list[Dataset[Sample]] = [InMemory(each) if self.in_memory else each for each in joint]
-        self._val = [self._open(each, each.val_split) for each in self._measured if each.val_split is not None]
+        self._val = [self._open(each, each.val_split) for each in self.sets if each.val_split is not None]
 
     def _open(self, each: JointSet, split: str) -> SegmentationDataset:
         return find_dataset(each.dataset)(self.root / each.root, split)
