@@ -3,7 +3,8 @@
     python benchmarks/context.py data/dronedeploy
 
 The scene is 6900 x 4500 pixels; what counts is the strip of it that `scapenet_lite0.aerial` was not trained on, where
-there are labels. Writes `benchmarks/results/context.json`.
+there are labels, in DroneDeploy's classes without clutter, for which the network has none. Writes
+`benchmarks/results/context.json`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 import segscape
+from segscape.data.datasets import find_dataset
 from segscape.inference.memory import free_memory, resident
 from segscape.inference.scene.output import SceneFiles
 from segscape.inference.scenes import Scene, SceneSettings
-from segscape.labels import IGNORE_INDEX
+from segscape.labels import AERIAL, IGNORE_INDEX, ClassMap
+from segscape.metrics.confusion import ConfusionMatrix, scores
 from segscape.rasters.image import read_labels
 
 RESULT = Path(__file__).parent / "results" / "context.json"
 WEIGHTS = "scapenet_lite0.aerial"
 VALIDATION = slice(1800, 3000)
 WINDOWS = (256, 512, 768, 1024, 2048)
+CLASSES = ClassMap.of(find_dataset("dronedeploy").label_spec, AERIAL, {"clutter": [], "ground": ["ground", "road"]})
 
 
 def main() -> None:
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the sample's folder, with scene/")
     scene = parser.parse_args().data / "scene" / "ec09336a6f"
     truth = read_labels(scene.with_suffix(".png"))[:, VALIDATION]
+    truth = np.where(truth == CLASSES.own.class_names.index("clutter"), IGNORE_INDEX, truth)
     segmenter = segscape.Segmenter.from_weights(WEIGHTS)
     results: dict[str, Any] = {"scene": _measured(segmenter, scene.with_suffix(".jpg"), truth, None)}
     for side in WINDOWS:
@@ -60,21 +64,13 @@ def _measured(segmenter: segscape.Segmenter, image: Path, truth: np.ndarray, sid
             mode = scene.plan.mode
             scene.run(on_progress=lambda _: None)
         found = np.asarray(Image.open(labels))[:, VALIDATION]
-    classes = segmenter.card.num_classes
-    matrix = multiclass_confusion_matrix(
-        torch.from_numpy(found.astype(np.int64)).ravel(),
-        torch.from_numpy(truth.astype(np.int64)).ravel(),
-        classes,
-        ignore_index=IGNORE_INDEX,
-    ).double()
-    union = matrix.sum(0) + matrix.sum(1) - matrix.diag()
-    present = matrix.sum(1) > 0
-    scores = {
-        "miou": float((matrix.diag() / union)[present].mean()),
-        "pixel_accuracy": float(matrix.diag().sum() / matrix.sum()),
-    }
-    print(f"{'scene' if side is None else f'windows of {side}'} ({mode}): {scores}")
-    return scores
+    confusion = ConfusionMatrix(CLASSES.own.num_classes)
+    own = np.array(CLASSES.home, np.uint8)[found]
+    confusion.update(torch.from_numpy(own)[None].long(), torch.from_numpy(truth)[None].long())
+    result = scores(confusion.compute())
+    measured = {"miou": result.miou, "pixel_accuracy": result.pixel_accuracy}
+    print(f"{'scene' if side is None else f'windows of {side}'} ({mode}): {measured}")
+    return measured
 
 
 if __name__ == "__main__":

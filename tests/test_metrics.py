@@ -18,16 +18,19 @@ from segscape.metrics import ConfusionMatrix, scores
 def test_confusion_equals_scikit_learn(num_classes: int, seed: int, ignored: float) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, (3, 7, 9)).astype(np.uint8)
-    predicted = rng.integers(0, num_classes, (3, 7, 9))
+    # A prediction that is none of the classes is never right, and no class's.
+    predicted = rng.integers(0, num_classes + 1, (3, 7, 9))
     labels[rng.uniform(size=labels.shape) < ignored] = 255
     confusion = ConfusionMatrix(num_classes)
     for one, other in zip(predicted, labels, strict=True):
-        confusion.update(torch.from_numpy(one)[None], torch.from_numpy(other)[None])
+        nameless = np.where(one == num_classes, 255, one)
+        confusion.update(torch.from_numpy(nameless)[None], torch.from_numpy(other)[None])
     counted = labels != 255
     if not counted.any():
         return
     truth, guess, names = labels[counted], predicted[counted], range(num_classes)
-    assert np.array_equal(confusion.compute().numpy(), sk.confusion_matrix(truth, guess, labels=names))
+    expected = sk.confusion_matrix(truth, guess, labels=range(num_classes + 1))[:num_classes]
+    assert np.array_equal(confusion.compute().numpy(), expected)
     result = scores(confusion.compute())
     assert result.pixel_accuracy == pytest.approx(sk.accuracy_score(truth, guess))
     present = [name for name in names if name in truth or name in guess]

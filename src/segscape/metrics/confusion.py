@@ -41,12 +41,13 @@ def scores(confusion: Tensor, *, excluded: Collection[int] = ()) -> Scores:
     """The scores of a confusion matrix.
 
     Args:
-        confusion: (K, K) int64, pixels by true class (row) and predicted class (column).
+        confusion: (K, K) int64, pixels by true class (row) and predicted class (column); with a further column for
+            predictions that are none of the K classes, which count as mistaken.
         excluded: Classes left out of the means. Their pixels count in everything else: one that is taken for another
             class lowers that class's score.
     """
     counts = confusion.double()
-    right, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    right, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)[: len(counts)]
     iou = right / (truth + predicted - right)
     accuracy = right / truth
     counted = [index for index in range(len(counts)) if index not in excluded]
@@ -75,14 +76,19 @@ class ConfusionMatrix(Metric):
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.add_state("counts", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        counts = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64)
+        self.add_state("counts", counts, dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, labels: Tensor) -> None:
-        """Count a batch of predicted classes and labels, both (N, H, W) of an integer type."""
+        """Count a batch of predicted classes and labels, both (N, H, W) of an integer type.
+
+        A prediction of K or above is none of the classes: a network may know some that a data set has no word for.
+        """
         counted = labels != self.ignore_index
-        cells = labels[counted].long() * self.num_classes + predicted[counted].long()
-        self.counts += torch.bincount(cells, minlength=self.num_classes**2).reshape(self.counts.shape)
+        columns = predicted[counted].long().clamp(max=self.num_classes)
+        cells = labels[counted].long() * (self.num_classes + 1) + columns
+        self.counts += torch.bincount(cells, minlength=self.counts.numel()).reshape(self.counts.shape)
 
     def compute(self) -> Tensor:
-        """(K, K) int64: rows are true classes, columns predicted ones."""
+        """(K, K + 1) int64: rows are true classes, columns predicted ones, the last for none of them."""
         return self.counts
