@@ -15,12 +15,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel
 
 import segscape
 from segscape.checkpoints.store import read_card
 from segscape.cli.config import load_config
 from segscape.cli.main import main
-from segscape.training.optimisers import OptimiserSettings, Schedule, parameter_groups
+from segscape.training.optimisers import OptimiserSettings, Schedule, averaging, parameter_groups
 from tests.references.bisestdc import NETWORKS, SEGMENTATION, golden, official_keys
 
 
@@ -297,3 +298,23 @@ def test_two_processes_train_and_measure_as_one(camvid_root: Path, tmp_path: Pat
     assert main(["validate", *alone, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]) == 0
     single = json.loads((output / "val_scores.json").read_text())["whole-1"]["miou"]
     assert read_card(output / "weights.safetensors").score["miou"] == pytest.approx(single, abs=1e-6)
+
+
+def test_average_of_a_short_run_follows_the_weights() -> None:
+    """Beside the sum spelled out, with the decay that holds in the long run and a count that is taken over."""
+    network = torch.nn.BatchNorm1d(3)
+    average = AveragedModel(network, multi_avg_fn=averaging(0.9), use_buffers=True)
+    expected = 0.0
+    for step in range(120):
+        network.weight.data.fill_(step)
+        network.num_batches_tracked.fill_(step)
+        average.update_parameters(network)
+        kept = min(0.9, (1 + step) / (10 + step)) if step else 0
+        expected = kept * expected + (1 - kept) * step
+        assert average.module.weight[0].item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        if step == 20:
+            assert expected > 15
+    assert average.module.num_batches_tracked == 119
+    assert 119 - expected == pytest.approx(9, abs=0.1)
+    with pytest.raises(ValueError, match="from 0 to 1, not 99"):
+        averaging(99)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import yaml
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
@@ -22,6 +22,7 @@ from segscape.cli.scores import refinement_report, refinement_table, scores_repo
 from segscape.files import atomic_path
 from segscape.registry import model_entry
 from segscape.training.datamodule import JointDataModule, SegmentationDataModule
+from segscape.training.optimisers import averaging
 from segscape.training.predictions import PredictionWriter
 from segscape.training.refinement import PROTOCOL, RefinementTask
 from segscape.training.refinement_data import RefinementDataModule
@@ -97,7 +98,7 @@ class _CommandLine(LightningCLI):
                 self.report(root),
             ]
             if config.ema is not None:
-                extra.append(EMAWeightAveraging(decay=config.ema))
+                extra.append(WeightAveraging(multi_avg_fn=averaging(config.ema)))
         if self.subcommand == "predict":
             if config.predictions is None:
                 raise ValueError("Name the folder to write to: --predictions FOLDER.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segscape.networks import SegmentationNetwork
@@ -186,3 +186,33 @@ def poly_with_floor(
         return decay
 
     return factor
+
+
+def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """An exponential moving average of weights that does not hold on to its first ones.
+
+    After n steps it keeps (1 + n) / (10 + n) of itself, at most `decay`: a run far shorter than 1 / (1 - decay) steps
+    would otherwise end near the weights that it began with.
+
+    Args:
+        decay: What is kept of the average at a step, from 0 to 1.
+
+    Returns:
+        What changes averaged tensors in place, given them, the current ones of the same types, and n: `multi_avg_fn` of
+        `torch.optim.swa_utils.AveragedModel`. Integers, such as counts of batches, are taken over as they are.
+
+    Raises:
+        ValueError: The decay is not from 0 to 1.
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"The decay of an average of weights is from 0 to 1, not {decay}.")
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - kept)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
