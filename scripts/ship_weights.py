@@ -31,6 +31,7 @@ from segscape.cli.main import main as main_of_segscape
 from segscape.registry import model_entry
 from segscape.viz.plots import read_metrics
 
+ROOT = Path(__file__).parents[1]
 FLOAT8 = torch.float8_e4m3fn
 
 
@@ -123,12 +124,11 @@ def write_records(run: Path, records: Path, *, data_root: Path, with_pictures: b
         Image.open(run / "predictions.png").convert("RGB").save(records / "predictions.jpg", quality=88)
 
 
-def main() -> None:
-    """Pack, measure and write the weights and their records."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of_a_run(description: str) -> argparse.ArgumentParser:
+    """The arguments by which a run's weights are named, packed and described."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("name", help="the name to ship under, <network>.<what it knows>")
-    parser.add_argument("--config", required=True, help="the recipe, for its validation")
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of the recipe's data")
     parser.add_argument("--limit", type=float, default=14.9e6, help="bytes of tensors")
     parser.add_argument("--training", required=True, help="how they were trained, for the card")
@@ -136,6 +136,13 @@ def main() -> None:
     parser.add_argument(
         "--with-pictures", action="store_true", help="keep predictions too, where the data's licences let them be shown"
     )
+    return parser
+
+
+def main() -> None:
+    """Pack, measure and write the weights and their records."""
+    parser = parser_of_a_run(__doc__)
+    parser.add_argument("--config", required=True, help="the recipe, for its validation")
     arguments = parser.parse_args()
 
     source = arguments.run / "weights.safetensors"
@@ -143,15 +150,14 @@ def main() -> None:
     before = measure(source, arguments.config, arguments.data_root)
     network = model_entry(card.network).create(card.num_classes)
     packed = pack(state, int(arguments.limit), network)
-    root = Path(__file__).parent.parent
-    target = root / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
+    target = ROOT / "src" / "segscape" / "weights" / f"{arguments.name}.safetensors"
     card = dataclasses.replace(card, training=arguments.training, licence=arguments.licence)
     write_weights(target, card, packed)
     after = measure(target, arguments.config, arguments.data_root)
     protocol = "; ".join(dict.fromkeys(row["protocol"] for row in after.values()))
     write_weights(target, dataclasses.replace(card, score=scores_of(after), protocol=protocol), packed)
 
-    records = root / "docs" / "weights" / arguments.name
+    records = ROOT / "docs" / "weights" / arguments.name
     write_records(arguments.run, records, data_root=arguments.data_root, with_pictures=arguments.with_pictures)
     console = Console(highlight=False)
     console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
