@@ -49,7 +49,7 @@ def random_network(name: str) -> Network:
     entry = model_entry(name)
     network = entry.create(1 if entry.task == "refinement" else NUM_CLASSES).eval()
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 1.5)

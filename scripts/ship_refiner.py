@@ -1,4 +1,4 @@
-r"""Make a refiner's weights small enough to ship, measure them on masks of five grades, and write them into the package.
+r"""Make a refiner's weights small enough to ship, measure them on masks of five grades, and write them to the package.
 
     python scripts/ship_refiner.py runs/crm_efficientnet_lite0/objects crm_efficientnet_lite0.objects \
         --data-root data --pairs davis_foreground --training "..." --licence "..."
