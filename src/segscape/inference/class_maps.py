@@ -13,8 +13,8 @@ from segscape.labels import IGNORE_INDEX
 if TYPE_CHECKING:
     from segscape.inference.refiner import Refiner
 
-CLASS_BAND = 3
-"""How near to a class's edge its map is refined if nothing else is said, in pixels."""
+CLASS_BAND = 2
+"""How near to a class's edge its map is refined if nothing else is said, in pixels; measured in docs/weights.md."""
 
 
 def refine_classes(
