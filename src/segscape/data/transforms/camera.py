@@ -84,12 +84,12 @@ class ScaledCrop(v2.Transform):
             zip(v2.query_size(flat_inputs), self.size, (scale * apart, scale / apart), strict=True)
         ):
             taken = min(max(round(wanted / factor), 1), side)
-            filled = min(round(taken * factor), wanted) if taken == side else wanted
+            filled = min(max(round(taken * factor), 1), wanted) if taken == side else wanted
             first, last = 0, side - taken
             if pixel is not None:
                 first, last = max(first, pixel[axis] - taken + 1), min(last, pixel[axis])
             box.append((integer(first, last + 1), taken))
-            target.append((integer(0, wanted - filled + 1), max(filled, 1)))
+            target.append((integer(0, wanted - filled + 1), filled))
         return {"box": box, "target": target}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
