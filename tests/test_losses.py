@@ -106,13 +106,14 @@ def test_criterion_resizes_weights_and_adds() -> None:
     torch.testing.assert_close(losses["logits"], F.cross_entropy(resized, labels))
 
 
-def test_a_term_with_a_stride_compares_a_label_in_each_cell() -> None:
+def test_a_term_with_a_stride_compares_a_pixel_in_each_cell() -> None:
     coarse, labels = torch.randn(2, 3, 4, 6), torch.randint(0, 3, (2, 16, 24))
     outputs = {"logits": torch.randn(2, 3, 8, 12), "aux": coarse}
     terms = [LossTerm("logits", CrossEntropy()), LossTerm("aux", CrossEntropy(), stride=4)]
     losses = Criterion(terms, align_corners=False)(outputs, labels)
-    # At a stride of 4 there are as many labels as coarse logits, which therefore stay as they are.
-    torch.testing.assert_close(losses["aux"], F.cross_entropy(coarse, labels[:, 2::4, 2::4]))
+    # Not with the coarse logits as they are: the middle of a cell of 4 x 4 pixels is no pixel.
+    resized = F.interpolate(coarse, (16, 24), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(losses["aux"], F.cross_entropy(resized[..., 2::4, 2::4], labels[:, 2::4, 2::4]))
 
 
 def test_criterion_names_an_output_that_is_not_there() -> None:

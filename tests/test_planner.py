@@ -183,6 +183,19 @@ def test_means_of_windows(stdc: SegmentationNetwork) -> None:
         plan_scene(stdc, SIZE, memory=1 << 20, storage=AMPLE, context="window")
 
 
+def test_windows_only_where_there_are_means(stdc: SegmentationNetwork) -> None:
+    def mode(network: SegmentationNetwork, *, can_stream: bool = True) -> str:
+        size, window = (900, 700), (300, 500)
+        plan = plan_scene(
+            network, size, memory=AMPLE, storage=AMPLE, context=None, window=window, can_stream=can_stream
+        )
+        return plan.mode
+
+    without_means = deploy(segscape.create_model("scapenet_lite0", 3))
+    assert [mode(stdc), mode(without_means), mode(without_means, can_stream=False)] == ["tiled", "whole", "tiled"]
+    assert plan_scene(stdc, (300, 400), memory=AMPLE, storage=0, context=None, window=(300, 500)).mode == "whole"
+
+
 def test_every_look_has_its_framing(stdc: SegmentationNetwork) -> None:
     plan = plan_scene(stdc, (64, 90), memory=AMPLE, storage=0, looks=looks([0.5, 1.25], flip=True))
     assert [framing.look for framing in plan.framings] == [(0.5, False), (0.5, True), (1.25, False), (1.25, True)]

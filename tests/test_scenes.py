@@ -157,8 +157,8 @@ def _noted(forward, streamed: list[bool]):
 
 
 def test_dry_run_tells_the_plan_and_writes_nothing(scene: Path, tmp_path: Path, capsys) -> None:
+    assert segment(scene, "--output", tmp_path / "out", "--dry-run", "--context", "window") == 0
     assert segment(scene, "--output", tmp_path / "out", "--dry-run") == 0
-    assert segment(scene, "--output", tmp_path / "out", "--dry-run", "--context", "scene") == 0
     printed = capsys.readouterr().out
     for word in ("tiled, approximate", "whole, the result of the whole scene", "410 x 330", "halo", "memory", "time"):
         assert word in printed

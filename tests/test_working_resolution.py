@@ -139,7 +139,7 @@ def test_tiles_are_of_the_training_size_where_the_network_sees(tmp_path: Path) -
     scene = write_scene(tmp_path / "scene.tif", values, 0.1)
     stated = card(working_resolution=(0.4, 0.5), training_size=(96, 128))
     segmenter = segscape.Segmenter(Coarse(), stated, device="cpu")
-    with Scene(segmenter, scene, SceneFiles(tmp_path / "out.tif"), SceneSettings(4 << 30)) as opened:
+    with Scene(segmenter, scene, SceneFiles(tmp_path / "out.tif"), SceneSettings(4 << 30, "window")) as opened:
         tiling = opened.plan.tiling
         assert (opened.plan.mode, tiling.tile) == ("tiled", (384, 512))
         assert {framing.size for framing in opened.plan.framings} == {(96, 128)}

@@ -24,7 +24,7 @@ from segscape.cli.sizes import add_sizes, print_sizes, working_size
 from segscape.cli.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.inference.class_maps import CLASS_BAND, refine_classes
 from segscape.inference.memory import free_memory, resident
-from segscape.inference.planner import fits_at_once
+from segscape.inference.planner import Context, fits_at_once
 from segscape.inference.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.inference.refiner import Refiner
 from segscape.inference.scene.framing import looks
@@ -134,7 +134,7 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
         "--context",
         choices=["scene", "window"],
         help="what a network's global means are taken of: the whole image, however large, or windows of the training "
-        "crops' size (default: the whole of photographs, windows of other rasters)",
+        "crops' size (default: the whole of photographs; windows of other rasters, where a network takes such means)",
     )
     group.add_argument("--dry-run", action="store_true", help="print how each image would be segmented, and stop")
     group.add_argument("--bands", type=bands, metavar="R,G,B", help="of a raster, from 1, such as 4,3,2 or 1")
@@ -186,9 +186,11 @@ def main(words: list[str]) -> int:
         jobs.photos.clear()
     else:
         _move_large(jobs, segmenter, settings.memory)
+    # A stream is one block or a few; windows are enough for many machines.
+    of_scenes: Context | None = "window" if arguments.engine == "ray" else None
     of_kind = [
         (jobs.other_photos, replace(settings, context=arguments.context or "scene")),
-        (jobs.scenes, replace(settings, context=arguments.context or "window")),
+        (jobs.scenes, replace(settings, context=arguments.context or of_scenes)),
     ]
     if arguments.dry_run:
         return 1 if sum(plan_scenes(segmenter, scenes, how, console) for scenes, how in of_kind) else 0

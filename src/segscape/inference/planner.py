@@ -115,7 +115,7 @@ def plan_scene(
     memory: int,
     storage: int,
     taken: Callable[[], int] = lambda: 0,
-    context: Context = "scene",
+    context: Context | None = "scene",
     window: tuple[int, int] | None = None,
     looks: Sequence[Look] = PLAIN,
     working: tuple[int, int] | None = None,
@@ -129,7 +129,8 @@ def plan_scene(
         memory: Bytes that may be used.
         storage: Bytes that may be used on disk for what is kept meanwhile.
         taken: Gives how many bytes of the memory the program itself takes by now; tracing a network loads a lot.
-        context: What the network's global means are taken of: the `"scene"`, or each `"window"`.
+        context: What the network's global means are taken of: the `"scene"`, or each `"window"`; None for windows,
+            but for a network without such means the scene, whose result is then the better one and costs no more.
         window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
         looks: The ways in which the image is seen; their results are averaged.
         working: (height, width) at which the looks begin, in pixels; by default the image's own. Windows, and what the
@@ -139,9 +140,12 @@ def plan_scene(
     Raises:
         TooLittleMemoryError: Not even the smallest pieces fit.
     """
-    working = working or size
+    working, window = working or size, window or _TILE
+    if context is None:
+        fits = all(seen <= side for seen, side in zip(working, window, strict=True))
+        context = "scene" if fits or (can_stream and not _takes_means(network)) else "window"
     if context == "window":
-        tiling, seen = _tiling(size, window or _TILE, working)
+        tiling, seen = _tiling(size, window, working)
         framings = _framings(network, tiling.tile, looks, seen)
         return _tiled(tiling, framings, memory - taken(), "the network's means are to be those of windows")
     framings = _framings(network, size, looks, working)
@@ -224,6 +228,14 @@ def seconds_per_pixel(
         start = time.perf_counter()
         run(images).sum().item()
     return (time.perf_counter() - start) / math.prod(images.shape[2:])
+
+
+def _takes_means(network: SegmentationNetwork) -> bool:
+    """Whether what a network finds at one place depends on all of the image, as far as it can be followed."""
+    try:
+        return trace(network, fitting_size(network, *_PROBE)).rounds > 0
+    except UnsupportedLayerError:
+        return True
 
 
 def _framings(

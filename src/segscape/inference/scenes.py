@@ -54,7 +54,7 @@ class SceneSettings:
     """
 
     memory: int
-    context: Context = "window"
+    context: Context | None = None
     looks: tuple[Look, ...] = PLAIN
     bands: tuple[int, ...] | None = None
     scaling: Scaling | None = None

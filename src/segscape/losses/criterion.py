@@ -20,8 +20,8 @@ class LossTerm:
         loss: Returns a scalar, or several by name. Called with the outputs, resized to the labels (N, C, H, W), and the
             labels (N, H, W).
         weight: The factor of this term in the total.
-        stride: Every how many pixels, across and down, a label is compared; the outputs are resized to those. Auxiliary
-            outputs are coarse, and a label in each of their cells teaches them as much as every label, in less time.
+        stride: Every how many pixels, across and down, a label is compared. Auxiliary outputs are coarse, and a label
+            in each of their cells teaches them as much as every label, in less time.
         supervised: Off for a loss that takes no labels: it gets the outputs alone, as they are.
     """
 
@@ -77,6 +77,7 @@ class Criterion(nn.Module):
             ValueError: A term acts on an output that the network does not have.
         """
         named: dict[str, Tensor] = {}
+        resized: dict[str, Tensor] = {}
         compared: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
         total = labels.new_zeros((), dtype=outputs["logits"].dtype)
         for term in self.terms:
@@ -86,8 +87,12 @@ class Criterion(nn.Module):
             if term.supervised:
                 for name in term.outputs:
                     # An output of several losses is resized for all of them at once.
+                    if name not in resized:
+                        resized[name] = F.interpolate(
+                            outputs[name], size=labels.shape[-2:], mode="bilinear", align_corners=self.align_corners
+                        )
                     if (name, term.stride) not in compared:
-                        compared[name, term.stride] = self._compared(name, outputs[name], labels, term.stride)
+                        compared[name, term.stride] = self._compared(name, resized[name], labels, term.stride)
                 pairs = [compared[name, term.stride] for name in term.outputs]
                 result = term.loss(*(values for values, _ in pairs), pairs[0][1])
             else:
@@ -98,9 +103,9 @@ class Criterion(nn.Module):
         return {**named, "total": total}
 
     def _compared(self, name: str, output: Tensor, labels: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-        """An output resized to the labels at a stride, and those labels, both without unions."""
-        labels = labels[..., stride // 2 :: stride, stride // 2 :: stride]
-        resized = F.interpolate(output, size=labels.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+        """A resized output and the labels, both at a stride and without unions."""
+        # Of both the same pixels. An output resized to fewer pixels would be half of one off, and thin things with it.
+        output, labels = (x[..., stride // 2 :: stride, stride // 2 :: stride] for x in (output, labels))
         if self.unions and name in self.of_classes:
-            return join_unions(resized, labels, self.unions)
-        return resized, labels
+            return join_unions(output, labels, self.unions)
+        return output, labels
