@@ -136,7 +136,7 @@ def test_models_lists_networks_and_weights(capsys) -> None:
         "50.79",
         "crm_resnet50",
         "scapenet_lite0.street",
-        "miou 0.",
+        "miou CamVid 0.",
     ):
         assert word in printed
     assert main(["models", "stdc2*"]) == 0

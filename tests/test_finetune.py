@@ -44,11 +44,8 @@ def test_the_classifier_is_adapted_and_said_to_be(own_data: Path, tmp_path: Path
     output = tmp_path / "run"
     assert main(_fit(own_data, output, "--model.weights", "scapenet_lite0.street")) == 0
     printed = " ".join(capsys.readouterr().err.split())
-    assert (
-        "388 entries loaded; 2 of another shape and left fresh (head.classifier.bias, head.classifier.weight)"
-        in printed
-    )
-    assert "24 not in the weights and left fresh (aux16." in printed
+    assert "330 entries loaded; 2 of another shape and left fresh (classifier.bias, classifier.weight)" in printed
+    assert "16 not in the weights and left fresh (aux16." in printed
     card = read_card(output / "weights.safetensors")
     assert card.class_names == ("water", "wheat", "road")
     assert "from scapenet_lite0.street" in card.training
@@ -71,7 +68,7 @@ def test_a_frozen_backbone_stays(own_data: Path, tmp_path: Path) -> None:
     for key in backbone:
         # The average of the weights is rounded, even over equal ones.
         torch.testing.assert_close(after[key], before[key], rtol=1e-5, atol=1e-6)
-    assert not torch.equal(before["context.average.conv.weight"], after["context.average.conv.weight"])
+    assert not torch.equal(before["lateral.32.conv.weight"], after["lateral.32.conv.weight"])
 
 
 def test_an_untrained_classifier_is_not_measured(own_data: Path, tmp_path: Path, capsys) -> None:

@@ -142,7 +142,7 @@ def test_bfloat16(network: SegmentationNetwork, deployed: Deployed) -> None:
 
 def test_int8(network: SegmentationNetwork, card: WeightsCard, camvid_examples: Path) -> None:
     pytest.importorskip("nncf")
-    frames = [read_image(path)[100:228, :160] for path in sorted((camvid_examples / "images" / "val").iterdir())[:2]]
+    frames = [read_image(path) for path in sorted((camvid_examples / "images" / "val").iterdir())[:2]]
     plain = Segmenter.from_weights("scapenet_lite0.street", "cpu")
     made = Segmenter.from_weights(
         "scapenet_lite0.street", "cpu", runtime="openvino", precision="int8", calibration=frames
