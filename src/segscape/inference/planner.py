@@ -130,7 +130,7 @@ def plan_scene(
         storage: Bytes that may be used on disk for what is kept meanwhile.
         taken: Gives how many bytes of the memory the program itself takes by now; tracing a network loads a lot.
         context: What the network's global means are taken of: the `"scene"`, or each `"window"`; None for windows,
-            but for a network without such means the scene, whose result is then the better one and costs no more.
+            but for a network without such means the scene, which has no seams.
         window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
         looks: The ways in which the image is seen; their results are averaged.
         working: (height, width) at which the looks begin, in pixels; by default the image's own. Windows, and what the
