@@ -141,10 +141,7 @@ def plan_scene(
         TooLittleMemoryError: Not even the smallest pieces fit.
     """
     working, window = working or size, window or _TILE
-    if context is None:
-        fits = all(seen <= side for seen, side in zip(working, window, strict=True))
-        context = "scene" if fits or (can_stream and not _takes_means(network)) else "window"
-    if context == "window":
+    if (context or _own_context(network, working, window, can_stream=can_stream)) == "window":
         tiling, seen = _tiling(size, window, working)
         framings = _framings(network, tiling.tile, looks, seen)
         return _tiled(tiling, framings, memory - taken(), "the network's means are to be those of windows")
@@ -230,12 +227,17 @@ def seconds_per_pixel(
     return (time.perf_counter() - start) / math.prod(images.shape[2:])
 
 
-def _takes_means(network: SegmentationNetwork) -> bool:
-    """Whether what a network finds at one place depends on all of the image, as far as it can be followed."""
+def _own_context(
+    network: SegmentationNetwork, working: tuple[int, int], window: tuple[int, int], *, can_stream: bool
+) -> Context:
+    """Windows where the image is larger than one, unless nothing that the network finds depends on the whole of it."""
+    if all(side <= most for side, most in zip(working, window, strict=True)):
+        return "scene"
     try:
-        return trace(network, fitting_size(network, *_PROBE)).rounds > 0
+        takes_means = not can_stream or trace(network, fitting_size(network, *_PROBE)).rounds > 0
     except UnsupportedLayerError:
-        return True
+        takes_means = True
+    return "window" if takes_means else "scene"
 
 
 def _framings(
