@@ -22,12 +22,12 @@ from PIL import Image
 
 import segscape
 from segscape.data.datasets import find_dataset
-from segscape.inference.memory import free_memory, resident
-from segscape.inference.scene.output import SceneFiles
-from segscape.inference.scenes import Scene, SceneSettings
 from segscape.labels import AERIAL, IGNORE_INDEX, ClassMap
 from segscape.metrics.confusion import ConfusionMatrix, scores
 from segscape.rasters.image import read_labels
+from segscape.runtime.system_memory import free_memory, resident
+from segscape.scenes.files import SceneFiles
+from segscape.scenes.scene import Scene, SceneSettings
 
 RESULT = Path(__file__).parent / "results" / "context.json"
 WEIGHTS = "scapenet_lite0.aerial"

@@ -51,14 +51,14 @@ import segscape
 from segscape.benchmark.protocol import Protocol, Timing
 from segscape.benchmark.subject import example_pair
 from segscape.files import atomic_path
-from segscape.inference.padding import pad_to_fit
-from segscape.inference.refiner import Refiner
-from segscape.inference.upsampling.argmax import upsample_argmax
 from segscape.normalisation import Normalisation
+from segscape.refinement.refiner import Refiner
 from segscape.runtime.base import Deployed
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
 from segscape.runtime.machine import processor, versions
+from segscape.segmentation.padding import pad_to_fit
+from segscape.segmentation.upsampling.argmax import upsample_argmax
 
 FULL, THREE_QUARTERS, HALF = (1024, 2048), (768, 1536), (512, 1024)
 # The most telling first: time may be short for the last.

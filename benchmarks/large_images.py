@@ -32,12 +32,12 @@ from torch.nn import functional as F
 
 import segscape
 from segscape.cli.main import main as segscape_main
-from segscape.inference.scene.canvas import Painter
-from segscape.inference.scene.threads import Behind
-from segscape.inference.scenes import Scene
-from segscape.inference.streaming.sweep import Sweep
-from segscape.inference.streaming.worker import _Adder
-from segscape.inference.tiling.worker import TilingWorker
+from segscape.concurrency import Behind
+from segscape.scenes.outputs import Painter
+from segscape.scenes.scene import Scene
+from segscape.scenes.streaming.sweep import Sweep
+from segscape.scenes.streaming.worker import _Adder
+from segscape.scenes.tiling import TilingWorker
 
 RESULT = Path(__file__).parent / "results" / "large_images.json"
 BUDGET = "2GB"

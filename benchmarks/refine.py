@@ -38,8 +38,8 @@ import torch
 from torch import Tensor
 
 import segscape
-from segscape.inference.refinement import stages
 from segscape.networks.crm import CRM
+from segscape.refinement import stages
 
 T = TypeVar("T")
 PLAIN = ("published", "exact")

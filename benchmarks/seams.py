@@ -34,27 +34,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import segscape
-from segscape.inference.padding import pad_to_fit
-from segscape.inference.planner import plan_scene
-from segscape.inference.scene.canvas import Canvas, Painter
-from segscape.inference.scene.framing import Framing, Look
-from segscape.inference.scene.images import Images
-from segscape.inference.scene.journal import Journal
-from segscape.inference.scene.logits import Logits
-from segscape.inference.scene.run import Stages, run_tasks
-from segscape.inference.scene.task import Sums, Task, Worker
-from segscape.inference.streaming.graph import trace
-from segscape.inference.streaming.layers import map_shape
-from segscape.inference.streaming.plan import StreamingPlan, plan_streaming
-from segscape.inference.streaming.worker import StreamingWorker
-from segscape.inference.tiling.plan import TilingPlan
-from segscape.inference.tiling.worker import TilingWorker
+from segscape.geometry.window import Window
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import open_source
-from segscape.rasters.window import Window
 from segscape.runtime.deploy import deploy
+from segscape.scenes.images import Images
+from segscape.scenes.journal import Journal
+from segscape.scenes.logits import Logits
+from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.pipeline import Stages, run_tasks
+from segscape.scenes.planner import plan_scene
+from segscape.scenes.streaming.graph import trace
+from segscape.scenes.streaming.layers import map_shape
+from segscape.scenes.streaming.plan import StreamingPlan, plan_streaming
+from segscape.scenes.streaming.worker import StreamingWorker
+from segscape.scenes.task import Sums, Task, Worker
+from segscape.scenes.tiles import TilingPlan
+from segscape.scenes.tiling import TilingWorker
+from segscape.scenes.views import Framing, Look
+from segscape.segmentation.padding import pad_to_fit
 
 RESULT = Path(__file__).parent / "results" / "seams.json"
 STREAMED = (

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.inference.upsampling.argmax import Upsampling, upsample_argmax
+from segscape.segmentation.upsampling.argmax import Upsampling, upsample_argmax
 
 SIZE = (1024, 2048)
 STRIDE = 8

@@ -165,7 +165,7 @@ def ours(segmenter: Segmenter) -> Way:
 
 def pipelined(segmenter: Segmenter, frame: Path, folder: Path, files: int) -> float:
     """Images a second of the command line over many files, which reads and writes while it computes."""
-    from segscape.cli.photos import PhotoJob, segment_photos
+    from segscape.cli.jobs.photographs import PhotoJob, segment_photos
     from segscape.cli.progress import progress
 
     jobs = [PhotoJob(frame, folder / f"{number}.png", None) for number in range(files)]

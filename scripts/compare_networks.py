@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import track
 
 from segscape.data.transforms import StdcAugmentation
-from segscape.inference.protocols import EvaluationProtocol
+from segscape.evaluation.protocols import EvaluationProtocol
 from segscape.networks import SegmentationNetwork, list_models
 from segscape.registry import model_entry
 from segscape.training.datamodule import SegmentationDataModule

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from segscape.cutout.cutter import DEFAULT_WEIGHTS, Cutter
 from segscape.data.datasets import find_dataset
-from segscape.inference.cutter import DEFAULT_WEIGHTS, Cutter
-from segscape.inference.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
-from segscape.inference.refiner import Refiner
-from segscape.inference.segmenter import Segmenter
 from segscape.metrics import MaskScores, SaliencyScores
+from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
+from segscape.refinement.refiner import Refiner
+from segscape.segmentation.segmenter import Segmenter
 
 _COLUMNS = ("masks", "max F", "at", "MAE", "IoU", "mBA", "nothing found", "seconds")
 

@@ -27,8 +27,8 @@ from segscape.cli.arguments import pixels
 from segscape.data.refinement import RefinementPairs, reduce_mask
 from segscape.data.refinement.grades import exact, perturbed
 from segscape.files import atomic_path
-from segscape.inference.refiner import Refiner
 from segscape.metrics import MaskScores
+from segscape.refinement.refiner import Refiner
 
 FACTORS = 16, 8, 4
 _LEVEL = 127

@@ -26,10 +26,10 @@ import segscape
 from segscape.cli.config import find_config, load_config
 from segscape.data.datasets import SegmentationDataset, find_dataset
 from segscape.data.transforms import CameraAugmentation
-from segscape.inference.calibration import MOST_IMAGES
 from segscape.labels import CAMVID, IGNORE_INDEX, ClassMap
 from segscape.metrics.confusion import ConfusionMatrix, scores
 from segscape.runtime.machine import processor
+from segscape.segmentation.calibration import MOST_IMAGES
 from segscape.training.datamodule import JointDataModule, JointSet
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config, shipped_configs
 from segscape.data.refinement import RefinementAugmentation
 from segscape.data.transforms import CameraAugmentation, MmsegAugmentation, StdcAugmentation
-from segscape.inference.protocols import EvaluationProtocol
+from segscape.evaluation.protocols import EvaluationProtocol
 from segscape.losses import (
     CrossEntropy,
     DetailLoss,

@@ -24,7 +24,7 @@ from segscape.benchmark.measure import MeasurementError, measure, measure_apart
 from segscape.benchmark.plot import plot_speed
 from segscape.benchmark.protocol import Protocol, Timing
 from segscape.checkpoints.store import find_weights, read_card
-from segscape.cli.benchmark import cost_table, time_table
+from segscape.cli.commands.benchmark import cost_table, time_table
 from segscape.cli.main import main
 
 QUICK = Protocol(warm_up=1, repeats=2)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import segscape
-from segscape.cli import demo
+from segscape.cli.commands import demo
 from segscape.cli.main import main
 from segscape.files import atomic_path
 from segscape.labels import CAMVID

@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 
 import segscape
-from segscape.inference import planner, scenes
-from segscape.inference.cluster.connection import WorkerShare, connection
-from segscape.inference.cluster.driver import segment_on_ray
-from segscape.inference.cluster.worker import SceneOrder, SceneWorker
-from segscape.inference.scene import canvas
-from segscape.inference.scene.output import SceneFiles
-from segscape.inference.scene.run import open_tasks
-from segscape.inference.scenes import Scene, SceneSettings
-from segscape.inference.segmenter import Segmenter
-from segscape.inference.streaming import plan as streaming_plan
-from segscape.inference.tiling import worker as tiling_worker
+from segscape.scenes import outputs as canvas
+from segscape.scenes import planner
+from segscape.scenes import scene as scenes
+from segscape.scenes import tiling as tiling_worker
+from segscape.scenes.cluster.connection import WorkerShare, connection
+from segscape.scenes.cluster.driver import segment_on_ray
+from segscape.scenes.cluster.worker import SceneOrder, SceneWorker
+from segscape.scenes.files import SceneFiles
+from segscape.scenes.pipeline import open_tasks
+from segscape.scenes.scene import Scene, SceneSettings
+from segscape.scenes.streaming import plan as streaming_plan
+from segscape.segmentation.segmenter import Segmenter
 
 GIB = 1 << 30
 STREAMED = SceneSettings(memory=30 << 20, context="scene")

@@ -13,13 +13,13 @@ import segscape
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import inference_state, write_weights
 from segscape.cli.main import main
-from segscape.inference.cutter import CutOut, Cutter, default_band
-from segscape.inference.refiner import Refinement, Refiner
-from segscape.inference.segmenter import Segmenter
+from segscape.cutout.cutter import CutOut, Cutter, default_band
 from segscape.labels import SALIENT
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.rasters.video import VideoSink, VideoSource
+from segscape.refinement.refiner import Refinement, Refiner
+from segscape.segmentation.segmenter import Segmenter
 from tests.fake.pixels import save_pixels
 from tests.fake.salient import disk_before_wall as disk
 
@@ -86,7 +86,7 @@ def test_probabilities_are_those_of_the_resized_logits(segmenter: Segmenter, siz
 
 def test_probabilities_of_many_rows(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = segmenter.probabilities(disk())
-    monkeypatch.setattr("segscape.inference.segmenter._BLOCK_ROWS", 13)
+    monkeypatch.setattr("segscape.segmentation.segmenter._BLOCK_ROWS", 13)
     np.testing.assert_allclose(segmenter.probabilities(disk()), whole, atol=1e-6)
     monkeypatch.setattr(segmenter.runtime, "gives_labels", True)
     with pytest.raises(ValueError, match="gives labels, not how probable they are; export it without --labels"):

@@ -18,18 +18,18 @@ from torch import Tensor, nn
 import segscape
 from segscape.checkpoints.card import FOREGROUND, WeightsCard
 from segscape.checkpoints.store import find_weights, read_card
-from segscape.cli.export import image_size
+from segscape.cli.commands.export import image_size
 from segscape.cli.main import main
 from segscape.export import write
 from segscape.export.read import ExportedGraph, load_exported, open_exported
 from segscape.export.traits import CARD_KEY, SUFFIXES, TRAITS_KEY, GraphTraits
 from segscape.export.verify import Verification, verify
 from segscape.export.write import export_network
-from segscape.inference.upsampling.argmax import upsample_argmax
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.registry import list_models
 from segscape.runtime.graphs import least_traced_side, onnx_model
+from segscape.segmentation.upsampling.argmax import upsample_argmax
 
 WEIGHTS = "scapenet_lite0.street"
 FIXED = (96, 128)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from PIL import Image
 from torch.nn import functional as F
 
-from segscape.inference import foreground as colours
-from segscape.inference.background import as_background, background_pixels
-from segscape.inference.foreground import foreground
+from segscape.cutout import foreground as colours
+from segscape.cutout.background import as_background, background_pixels
+from segscape.cutout.foreground import foreground
 from tests.fake.pixels import save_pixels
 from tests.fake.salient import disk_before_wall as disk
 

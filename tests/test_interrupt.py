@@ -23,22 +23,23 @@ from PIL import Image
 from rasterio import Affine
 
 from segscape.cli.main import main
-from segscape.inference import planner, scenes
-from segscape.inference.scene import canvas
-from segscape.inference.scene.output import SceneFiles
-from segscape.inference.scene.task import Task
-from segscape.inference.scenes import Scene, SceneSettings
-from segscape.inference.segmenter import Segmenter
-from segscape.inference.streaming import plan as streaming_plan
-from segscape.inference.tiling import worker as tiling_worker
+from segscape.scenes import outputs as canvas
+from segscape.scenes import planner
+from segscape.scenes import scene as scenes
+from segscape.scenes import tiling as tiling_worker
+from segscape.scenes.files import SceneFiles
+from segscape.scenes.scene import Scene, SceneSettings
+from segscape.scenes.streaming import plan as streaming_plan
+from segscape.scenes.task import Task
+from segscape.segmentation.segmenter import Segmenter
 
 # Every run is a process of its own, forked from one that has imported what takes long and has computed nothing.
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(
     [
-        *("pytest", "rasterio.shutil", "segscape.cli.main", "segscape.cli.segment"),
+        *("pytest", "rasterio.shutil", "segscape.cli.main", "segscape.cli.commands.segment"),
         *("torch._dynamo", "torch.export._trace", "torch._inductor.sizevars"),
-        *("segscape.inference.upsampling.cell_kernels", "numba.typed", "numba.np.npyimpl", "scipy.linalg"),
+        *("segscape.segmentation.upsampling.cell_kernels", "numba.typed", "numba.np.npyimpl", "scipy.linalg"),
     ]
 )
 SETTINGS = {

@@ -10,11 +10,11 @@ from PIL import Image
 import segscape
 from segscape.benchmark.cost import network_cost
 from segscape.checkpoints.card import WeightsCard
-from segscape.inference.padding import fitting_size, pad_to_fit
 from segscape.networks import SegmentationNetwork
 from segscape.networks.crm import Axis
 from segscape.normalisation import Normalisation
 from segscape.runtime.deploy import deploy
+from segscape.segmentation.padding import fitting_size, pad_to_fit
 from tests.references.bisestdc import NETWORKS, golden
 
 SIZES = [(64, 96), (61, 83), (1, 1)]

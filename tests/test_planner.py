@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import segscape
-from segscape.inference import memory
-from segscape.inference.dry_run import dry_run
-from segscape.inference.planner import ScenePlan, fits_at_once, plan_scene, restored, seconds_per_pixel
-from segscape.inference.scene.framing import looks
-from segscape.inference.streaming.plan import TooLittleMemoryError
 from segscape.networks import SegmentationNetwork
+from segscape.runtime import system_memory as memory
 from segscape.runtime.deploy import deploy
+from segscape.scenes.dry_run import dry_run
+from segscape.scenes.planner import ScenePlan, fits_at_once, plan_scene, restored, seconds_per_pixel
+from segscape.scenes.streaming.plan import TooLittleMemoryError
+from segscape.scenes.views import looks
 
 AMPLE = 1 << 40
 SIZE = (640, 1000)

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.inference.protocols import (
+from segscape.evaluation.protocols import (
     EvaluationProtocol,
     TestSize,
     score_maps,

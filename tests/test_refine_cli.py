@@ -16,8 +16,8 @@ import segscape
 from segscape import refine_classes
 from segscape.cli.arguments import memory
 from segscape.cli.main import main
-from segscape.inference.refiner import Refiner
 from segscape.labels import CAMVID, IGNORE_INDEX
+from segscape.refinement.refiner import Refiner
 from segscape.viz.refinement import most_changed
 
 

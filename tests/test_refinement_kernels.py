@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.inference.lines import Patch, Span, interpolation
-from segscape.inference.refinement.decoder import Tables, decode_block
-from segscape.inference.refinement.fusion import fuse
-from segscape.inference.refinement.workers import share_out
+from segscape.geometry.interval import Patch, Span, interpolation
 from segscape.networks.crm import CRM, Axis, Fusion, ImplicitDecoder, ResNetExtractor
+from segscape.refinement.decoder import Tables, decode_block
+from segscape.refinement.fusion import fuse
+from segscape.refinement.workers import share_out
 from segscape.runtime.deploy import deploy
 
 CHANNELS = 16
@@ -78,7 +78,7 @@ def test_decoder_writes_some_lines_into_a_window_of_a_map() -> None:
 
 def _kernel_error(size: tuple[int, int], features: tuple[int, int], device: str) -> float:
     """The largest difference of the kernel's logits from the plain decoder's, written into a map with other strides."""
-    from segscape.inference.refinement.decoder_triton import decode_tiles
+    from segscape.refinement.decoder_triton import decode_tiles
 
     decoder = _decoder()
     projected = 3 * torch.randn(*features, 32)
@@ -116,7 +116,7 @@ def test_kernel_compiles_for_a_gpu() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from segscape.inference.refinement.decoder_triton import _decode
+    from segscape.refinement.decoder_triton import _decode
 
     constants = {"area_floor": 1e-9, "layers": 3, "channels": 32, "block": 64}
     whole = {"out_row_stride", "out_col_stride", "cells_across", "height", "width"}

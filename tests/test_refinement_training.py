@@ -19,11 +19,11 @@ from segscape.checkpoints.store import read_card, write_weights
 from segscape.cli.config import find_config, load_config
 from segscape.cli.main import main
 from segscape.data.refinement import PerturbedPairs, RefinementPairs
-from segscape.inference.refiner import Refiner
 from segscape.losses import RefinementLoss, RefinementWeights
 from segscape.losses.refinement import EdgeStrength
 from segscape.metrics import boundary_accuracy
 from segscape.normalisation import Normalisation
+from segscape.refinement.refiner import Refiner
 from segscape.training.optimisers import OptimiserSettings, Schedule
 from segscape.training.refinement import RefinementTask
 from tests.fake.refinement import SIZE, save_pair, write_folder, write_triples

@@ -13,19 +13,19 @@ from torch import nn
 from torch.nn import functional as F
 
 import segscape
-from segscape.inference.lines import Span, mirrored
-from segscape.inference.refinement import workload
-from segscape.inference.refinement.band import boundary_band
-from segscape.inference.refinement.decoder import decode_block
-from segscape.inference.refinement.extraction import Chain
-from segscape.inference.refinement.fusion import fuse
-from segscape.inference.refinement.plan import StageAxis, around, grid
-from segscape.inference.refinement.planes import Plane
-from segscape.inference.refinement.stages import Engine, Scene
-from segscape.inference.refinement.workload import Workload
-from segscape.inference.refiner import Refiner
+from segscape.geometry.interval import Span, mirrored
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
+from segscape.refinement import workload
+from segscape.refinement.band import boundary_band
+from segscape.refinement.decoder import decode_block
+from segscape.refinement.extraction import Chain
+from segscape.refinement.fusion import fuse
+from segscape.refinement.plan import StageAxis, around, grid
+from segscape.refinement.planes import Plane
+from segscape.refinement.refiner import Refiner
+from segscape.refinement.stages import Engine, Scene
+from segscape.refinement.workload import Workload
 from segscape.runtime.deploy import deploy
 from tests.references.crm import inner, pipeline_network, plain_stages
 

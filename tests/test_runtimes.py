@@ -18,9 +18,6 @@ from torch import Tensor
 
 import segscape
 from segscape.checkpoints.card import WeightsCard
-from segscape.inference.calibration import MOST_IMAGES, calibration_of
-from segscape.inference.padding import fitting_size
-from segscape.inference.segmenter import Segmenter
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.rasters.image import read_image
@@ -30,6 +27,9 @@ from segscape.runtime import openvino as openvino_module
 from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
+from segscape.segmentation.calibration import MOST_IMAGES, calibration_of
+from segscape.segmentation.padding import fitting_size
+from segscape.segmentation.segmenter import Segmenter
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")

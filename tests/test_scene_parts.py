@@ -13,22 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.checkpoints.card import WeightsCard
-from segscape.inference.padding import fitting_size
-from segscape.inference.protocols import EvaluationProtocol, score_maps
-from segscape.inference.scene.canvas import Canvas, Painter
-from segscape.inference.scene.framing import Framing, Look, looks
-from segscape.inference.scene.images import Images
-from segscape.inference.scene.logits import Logits
-from segscape.inference.scene.task import Task
-from segscape.inference.tiling.plan import TilingPlan
-from segscape.inference.upsampling.argmax import Upsampling
-from segscape.inference.upsampling.resizes import Resizes
+from segscape.evaluation.protocols import EvaluationProtocol, score_maps
+from segscape.geometry.window import Window
 from segscape.labels import LIP
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Source, open_source
-from segscape.rasters.window import Window
+from segscape.scenes.images import Images
+from segscape.scenes.logits import Logits
+from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.task import Task
+from segscape.scenes.tiles import TilingPlan
+from segscape.scenes.views import Framing, Look, looks
+from segscape.segmentation.padding import fitting_size
+from segscape.segmentation.upsampling.argmax import Upsampling
+from segscape.segmentation.upsampling.resizes import Resizes
 
 CPU = torch.device("cpu")
 SIZE = (62, 91)
@@ -175,9 +175,9 @@ def test_painted_as_by_a_protocol(
     protocol = EvaluationProtocol(scales=scales, flip=flip, softmax="image")
     pixels = _pixels(source, Window(0, 0, *SIZE))
     expected = score_maps(protocol, network, pixels, normalise=Normalisation(), flip_pairs=[(1, 2)])[0]
-    monkeypatch.setattr("segscape.inference.scene.canvas._BLOCK_PIXELS", 20 * SIZE[1])
-    monkeypatch.setattr("segscape.inference.scene.canvas._STRIP", (13, 40))
-    monkeypatch.setattr("segscape.inference.scene.canvas._STRIP_OF_SCORES", (7, 30))
+    monkeypatch.setattr("segscape.scenes.outputs._BLOCK_PIXELS", 20 * SIZE[1])
+    monkeypatch.setattr("segscape.scenes.outputs._STRIP", (13, 40))
+    monkeypatch.setattr("segscape.scenes.outputs._STRIP_OF_SCORES", (7, 30))
     canvas = _canvas(tmp_path, with_scores=with_scores)
     painter = Painter(_logits(network, source, seen, tmp_path), canvas)
     assert painter.tasks() == [[Task(0, block) for block in range(4)]]

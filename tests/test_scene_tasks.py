@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from segscape.inference.scene.journal import Journal
-from segscape.inference.scene.run import Stages, joined, open_tasks, run_tasks
-from segscape.inference.scene.task import Sums, Task
-from segscape.inference.scene.threads import Ahead, Behind
+from segscape.concurrency import Ahead, Behind
+from segscape.scenes.journal import Journal
+from segscape.scenes.pipeline import Stages, joined, open_tasks, run_tasks
+from segscape.scenes.task import Sums, Task
 
 
 def test_a_journal_is_taken_up_again(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_journal_belongs_to_one_process(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", {})
     code = """
 import sys, pathlib
-from segscape.inference.scene.journal import Journal
+from segscape.scenes.journal import Journal
 Journal(pathlib.Path(sys.argv[1]), {})
 """
     command = [sys.executable, "-c", code, str(tmp_path / "journal")]

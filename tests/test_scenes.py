@@ -14,7 +14,7 @@ from rasterio import Affine
 
 import segscape
 from segscape.cli.main import main
-from segscape.inference.protocols import EvaluationProtocol, score_maps
+from segscape.evaluation.protocols import EvaluationProtocol, score_maps
 from segscape.rasters.scratch import ScratchArray
 from segscape.runtime.winograd.layers import WinogradConv2d
 
@@ -121,7 +121,7 @@ def expected_scores(segmenter, values: np.ndarray, **protocol) -> torch.Tensor:
 def test_scales_and_mirror_images(memory: str, scene: Path, segmenter, tmp_path: Path, monkeypatch) -> None:
     """Whole and streamed, test-time augmentation gives what the evaluation protocol gives."""
     if memory == "least":
-        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 32_000_000)
+        monkeypatch.setattr("segscape.scenes.scene.resident", lambda: 4_000_000_000 - 32_000_000)
     given = ["--max-memory", "4GB", "--context", "scene", "--scales", "0.75,1.3", "--flip"]
     assert segment(scene, "--output", tmp_path / "out", *given) == 0
     expected = expected_scores(segmenter, pixels(), scales=(0.75, 1.3), flip=True, softmax="image").argmax(0).numpy()
@@ -135,7 +135,7 @@ def test_winograds_convolutions_give_the_same_map(
 ) -> None:
     """At once and streamed."""
     if memory == "least":
-        monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 4_000_000_000 - 32_000_000)
+        monkeypatch.setattr("segscape.scenes.scene.resident", lambda: 4_000_000_000 - 32_000_000)
     streamed = []
     monkeypatch.setattr(WinogradConv2d, "forward", _noted(WinogradConv2d.forward, streamed))
     given = ["--max-memory", "4GB", "--context", "scene", "--runtime", "winograd"]
@@ -167,7 +167,7 @@ def test_dry_run_tells_the_plan_and_writes_nothing(scene: Path, tmp_path: Path, 
 
 def test_large_photographs_are_scenes(segmenter, tmp_path: Path, monkeypatch) -> None:
     Image.fromarray(pixels()).save(tmp_path / "photo.png")
-    monkeypatch.setattr("segscape.cli.segment.fits_at_once", lambda *_, **__: False)
+    monkeypatch.setattr("segscape.cli.commands.segment.fits_at_once", lambda *_, **__: False)
     assert segment(tmp_path / "photo.png", "--output", tmp_path / "out", "--overlay") == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "photo.png")), segmenter.segment(pixels()).labels)
     assert (tmp_path / "out" / "photo_overlay.jpg").exists()
@@ -268,9 +268,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(scene: Path, tmp_path: Path, ca
 
 
 def test_another_run_s_remains_are_kept(scene: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(
-        "segscape.inference.scene.canvas.Painter.run", lambda *_: (_ for _ in ()).throw(OSError("Full."))
-    )
+    monkeypatch.setattr("segscape.scenes.outputs.Painter.run", lambda *_: (_ for _ in ()).throw(OSError("Full.")))
     assert segment(scene, "--output", tmp_path / "out") == 1
     monkeypatch.undo()
     assert segment(scene, "--output", tmp_path / "out", "--context", "scene") == 1
@@ -342,7 +340,7 @@ def test_a_cluster_is_given_all_images(scene: Path, tmp_path: Path, capsys, monk
         for image in scenes:
             yield image, {"ground": 1.0} if image == scene else ValueError(f"{image} is damaged.")
 
-    monkeypatch.setattr("segscape.inference.cluster.driver.segment_on_ray", on_ray)
+    monkeypatch.setattr("segscape.scenes.cluster.driver.segment_on_ray", on_ray)
     given = [scene, tmp_path / "photo.png", "--output", tmp_path / "out", "--engine", "ray", "--address", "auto"]
     assert segment(*given) == 1
     assert [(list(scenes), context, address) for scenes, context, address in calls] == [

@@ -21,12 +21,12 @@ from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
+from segscape.geometry.window import Window, windows
 from segscape.rasters import sink as sinks
 from segscape.rasters.geotiff import Georeference, read_georeference, write_geotiff
 from segscape.rasters.image import read_labels
 from segscape.rasters.scratch import MemoryArray, ScratchArray
 from segscape.rasters.sink import write_bands, write_label_map
-from segscape.rasters.window import Window, windows
 
 ROTATED = Affine.translation(733601, 3725139) @ Affine.rotation(33) @ Affine.scale(0.5, -0.4)
 PLACE = Georeference(CRS.from_epsg(32616), ROTATED, nodata=0, tags={"AREA_OR_POINT": "Point", "PILOT": "Ada"})

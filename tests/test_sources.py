@@ -22,10 +22,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
+from segscape.geometry.window import Window, windows
 from segscape.rasters import source as sources
 from segscape.rasters.image import read_image
 from segscape.rasters.source import Scaling, open_source
-from segscape.rasters.window import Window, windows
 
 ROTATED = Affine.translation(733601, 3725139) @ Affine.rotation(33) @ Affine.scale(0.5, -0.4)
 UTM = {"crs": "EPSG:32616", "transform": ROTATED}
@@ -311,7 +311,7 @@ def test_a_tiny_file_may_claim_a_huge_raster(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from segscape.rasters.source import open_source
-from segscape.rasters.window import Window
+from segscape.geometry.window import Window
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2)
 try:
     open_source(sys.argv[1]).read(Window(0, 0, 9, 9))

@@ -15,15 +15,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import segscape
-from segscape.inference.lines import Patch, Span
-from segscape.inference.streaming.graph import trace
-from segscape.inference.streaming.layers import Convolution, UnsupportedLayerError, map_shape
-from segscape.inference.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
-from segscape.inference.streaming.reads import divided, same, windows
-from segscape.inference.streaming.sweep import Area, Dropped, Made
+from segscape.geometry.interval import Patch, Span
 from segscape.runtime.base import Deployed
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
+from segscape.scenes.streaming.graph import trace
+from segscape.scenes.streaming.layers import Convolution, UnsupportedLayerError, map_shape
+from segscape.scenes.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
+from segscape.scenes.streaming.receptive_field import divided, same, windows
+from segscape.scenes.streaming.sweep import Area, Dropped, Made
 from tests.golden import fill
 
 AMPLE = 1 << 40

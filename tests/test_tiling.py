@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import segscape
-from segscape.inference.padding import pad_to_fit
-from segscape.inference.scene.canvas import Canvas, Painter
-from segscape.inference.scene.framing import Framing, Look
-from segscape.inference.scene.images import Images
-from segscape.inference.scene.logits import Logits
-from segscape.inference.scene.task import Task
-from segscape.inference.tiling import worker as worker_module
-from segscape.inference.tiling.plan import TilingPlan
-from segscape.inference.tiling.worker import TilingWorker
+from segscape.geometry.window import Window
 from segscape.normalisation import Normalisation
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import open_source
-from segscape.rasters.window import Window
 from segscape.runtime.deploy import deploy
+from segscape.scenes import tiling as worker_module
+from segscape.scenes.images import Images
+from segscape.scenes.logits import Logits
+from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.task import Task
+from segscape.scenes.tiles import TilingPlan
+from segscape.scenes.tiling import TilingWorker
+from segscape.scenes.views import Framing, Look
+from segscape.segmentation.padding import pad_to_fit
 
 
 @st.composite

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import segscape
-from segscape.inference.lines import Span, interpolation
-from segscape.inference.upsampling import blocks
-from segscape.inference.upsampling.argmax import Upsampling, upsample_argmax
-from segscape.rasters.window import Window
+from segscape.geometry import resample as blocks
+from segscape.geometry.interval import Span, interpolation
+from segscape.geometry.window import Window
+from segscape.segmentation.upsampling.argmax import Upsampling, upsample_argmax
 
 LAYOUTS = ("planes", "channels last", "strided")
 CASES = [
@@ -231,7 +231,7 @@ def _check_kernels(kernels, num_classes, source, size, align_corners) -> None:
 
 def check_interpreted_kernel() -> None:
     """For a process in which Triton interprets its kernels, which it decides when it is imported."""
-    from segscape.inference.upsampling import pixels_triton
+    from segscape.segmentation.upsampling import pixels_triton
 
     for case in CASES:
         _check_kernels(pixels_triton, *case)
@@ -256,7 +256,7 @@ def test_kernel_compiles_for_a_gpu_with_offsets_of_64_bits(class_stride: str, co
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from segscape.inference.upsampling.pixels_triton import _fill_pixels
+    from segscape.segmentation.upsampling.pixels_triton import _fill_pixels
 
     types = {"logits": "*fp32", "filled": "*u8", "class_stride": class_stride}
     types |= {f"{axis}_{end}": "*i64" for axis in ("row", "col") for end in ("low", "high")}
@@ -306,7 +306,7 @@ def _run(code: str, **environment: str) -> str:
 
 
 def test_compilers_are_imported_when_they_are_needed() -> None:
-    modules = _run("import sys, segscape; segscape.Segmenter; import segscape.inference.scenes; print(*sys.modules)")
+    modules = _run("import sys, segscape; segscape.Segmenter; import segscape.scenes.scene; print(*sys.modules)")
     assert not {"numba", "triton"} & set(modules.split())
 
 
@@ -315,8 +315,8 @@ def test_machine_code_is_kept_where_a_folder_can_be_written_to(writable: bool, t
     code = """
 import json, os, numba.core.caching as caching
 caching.CacheImpl._locator_classes = [caching.UserProvidedCacheLocator]
-from segscape.inference.upsampling.argmax import upsample_argmax
-from segscape.inference.upsampling.cell_kernels import fill_labels
+from segscape.segmentation.upsampling.argmax import upsample_argmax
+from segscape.segmentation.upsampling.cell_kernels import fill_labels
 import torch
 labels = upsample_argmax(torch.eye(4).view(4, 2, 2), (4, 4), align_corners=True)
 print(json.dumps([labels.tolist(), sum(fill_labels.stats.cache_hits.values())]))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import segscape
-from segscape.inference.padding import fitting_size
 from segscape.networks import SegmentationNetwork
 from segscape.networks.layers import ConvNormAct
 from segscape.runtime.base import Deployed, RuntimeUnavailableError
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
+from segscape.segmentation.padding import fitting_size
 
 native = pytest.importorskip("segscape.runtime.winograd.native")
 if not native.AVAILABLE:

@@ -18,17 +18,17 @@ import segscape
 from segscape.checkpoints.store import write_weights
 from segscape.cli.main import main
 from segscape.export.write import export_network
-from segscape.inference.cluster.worker import SceneOrder, SceneWorker
-from segscape.inference.scene.output import SceneFiles
-from segscape.inference.scene.run import open_tasks
-from segscape.inference.scenes import Scene, SceneSettings
-from segscape.inference.upsampling.argmax import Upsampling
-from segscape.inference.working import sight_of
+from segscape.geometry.window import Window
 from segscape.normalisation import Normalisation
 from segscape.rasters.geotiff import ground_resolution, read_georeference
 from segscape.rasters.resize import read_smoothly, resize_smoothly
 from segscape.rasters.source import open_source
-from segscape.rasters.window import Window
+from segscape.scenes.cluster.worker import SceneOrder, SceneWorker
+from segscape.scenes.files import SceneFiles
+from segscape.scenes.pipeline import open_tasks
+from segscape.scenes.scene import Scene, SceneSettings
+from segscape.segmentation.upsampling.argmax import Upsampling
+from segscape.segmentation.working_size import sight_of
 from tests.fake.network import Coarse, card, noise
 
 UTM = "EPSG:32616"
@@ -117,9 +117,9 @@ def test_the_nearest_end_of_the_range(metres: float, seen: tuple[int, int], tmp_
 @pytest.mark.parametrize(("metres", "factor"), [(0.25, 0.5), (0.1, 0.2), (0.13, 0.26), (1.0, 2)])
 @pytest.mark.parametrize("mode", ["whole", "streaming"])
 def test_scenes_are_those_resampled_by_hand(metres: float, factor: float, mode: str, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 0)
+    monkeypatch.setattr("segscape.scenes.scene.resident", lambda: 0)
     monkeypatch.setattr("segscape.rasters.resize._STRIP_PIXELS", 10_000)
-    monkeypatch.setattr("segscape.inference.streaming.plan._STEPS", (32, 8))
+    monkeypatch.setattr("segscape.scenes.streaming.plan._STEPS", (32, 8))
     values = noise(*SIZE)
     scene = write_scene(tmp_path / "scene.tif", values, metres)
     small = resize_smoothly(values, (round(SIZE[0] * factor), round(SIZE[1] * factor)))
@@ -166,7 +166,7 @@ def test_reducing_does_not_alias(tmp_path: Path) -> None:
 @pytest.fixture
 def weights_with(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
     """Writes weights of the least network, with a card that states something."""
-    monkeypatch.setattr("segscape.inference.segmenter.create_model", lambda *_, **__: Coarse())
+    monkeypatch.setattr("segscape.segmentation.segmenter.create_model", lambda *_, **__: Coarse())
 
     def write(**stated) -> Path:
         write_weights(tmp_path / "weights.safetensors", card(**stated), Coarse().state_dict())

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 import segscape
 from segscape.checkpoints.store import write_weights
 from segscape.cli.main import main
-from segscape.inference.padding import pad_to_fit
-from segscape.inference.scene.output import SceneFiles
-from segscape.inference.scenes import Scene, SceneSettings
-from segscape.inference.upsampling.argmax import Upsampling
+from segscape.geometry.window import Window
 from segscape.normalisation import Normalisation
 from segscape.rasters.resize import read_smoothly, resize_smoothly, working_size_of
 from segscape.rasters.video import VideoSink, VideoSource
-from segscape.rasters.window import Window
+from segscape.scenes.files import SceneFiles
+from segscape.scenes.scene import Scene, SceneSettings
+from segscape.segmentation.padding import pad_to_fit
+from segscape.segmentation.upsampling.argmax import Upsampling
 from tests.fake.network import Coarse, card, noise
 
 WEIGHTS = "scapenet_lite0.aerial"
@@ -208,7 +208,7 @@ def test_sizes_that_are_none(size) -> None:
 @pytest.mark.parametrize("mode", ["whole", "streaming"])
 def test_photographs_that_run_as_scenes(size: int, mode: str, tmp_path: Path, monkeypatch) -> None:
     """At once and streamed, the same labels, and probabilities of the own size."""
-    monkeypatch.setattr("segscape.inference.scenes.resident", lambda: 0)
+    monkeypatch.setattr("segscape.scenes.scene.resident", lambda: 0)
     monkeypatch.setattr("segscape.rasters.resize._STRIP_PIXELS", 5000)
     segmenter = segscape.Segmenter(Coarse(size_multiple=16), card(working_size=size), device="cpu")
     image = noise(180, 241)
@@ -229,7 +229,7 @@ def test_photographs_that_run_as_scenes(size: int, mode: str, tmp_path: Path, mo
 
 def test_scales_are_of_the_working_size(tmp_path: Path) -> None:
     """A large photograph is seen as its small form is, with scales and mirror images too."""
-    from segscape.inference.scene.framing import looks
+    from segscape.scenes.views import looks
 
     image, scores = noise(240, 320), []
     for name, pixels in (("own", image), ("small", resize_smoothly(image, (80, 107)))):
@@ -250,7 +250,7 @@ def test_scales_are_of_the_working_size(tmp_path: Path) -> None:
 @pytest.fixture
 def weights_with(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
     """Writes weights of the least network, with a card that states something."""
-    monkeypatch.setattr("segscape.inference.segmenter.create_model", lambda *_, **__: Coarse())
+    monkeypatch.setattr("segscape.segmentation.segmenter.create_model", lambda *_, **__: Coarse())
 
     def write(**stated) -> Path:
         write_weights(tmp_path / "weights.safetensors", card(**stated), Coarse().state_dict())
@@ -321,7 +321,7 @@ def test_photographs_too_large_or_with_more_to_write(words, weights_with, photo:
         sizes.append(size)
         return False
 
-    monkeypatch.setattr("segscape.cli.segment.fits_at_once", never)
+    monkeypatch.setattr("segscape.cli.commands.segment.fits_at_once", never)
     weights = weights_with(working_size=64)
     assert segment(weights, photo, "--output", tmp_path / "out", *words) == 0
     assert sizes == ([] if words else [(64, 87)])

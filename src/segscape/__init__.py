@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segscape.checkpoints.convert import convert_checkpoint
     from segscape.checkpoints.store import create_model, list_weights
-    from segscape.inference.class_maps import refine_classes
-    from segscape.inference.cutter import CutOut, Cutter
-    from segscape.inference.refiner import Refinement, Refiner
-    from segscape.inference.scene.output import SceneFiles
-    from segscape.inference.scenes import Scene, SceneSettings
-    from segscape.inference.segmenter import Segmentation, Segmenter
+    from segscape.cutout.cutter import CutOut, Cutter
     from segscape.networks import list_models
+    from segscape.refinement.class_maps import refine_classes
+    from segscape.refinement.refiner import Refinement, Refiner
+    from segscape.scenes.files import SceneFiles
+    from segscape.scenes.scene import Scene, SceneSettings
+    from segscape.segmentation.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
 
@@ -44,20 +44,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CutOut": "segscape.inference.cutter",
-    "Cutter": "segscape.inference.cutter",
-    "Refinement": "segscape.inference.refiner",
-    "Refiner": "segscape.inference.refiner",
-    "Scene": "segscape.inference.scenes",
-    "SceneFiles": "segscape.inference.scene.output",
-    "SceneSettings": "segscape.inference.scenes",
-    "Segmentation": "segscape.inference.segmenter",
-    "Segmenter": "segscape.inference.segmenter",
+    "CutOut": "segscape.cutout.cutter",
+    "Cutter": "segscape.cutout.cutter",
+    "Refinement": "segscape.refinement.refiner",
+    "Refiner": "segscape.refinement.refiner",
+    "Scene": "segscape.scenes.scene",
+    "SceneFiles": "segscape.scenes.files",
+    "SceneSettings": "segscape.scenes.scene",
+    "Segmentation": "segscape.segmentation.segmenter",
+    "Segmenter": "segscape.segmentation.segmenter",
     "convert_checkpoint": "segscape.checkpoints.convert",
     "create_model": "segscape.checkpoints.store",
     "list_models": "segscape.networks",
     "list_weights": "segscape.checkpoints.store",
-    "refine_classes": "segscape.inference.class_maps",
+    "refine_classes": "segscape.refinement.class_maps",
 }
 
 

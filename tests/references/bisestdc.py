@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import segscape
 from segscape.checkpoints.convert import leftovers, to_official
 from segscape.checkpoints.convert.stdc import FORMATS
-from segscape.inference.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
+from segscape.evaluation.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
 from segscape.losses import Criterion, DetailLoss, LossTerm, OhemCrossEntropy
 from segscape.metrics import ConfusionMatrix, scores
 from segscape.training.optimisers import warmup_poly

@@ -22,7 +22,7 @@ from segscape.benchmark.cost import network_cost
 from segscape.checkpoints.convert import detect_format, leftovers, to_official
 from segscape.checkpoints.convert.isnet import FORMATS
 from segscape.checkpoints.convert.official import OfficialFormat
-from segscape.inference.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
+from segscape.evaluation.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.networks.isnet import ISNet, ISNetShortcut
 from tests.golden import fill

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segscape.inference.padding import fitting_size
 from segscape.networks import SegmentationNetwork
 from segscape.registry import model_entry
+from segscape.segmentation.padding import fitting_size
 
 
 @dataclass(frozen=True)

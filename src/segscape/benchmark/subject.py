@@ -17,17 +17,17 @@ from segscape.benchmark.entry import Entry, Figure
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
-from segscape.inference.padding import fitting_size
-from segscape.inference.refiner import Precision as RefinerPrecision
-from segscape.inference.refiner import Refiner
-from segscape.inference.segmenter import Segmenter
-from segscape.inference.upsampling.argmax import upsample_argmax
 from segscape.networks import SegmentationNetwork, list_models
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import read_mask
+from segscape.refinement.refiner import Precision as RefinerPrecision
+from segscape.refinement.refiner import Refiner
 from segscape.runtime.base import Precision
+from segscape.segmentation.padding import fitting_size
+from segscape.segmentation.segmenter import Segmenter
+from segscape.segmentation.upsampling.argmax import upsample_argmax
 
 NUM_CLASSES = 19
 """Of networks with random weights: as many as Cityscapes has."""

@@ -15,19 +15,19 @@ import segscape
 
 # Each command's module and its line of help; a module is imported only when its command runs.
 _COMMANDS = {
-    "segment": ("segscape.cli.segment", "segment images and write label maps"),
-    "refine": ("segscape.cli.refine", "make coarse masks and class maps sharp"),
-    "cutout": ("segscape.cli.cutout", "cut out the main object of photographs and videos"),
-    "demo": ("segscape.cli.demo", "segment the street frames that ship with the package, and refine a mask"),
-    "models": ("segscape.cli.models", "list networks and weights"),
-    "convert": ("segscape.cli.convert", "convert an authors' checkpoint to a weights file, and back"),
-    "export": ("segscape.cli.export", "write a network as an ONNX, OpenVINO or PyTorch file"),
-    "benchmark": ("segscape.cli.benchmark", "time networks and runtimes on this machine"),
-    "data": ("segscape.cli.data", "prepare and check data sets"),
-    "fit": ("segscape.cli.train", "train a network"),
-    "validate": ("segscape.cli.train", "measure a network on the validation split"),
-    "test": ("segscape.cli.train", "measure a network on the test split"),
-    "predict": ("segscape.cli.train", "write predicted labels of a split as its data set has them"),
+    "segment": ("segscape.cli.commands.segment", "segment images and write label maps"),
+    "refine": ("segscape.cli.commands.refine", "make coarse masks and class maps sharp"),
+    "cutout": ("segscape.cli.commands.cutout", "cut out the main object of photographs and videos"),
+    "demo": ("segscape.cli.commands.demo", "segment the street frames that ship with the package, and refine a mask"),
+    "models": ("segscape.cli.commands.models", "list networks and weights"),
+    "convert": ("segscape.cli.commands.convert", "convert an authors' checkpoint to a weights file, and back"),
+    "export": ("segscape.cli.commands.export", "write a network as an ONNX, OpenVINO or PyTorch file"),
+    "benchmark": ("segscape.cli.commands.benchmark", "time networks and runtimes on this machine"),
+    "data": ("segscape.cli.commands.data", "prepare and check data sets"),
+    "fit": ("segscape.cli.commands.train", "train a network"),
+    "validate": ("segscape.cli.commands.train", "measure a network on the validation split"),
+    "test": ("segscape.cli.commands.train", "measure a network on the test split"),
+    "predict": ("segscape.cli.commands.train", "write predicted labels of a split as its data set has them"),
 }
 
 # The extras that hold the packages that a command may lack; any other is of the training.

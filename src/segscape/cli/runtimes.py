@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segscape.cli.jobs import find_images, names_many
-from segscape.inference.segmenter import Segmenter
+from segscape.cli.jobs.files import find_images, names_many
 from segscape.runtime.create import RUNTIME_NAMES
+from segscape.segmentation.segmenter import Segmenter
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from segscape.cli.arguments import pixels
-from segscape.inference.scenes import SceneSettings
-from segscape.inference.segmenter import Segmenter
-from segscape.inference.working import WorkingSize, sight_of
 from segscape.rasters.source import open_source
+from segscape.scenes.scene import SceneSettings
+from segscape.segmentation.segmenter import Segmenter
+from segscape.segmentation.working_size import WorkingSize, sight_of
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:

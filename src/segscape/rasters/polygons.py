@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segscape.files import atomic_path
+from segscape.geometry.window import Readable, Window, windows
 from segscape.rasters.geotiff import Georeference, bounded_gdal
-from segscape.rasters.window import Readable, Window, windows
 
 _DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 _STEP = (512, 32768)

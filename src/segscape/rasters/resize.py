@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segscape.rasters.window import Window, windows
+from segscape.geometry.window import Window, windows
 
 _MOST_ASPECT = 16
 """Images longer than this for their width are not enlarged beyond it: a line of pixels would become gigabytes."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segscape.rasters.window import Window
+from segscape.geometry.window import Window
 
 _SMALL_BYTES = 1 << 17
 

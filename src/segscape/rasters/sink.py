@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from segscape.files import atomic_path
+from segscape.geometry.window import Readable, Window, windows
 from segscape.rasters.geotiff import (
     TIFF_SUFFIXES,
     Georeference,
@@ -31,7 +32,6 @@ from segscape.rasters.geotiff import (
     without_place_warnings,
 )
 from segscape.rasters.image import write_labels
-from segscape.rasters.window import Readable, Window, windows
 
 OnProgress = Callable[[int, int], None]
 """Takes the pixels that are written and all pixels."""

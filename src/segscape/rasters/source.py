@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from segscape.geometry.window import Window
 from segscape.rasters.geotiff import (
     TIFF_SUFFIXES,
     Georeference,
@@ -34,7 +35,6 @@ from segscape.rasters.geotiff import (
     open_raster,
 )
 from segscape.rasters.image import IMAGE_SUFFIXES, open_image
-from segscape.rasters.window import Window
 
 # Beyond this a photograph is read by windows as well, where rasterio is installed: 192 MB decoded.
 _DECODED_PIXELS = 64_000_000

@@ -17,11 +17,11 @@ from torchmetrics import SumMetric
 from segscape.checkpoints.backbone import load_pretrained
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
-from segscape.inference.refinement.stages import SCALES
-from segscape.inference.refiner import Refiner
 from segscape.losses import RefinementLoss, RefinementWeights
 from segscape.metrics import MaskResult, MaskScores
 from segscape.networks.crm import CRM
+from segscape.refinement.refiner import Refiner
+from segscape.refinement.stages import SCALES
 from segscape.training.optimisers import OptimiserSettings
 
 _log = logging.getLogger(__name__)

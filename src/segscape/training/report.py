@@ -16,9 +16,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from segscape.checkpoints.card import FOREGROUND, WeightsCard
 from segscape.checkpoints.store import inference_state, write_weights
 from segscape.files import atomic_path
-from segscape.inference.refiner import Refiner
-from segscape.inference.segmenter import Segmenter
 from segscape.rasters.image import write_image
+from segscape.refinement.refiner import Refiner
+from segscape.segmentation.segmenter import Segmenter
 from segscape.training.datamodule import JointDataModule, SegmentationDataModule
 from segscape.training.refinement import PROTOCOL, RefinementTask, as_arrays
 from segscape.training.refinement_data import RefinementDataModule

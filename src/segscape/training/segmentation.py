@@ -15,7 +15,7 @@ from segscape.checkpoints.backbone import load_pretrained
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, load_inference_state, read_weights
 from segscape.checkpoints.transfer import transfer
-from segscape.inference.protocols import EvaluationProtocol, score_maps
+from segscape.evaluation.protocols import EvaluationProtocol, score_maps
 from segscape.labels import IGNORE_INDEX, ClassMap, LabelSpec
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores

@@ -1,0 +1,214 @@
+"""`segscape benchmark`: how fast networks are here, and at what accuracy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from segscape.benchmark.cost import network_cost
+from segscape.benchmark.entry import FIGURES, Entry, Measurement, as_row
+from segscape.benchmark.measure import MeasurementError, measure_apart
+from segscape.benchmark.protocol import Protocol
+from segscape.benchmark.report import write_report
+from segscape.benchmark.subject import card_of, is_refiner
+from segscape.cli.progress import progress
+from segscape.runtime.create import RUNTIME_NAMES
+from segscape.segmentation.inputs import usable_device
+
+_DEFAULT_SIZE = (1024, 2048)
+_WIDTH = 120
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="segscape benchmark",
+        description="Time networks here, one image at a time, each in a process of its own: the network alone, with "
+        "upsampling and arg-max, and from an image file to a label file. All timed runs count.",
+    )
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="networks, which get random weights, or weights by name or file"
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=_size,
+        metavar="HxW",
+        default=[_DEFAULT_SIZE],
+        help="of the image, height x width (default: 1024x2048)",
+    )
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        choices=["auto", *RUNTIME_NAMES],
+        default=["torch", "auto"],
+        help="what computes (default: torch auto)",
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        default=["auto"],
+        help="the numbers to compute with; int8 is calibrated on the shipped street frames (default: auto)",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
+    protocol = Protocol()
+    parser.add_argument(
+        "--repeats", type=int, default=protocol.repeats, help="timed runs of each figure (default: %(default)s)"
+    )
+    parser.add_argument("--warm-up", type=int, default=protocol.warm_up, help="runs before them (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all results, after every row")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw speed against the mIoU of the weights")
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Run `segscape benchmark`; 1 where a row could not be measured, after the others were."""
+    arguments = parser().parse_args(words[1:])
+    device = usable_device(arguments.device)
+    protocol = Protocol(warm_up=arguments.warm_up, repeats=arguments.repeats)
+    scores = {name: _score(name) for name in arguments.names}
+    plot = _plotter(arguments.plot, scores)
+    entries = [
+        Entry(name, size, runtime, precision, str(device), torch.get_num_threads(), protocol)
+        for name, size, runtime, precision in product(
+            dict.fromkeys(arguments.names), arguments.sizes, arguments.runtimes, arguments.precision
+        )
+    ]
+    rows: list[dict[str, Any]] = []
+    with progress() as bar:
+        task = bar.add_task("measuring", total=sum(map(_runs, entries)))
+        for number, entry in enumerate(entries):
+            bar.update(task, description=_title(entry))
+            outcome = _outcome(entry, lambda: bar.advance(task))
+            if isinstance(outcome, MeasurementError):
+                bar.console.print(f"{_title(entry)}: {outcome}", markup=False, highlight=False, soft_wrap=True)
+            bar.update(task, completed=sum(map(_runs, entries[: number + 1])))
+            rows.append(as_row(entry, outcome, score=scores[entry.name]))
+            if arguments.output:
+                write_report(arguments.output, rows, protocol=protocol, device=device)
+    # In narrow terminals, whole lines that are broken say more than cells that are cut.
+    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, _WIDTH))
+    measured = [row for row in rows if "error" not in row]
+    if measured:
+        console.print(time_table(measured, protocol), cost_table(measured))
+    if len(measured) < len(rows):
+        console.print(f"{len(rows) - len(measured)} of {len(rows)} could not be measured; the messages above say why.")
+    if plot:
+        plot(measured, arguments.plot)
+    return 0 if len(measured) == len(rows) else 1
+
+
+def time_table(rows: Sequence[dict[str, Any]], protocol: Protocol) -> Table:
+    """Milliseconds of the rows that were measured: at the median, and behind it what nine of ten runs stayed below."""
+    table = Table(
+        *_columns("weights", "size", "runtime", "network", "with labels", "file to file"),
+        title=f"milliseconds, median / p90 of {protocol.repeats} runs after {protocol.warm_up} to warm up",
+        box=SIMPLE_HEAD,
+    )
+    for row in rows:
+        timings = row["timings"]
+        table.add_row(
+            *_start(row),
+            *(
+                "{median_ms:.1f} / {p90_ms:.1f}".format(**timings[figure]) if figure in timings else "-"
+                for figure in FIGURES
+            ),
+        )
+    return table
+
+
+def cost_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What the rows that were measured cost, and how many images a second they do."""
+    table = Table(
+        *_columns("weights", "size", "runtime", "parameters", "GMAC", "MiB", "images/s"),
+        title="per image; images a second from file to file; memory above that of the empty process",
+        box=SIMPLE_HEAD,
+    )
+    for row in rows:
+        table.add_row(
+            *_start(row),
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['macs'] / 1e9:.1f}",
+            f"{row['peak_mib'] - row['start_mib']:.0f}",
+            f"{1000 / row['timings']['file']['median_ms']:.2f}",
+        )
+    return table
+
+
+def _columns(*names: str) -> list[Column]:
+    return [Column(name, no_wrap=True) for name in names]
+
+
+def _start(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What was measured: the name, the size, and the runtime, also of those that `auto` chose."""
+    runtime = f"{row['runtime']} {row['precision']}"
+    return row["name"], "{}x{}".format(*row["size"]), f"auto: {runtime}" if row["asked_runtime"] == "auto" else runtime
+
+
+def _outcome(entry: Entry, on_run: Callable[[], None]) -> Measurement | MeasurementError:
+    try:
+        found = measure_apart(entry, on_run=on_run)
+    except MeasurementError as error:
+        return error
+    if found.macs is not None:
+        return found
+    cost = network_cost(found.network, num_classes=found.num_classes, size=entry.size)
+    return replace(found, macs=cost.macs)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, found, width = text.partition("x")
+    sides = (height, width)
+    if not found or not all(side.isascii() and side.isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text} is no size; write HEIGHTxWIDTH, as in 1024x2048.")
+    return int(height), int(width)
+
+
+def _score(name: str) -> float | None:
+    """The mIoU that a card states, 0 to 1, of several data sets the mean; nothing where there is no card.
+
+    Raises:
+        FileNotFoundError: There is neither a network nor weights of this name.
+        ValueError: The file is no weights file.
+    """
+    card = card_of(name)
+    of_sets = [score for measure, score in card.score.items() if measure.startswith("miou")] if card else []
+    return fmean(of_sets) if of_sets else None
+
+
+def _plotter(
+    path: Path | None, scores: dict[str, float | None]
+) -> Callable[[Sequence[dict[str, Any]], Path], None] | None:
+    """What draws the plot, found before anything is measured.
+
+    Raises:
+        ValueError: No weights have a score.
+    """
+    if path is None:
+        return None
+    if not any(score is not None for score in scores.values()):
+        raise ValueError("--plot needs weights whose card states an mIoU, such as scapenet_lite0.street.")
+    from segscape.benchmark.plot import plot_speed
+
+    return plot_speed
+
+
+def _runs(entry: Entry) -> int:
+    """Of all figures together; masks are refined with one figure less."""
+    return entry.protocol.runs * (len(FIGURES) - is_refiner(entry.name))
+
+
+def _title(entry: Entry) -> str:
+    precision = "" if entry.precision == "auto" else f" {entry.precision}"
+    return "{} {}x{} {}{}".format(entry.name, *entry.size, entry.runtime, precision)

@@ -1,0 +1,263 @@
+"""`segscape refine`: coarse masks and class maps made sharp."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Column, Table
+
+from segscape.checkpoints.store import find_weights, list_weights, read_card
+from segscape.cli.arguments import memory, pixels
+from segscape.cli.jobs.files import OnProgress, run_jobs
+from segscape.cli.jobs.pairs import Job, plan
+from segscape.cli.progress import progress
+from segscape.networks import list_models
+from segscape.rasters.geotiff import TIFF_SUFFIXES, read_georeference
+from segscape.rasters.image import read_image, write_image
+from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
+from segscape.refinement.class_maps import CLASS_BAND, refine_classes
+from segscape.refinement.refiner import DEFAULT_WEIGHTS, Precision, Refiner
+
+_log = logging.getLogger(__name__)
+
+_STAGES = ("read", "work", "write")
+# Pairs with a row of their own in the table.
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Material:
+    """What was read for a job.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        mask: The coarse mask or class map.
+    """
+
+    image: npt.NDArray[np.uint8]
+    mask: ObjectMask | ClassMap
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The result of a job.
+
+    Attributes:
+        material: What it was made from.
+        values: (H, W) uint8, what is written: the probability of the object, 0 to 255, that above a half, or labels.
+        opacity: (H, W) uint8, the probability of the object, 0 to 255; of a class map nothing.
+        changed: The share of pixels that are on another side now, or of another class.
+    """
+
+    material: Material
+    values: npt.NDArray[np.uint8]
+    opacity: npt.NDArray[np.uint8] | None
+    changed: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of a result when its pixels are written.
+
+    Attributes:
+        name: The image's file name.
+        size: (height, width).
+        seconds: Of each stage.
+        changed: See `Refined`.
+    """
+
+    name: str
+    size: tuple[int, int]
+    seconds: dict[str, float]
+    changed: float
+
+    @classmethod
+    def of(cls, job: Job, result: Refined, seconds: dict[str, float]) -> Summary:
+        """The summary of one result."""
+        height, width = result.values.shape
+        return cls(job.image.name, (height, width), seconds, result.changed)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="segscape refine", description="Make coarse masks, or every class of class maps, follow the image's edges."
+    )
+    parser.add_argument("image", help="an image, a folder, or a quoted glob")
+    parser.add_argument("mask", help="its coarse mask; a folder or glob is matched with the images by file name")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the file to write (.png or .tif), or a folder (default, for one pair: <image>_refined beside the image)",
+    )
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, choices=range(1, 5), default=4, help="stages, from coarse to fine (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--band",
+        type=pixels,
+        metavar="PIXELS",
+        help=f"refine only so near to the mask's edge (default: everywhere, in class maps {CLASS_BAND})",
+    )
+    parser.add_argument("--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB, 1500MB or 4GiB")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), default="float32", help="(default: %(default)s)"
+    )
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--binary", action="store_true", help="write 0 and 255 instead of a soft mask")
+    kinds.add_argument("--classes", action="store_true", help="take grey masks for class maps")
+    parser.add_argument("--alpha", action="store_true", help="also write <image>_alpha.png, the object cut out")
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Run `segscape refine`; 1 where a pair failed, after the others were done."""
+    arguments = parser().parse_args(words[1:])
+    if arguments.classes and arguments.alpha:
+        raise ValueError("--alpha cuts out one object; it does not go with --classes.")
+    jobs, partnerless = plan(arguments.image, arguments.mask, arguments.output, with_cut_out=arguments.alpha)
+    refiner = load_refiner(
+        arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for message in partnerless:
+        errors.print(f"error: {message}", markup=False)
+    summaries = []
+    with progress() as bar:
+        for job, result, seconds in run_jobs(
+            jobs,
+            read=partial(read, as_classes=arguments.classes, one_object=arguments.alpha or arguments.binary),
+            work=partial(refine, refiner, steps=arguments.steps, band=arguments.band, binary=arguments.binary),
+            write=write,
+            bar=bar,
+            description="refining",
+        ):
+            if isinstance(result, Refined):
+                summaries.append(Summary.of(job, result, seconds))
+            else:
+                bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
+    if summaries:
+        console.print(timing_table(summaries))
+    written = jobs[0].target if len(jobs) == 1 else arguments.output
+    console.print(f"{len(summaries)} refined mask(s) in {written}")
+    failed = len(jobs) - len(summaries) + len(partnerless)
+    if failed:
+        console.print(f"{failed} input(s) could not be refined; the messages above say why.")
+    return 1 if failed else 0
+
+
+def load_refiner(
+    name: str, device: str | None = None, *, max_memory: int | None = None, precision: Precision = "float32"
+) -> Refiner:
+    """See `Refiner.from_weights`; where there are no such weights, the message lists those of refiners alone.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: The file is damaged, or not of a refiner.
+    """
+    shipped = list_weights()
+    if name not in shipped and not Path(name).is_file():
+        cards = {other: read_card(find_weights(other)) for other in shipped}
+        refiners = [other for other, card in cards.items() if card.network in list_models(task="refinement")]
+        names = ", ".join(refiners) or "none ships with this version"
+        raise FileNotFoundError(f"There are no weights {name}; give the path of a refiner's file, or a name: {names}.")
+    return Refiner.from_weights(name, device, max_memory=max_memory, precision=precision)
+
+
+def read(job: Job, *, as_classes: bool, one_object: bool) -> Material:
+    """Read a pair.
+
+    Args:
+        job: Names it.
+        as_classes: Take a grey mask for a class map.
+        one_object: Whether a class map will not do.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged, the mask is none, or the sizes differ.
+    """
+    image = read_image(job.image)
+    mask = read_mask_file(job.mask, as_classes=as_classes)
+    coarse = mask.labels if isinstance(mask, ClassMap) else mask.values
+    if coarse.shape != image.shape[:2]:
+        turned = ", turned upright if its orientation tag says so" if coarse.shape == image.shape[1::-1] else ""
+        raise ValueError(
+            f"{job.mask} is {_size(coarse)} and {job.image} {_size(image)}; a mask has the size of its image{turned}."
+        )
+    if one_object and isinstance(mask, ClassMap):
+        raise ValueError(f"{job.mask} is a class map; --alpha and --binary are for the mask of one object.")
+    if isinstance(mask, ObjectMask) and 0 < mask.values.max() < 0.5:
+        _log.warning(
+            "%s reaches %.0f%% at most; if its values are classes, add --classes", job.mask, 100 * mask.values.max()
+        )
+    place = mask.georeference
+    is_placed = place is not None and place.crs is not None
+    if job.target.suffix.lower() in TIFF_SUFFIXES and not is_placed and job.image.suffix.lower() in TIFF_SUFFIXES:
+        mask = replace(mask, georeference=read_georeference(job.image))
+    return Material(image, mask)
+
+
+def _size(array: npt.NDArray[np.generic]) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"
+
+
+def refine(
+    refiner: Refiner, material: Material, on_progress: OnProgress, *, steps: int, band: int | None, binary: bool
+) -> Refined:
+    """Refine what was read for a job; see `Refiner.refine`."""
+    mask = material.mask
+    if isinstance(mask, ClassMap):
+        labels = refine_classes(
+            refiner,
+            material.image,
+            mask.labels,
+            ignore_index=mask.ignore_index,
+            steps=steps,
+            band=band or CLASS_BAND,
+            on_progress=on_progress,
+        )
+        return Refined(material, labels, None, float(np.mean(labels != mask.labels)))
+    result = refiner.refine(material.image, mask.values, steps=steps, band=band, on_progress=on_progress)
+    opacity = np.rint(result.probability * 255).astype(np.uint8)
+    values = np.where(result.mask, np.uint8(255), np.uint8(0)) if binary else opacity
+    return Refined(material, values, opacity, float(np.mean(result.mask != (mask.values > 0.5))))
+
+
+def write(job: Job, result: Refined) -> None:
+    """Write a job's files."""
+    mask = result.material.mask
+    if isinstance(mask, ClassMap):
+        write_class_map(job.target, result.values, like=mask)
+    else:
+        write_mask(job.target, result.values, like=mask)
+    if job.cut_out is not None:
+        assert result.opacity is not None
+        write_image(job.cut_out, np.dstack([result.material.image, result.opacity]))
+
+
+def timing_table(summaries: Sequence[Summary]) -> Table:
+    """Seconds of every stage of the first pairs, and the sums of all."""
+    table = Table(Column("image", no_wrap=True), "size", "read", "refine", "write", "changed", title="seconds")
+    for summary in summaries[:_LISTED]:
+        table.add_row(
+            summary.name,
+            f"{summary.size[1]} x {summary.size[0]}",
+            *(f"{summary.seconds[stage]:.2f}" for stage in _STAGES),
+            f"{summary.changed:.2%}",
+        )
+    if len(summaries) > 1:
+        table.add_section()
+        sums = (sum(summary.seconds[stage] for summary in summaries) for stage in _STAGES)
+        table.add_row(f"all {len(summaries)}", "", *(f"{seconds:.2f}" for seconds in sums), "")
+    return table

@@ -1,0 +1,1 @@
+"""What commands do to photographs, scenes, videos and pairs of files."""

@@ -1,0 +1,211 @@
+"""Scenes of any size segmented one after the other, each with its plan before and its progress meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from segscape.cli.progress import show_error
+from segscape.runtime.system_memory import resident
+from segscape.scenes.files import Refine, SceneFiles
+from segscape.scenes.planner import seconds_per_pixel
+from segscape.scenes.scene import Scene, SceneSettings
+from segscape.segmentation.segmenter import Segmenter
+
+_LARGE = 50_000_000
+"""Pixels from which on a scene among several has its plan printed."""
+_LARGEST = 3
+
+
+@dataclass(frozen=True)
+class SceneJob:
+    """One image to segment.
+
+    Attributes:
+        image: The file to read.
+        files: What to write.
+    """
+
+    image: Path
+    files: SceneFiles
+
+
+def segment_scenes(
+    segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, bar: Progress, *, refine: Refine | None
+) -> int:
+    """Segment each job, and print what came of it.
+
+    Args:
+        segmenter: Gives network and card.
+        jobs: In the order in which they are done.
+        settings: How.
+        bar: Shows how far each is.
+        refine: See `Scene`.
+
+    Returns:
+        How many failed.
+
+    Raises:
+        KeyboardInterrupt: With a sentence on how to go on.
+    """
+    failed = 0
+    for job in jobs:
+        try:
+            with Scene(segmenter, job.image, job.files, settings, refine=refine) as scene:
+                _segment(scene, job, segmenter, bar, is_alone=len(jobs) == 1)
+        except (ValueError, OSError) as error:
+            failed += 1
+            show_error(bar, error)
+    return failed
+
+
+def segment_scenes_on_ray(
+    segmenter: Segmenter,
+    jobs: Sequence[SceneJob],
+    settings: SceneSettings,
+    bar: Progress,
+    *,
+    address: str | None,
+    refine: Refine | None,
+) -> int:
+    """Segment all jobs on a Ray cluster, and print what came of each.
+
+    Args:
+        segmenter: Gives network and card.
+        jobs: What is to be done.
+        settings: How.
+        bar: Shows how far all of it is, in images.
+        address: Of the cluster; without one, a Ray of this machine is started.
+        refine: See `Scene`.
+
+    Returns:
+        How many failed.
+
+    Raises:
+        ConnectionError: There is no cluster at the address.
+        KeyboardInterrupt: With a sentence on how to go on.
+    """
+    from segscape.scenes.cluster.driver import segment_on_ray
+
+    wanted = {job.image: job.files for job in jobs}
+    task = bar.add_task("images", total=len(jobs))
+    failed = 0
+    try:
+        for image, outcome in segment_on_ray(
+            segmenter,
+            wanted,
+            settings,
+            address=address,
+            refine=refine,
+            on_progress=lambda share: bar.update(task, completed=share * len(jobs)),
+        ):
+            if isinstance(outcome, Exception):
+                failed += 1
+                show_error(bar, outcome)
+            else:
+                bar.console.print(f"{wanted[image].labels}: {largest(outcome)}", markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; the same command goes on from what is done.") from None
+    return failed
+
+
+def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *, is_alone: bool) -> None:
+    height, width = scene.size
+    if is_alone or height * width >= _LARGE:
+        bar.console.print(plan_table(scene, job.image.name, segmenter))
+    if scene.resumed:
+        bar.console.print(f"{job.image.name}: going on with what an interrupted run has left.", markup=False)
+    megapixels = height * width / 1e6
+    task = bar.add_task(f"{job.image.name}, megapixels", total=megapixels)
+    start = time.perf_counter()
+    try:
+        shares = scene.run(on_progress=lambda share: bar.update(task, completed=share * megapixels))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; what is done of {job.image} is kept in {scene.folder}. The same command goes on from there; "
+            "delete that folder to give it up."
+        ) from None
+    finally:
+        bar.remove_task(task)
+    seconds = time.perf_counter() - start
+    bar.console.print(
+        f"{job.files.labels}: {width} x {height} in {duration(seconds)}, {megapixels / seconds:.2f} megapixels/s; "
+        f"{largest(shares)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, console: Console) -> int:
+    """Print how each job would be done, and do nothing.
+
+    Args:
+        segmenter: Gives network and card.
+        jobs: What would be done.
+        settings: How.
+        console: Where to print.
+
+    Returns:
+        How many could not be done.
+    """
+    failed = 0
+    for job in jobs:
+        try:
+            with Scene(segmenter, job.image, job.files, settings) as scene:
+                console.print(plan_table(scene, job.image.name, segmenter))
+        except (ValueError, OSError) as error:
+            failed += 1
+            console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    return failed
+
+
+def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
+    """How a scene is segmented, and what that is expected to take; the network is run on a small image for it."""
+    plan = scene.plan
+    table = Table("plan", name, title_justify="left", show_lines=False)
+    height, width = plan.size
+    table.add_row("size", f"{width} x {height} pixels, {height * width / 1e6:.1f} megapixels")
+    seen_height, seen_width = scene.sight.size
+    table.add_row("seen at", f"{scene.sight.reason}: {seen_width} x {seen_height} pixels")
+    table.add_row("mode", f"{plan.mode}, {'the result of the whole scene' if plan.exact else 'approximate'}")
+    table.add_row("because", plan.reason)
+    for stream in dict.fromkeys(plan.streams):
+        down, across = stream.parts
+        table.add_row("blocks", f"{down} down, {across} across, {stream.rows} rows at a time")
+        table.add_row("halo", f"up to {stream.halo} pixels" if stream.halo else "none")
+        table.add_row("passes", f"{stream.sweeps}, {stream.image_reads} of them over the image")
+    if not plan.exact:
+        tile_height, tile_width = plan.tiling.tile
+        table.add_row("tiles", f"{plan.tiling.count} of {tile_width} x {tile_height} pixels")
+        table.add_row("halo", f"{plan.tiling.overlap} pixels or more shared, blended")
+        table.add_row("passes", "1")
+    if len(plan.framings) > 1:
+        looks = (f"{f.look.scale:g}{' mirrored' if f.look.mirrored else ''}" for f in plan.framings)
+        table.add_row("looks", ", ".join(looks))
+    table.add_row("memory", f"{(plan.memory + resident()) / 1e9:.2f} GB, {plan.memory / 1e9:.2f} of them for the scene")
+    table.add_row("disk", f"{plan.storage / 1e9:.2f} GB while it runs")
+    run, size = (segmenter.deployed, None) if plan.streams else (segmenter.runtime, segmenter.runtime.size)
+    pace = seconds_per_pixel(segmenter.network, run, segmenter.device, size=size)
+    table.add_row("time", duration(plan.work * pace) + ", roughly")
+    return table
+
+
+def largest(shares: Mapping[str, float]) -> str:
+    """The largest classes and their shares, in words."""
+    chosen = sorted(shares.items(), key=lambda item: -item[1])[:_LARGEST]
+    return ", ".join(f"{name} {share:.0%}" for name, share in chosen)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, for people."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

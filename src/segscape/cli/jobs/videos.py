@@ -1,0 +1,94 @@
+"""Videos made of videos, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import Progress
+
+from segscape.concurrency import Ahead, Behind
+from segscape.rasters.video import VideoSink, VideoSource
+from segscape.segmentation.segmenter import Segmentation, Segmenter
+from segscape.viz.overlay import colourise
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+"""Suffixes of the files that are taken for videos, in lower case."""
+
+Result = TypeVar("Result")
+Frame = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8, red, green, blue."""
+Drawing = Callable[[Result], Frame]
+"""Makes a frame of a result."""
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One video to segment.
+
+    Attributes:
+        video: The file to read.
+        labels: The video of the classes' colours to write.
+        overlay: The video under its classes' colours to write, or nothing.
+    """
+
+    video: Path
+    labels: Path
+    overlay: Path | None
+
+
+def segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> int:
+    """Segment a video; see `convert_video`."""
+    drawings: dict[Path, Drawing[Segmentation]] = {
+        job.labels: lambda result: colourise(result.labels, result.palette),
+    }
+    if job.overlay is not None:
+        drawings[job.overlay] = Segmentation.overlay
+    return convert_video(job.video, segmenter.segment, drawings, bar)
+
+
+def convert_video(
+    video: Path, work: Callable[[Frame], Result], drawings: Mapping[Path, Drawing[Result]], bar: Progress
+) -> int:
+    """Make videos of a video, frame by frame; what is written appears whole or not at all.
+
+    Args:
+        video: The file to read.
+        work: Gives the result of a frame.
+        drawings: For each file to write, what makes its frame, of the size of the video's, of a result.
+        bar: Shows the frames that are done.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        ValueError: The video is damaged.
+        OSError: A file cannot be written.
+    """
+    source = VideoSource(video)
+    task = bar.add_task(f"{video.name}, frames", total=source.frames)
+    count = 0
+    try:
+        with ExitStack() as opened:
+            sinks = {
+                opened.enter_context(VideoSink(path, source.size, source.frame_rate)): draw
+                for path, draw in drawings.items()
+            }
+            behind = opened.enter_context(Behind())
+            for frame in opened.enter_context(Ahead(iter(source))):
+                behind(_write, sinks, work(frame))
+                count += 1
+                bar.update(task, completed=count)
+    finally:
+        bar.remove_task(task)
+    return count
+
+
+def _write(sinks: Mapping[VideoSink, Drawing[Result]], result: Result) -> None:
+    for sink, draw in sinks.items():
+        sink.write(draw(result))

@@ -1,0 +1,1 @@
+"""The main object of a photograph, cut out."""

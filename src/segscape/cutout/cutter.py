@@ -1,0 +1,201 @@
+"""The main object of a photograph, cut out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segscape.cutout.background import BackgroundInput, as_background, background_pixels
+from segscape.cutout.foreground import foreground
+from segscape.rasters.image import write_image
+from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
+from segscape.refinement.refiner import Refiner
+from segscape.runtime.base import Precision
+from segscape.segmentation.calibration import ImageLike
+from segscape.segmentation.inputs import as_pixels
+from segscape.segmentation.segmenter import Segmenter
+
+DEFAULT_WEIGHTS = "scapenet_lite0.salient"
+"""The weights that find the object if nothing else is said."""
+_BACKGROUND = "background"
+_LEAST = 0.5
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """The main object of a photograph.
+
+    Attributes:
+        image: (H, W, 3) uint8, the photograph, upright.
+        mask: (H, W) float32, the object's opacity, 0 to 1; 0 everywhere where nothing was found.
+        seconds: What each stage took: `read`, `network` and, where the mask was refined, `refine`.
+    """
+
+    image: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.float32]
+    seconds: Mapping[str, float]
+
+    @property
+    def found(self) -> bool:
+        """Whether there is an object."""
+        return bool(self.mask.any())
+
+    @cached_property
+    def foreground(self) -> npt.NDArray[np.uint8]:
+        """The object's own colours, (H, W, 3) uint8, freed of the old background where the edge lets it through."""
+        return foreground(self.image, self.mask)
+
+    def grey(self) -> npt.NDArray[np.uint8]:
+        """The opacity, (H, W) uint8, 0 to 255."""
+        return np.rint(self.mask * 255).astype(np.uint8)
+
+    def rgba(self) -> npt.NDArray[np.uint8]:
+        """The object on transparency, (H, W, 4) uint8: its own colours, not multiplied by the opacity."""
+        return np.dstack([self.foreground, self.grey()])
+
+    def on(self, background: BackgroundInput) -> npt.NDArray[np.uint8]:
+        """The object on another background, (H, W, 3) uint8.
+
+        Args:
+            background: A colour as CSS writes it (`"white"`, `"#ff8800"`) or as (red, green, blue), or a picture: a
+                path, a Pillow image, or an array (h, w, 3) uint8. A picture is scaled to cover the photograph, and its
+                middle is taken.
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        behind = background_pixels(as_background(background), self.mask.shape)
+        opacity = self.mask[..., None]
+        return np.rint(self.foreground * opacity + behind * (1 - opacity)).astype(np.uint8)
+
+    def save(self, path: str | Path, background: BackgroundInput | None = None) -> None:
+        """Write the cut-out as a PNG, with transparency or on a background; it appears whole or not at all.
+
+        Args:
+            path: The file.
+            background: See `on`.
+
+        Raises:
+            ValueError: The suffix is not `.png`, or see `on`.
+        """
+        if Path(path).suffix.lower() != ".png":
+            raise ValueError(f"Cut-outs are saved as PNG, which has transparency; name the file .png, not {path}.")
+        write_image(path, self.rgba() if background is None else self.on(background))
+
+
+class Cutter:
+    """Cuts out the main object of photographs: a network finds it, and a refiner makes its edge sharp.
+
+    Args:
+        segmenter: Of a network with two classes, one of them named `background`.
+        refiner: Makes the mask follow the edge; left out, the mask is the network's probability.
+
+    Raises:
+        ValueError: The network has other classes.
+
+    Attributes:
+        segmenter: Finds the object.
+        refiner: Refines the mask, where it is wanted.
+
+    Example:
+        >>> cutter = Cutter.from_weights()  # doctest: +SKIP
+        >>> result = cutter.cut_out("photo.jpg")  # doctest: +SKIP
+        >>> result.save("photo_cutout.png")  # doctest: +SKIP
+        >>> result.save("photo_on_white.png", background="white")  # doctest: +SKIP
+    """
+
+    def __init__(self, segmenter: Segmenter, refiner: Refiner | None = None) -> None:
+        names = segmenter.card.class_names
+        if len(names) != 2 or _BACKGROUND not in names:
+            listed = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
+            raise ValueError(
+                f"Cut-outs need a network with two classes, {_BACKGROUND} and the object; this one has {listed}."
+            )
+        self.segmenter = segmenter
+        self.refiner = refiner
+        self._object = 1 - names.index(_BACKGROUND)
+
+    @classmethod
+    def from_weights(
+        cls,
+        name_or_path: str | Path = DEFAULT_WEIGHTS,
+        device: str | torch.device | None = None,
+        *,
+        refine_weights: str | Path | None = DEFAULT_REFINER,
+        runtime: str = "torch",
+        precision: Precision | Literal["auto"] = "auto",
+        calibration: Sequence[ImageLike] = (),
+    ) -> Cutter:
+        """A cutter from names of `list_weights()` or the paths of weights files.
+
+        Args:
+            name_or_path: Which weights find the object; see `Segmenter.from_weights`.
+            device: Such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
+            refine_weights: Which weights refine the mask; nothing leaves that out.
+            runtime: Of what finds the object; see `Segmenter`.
+            precision: See `Segmenter`.
+            calibration: See `Segmenter`.
+
+        Raises:
+            FileNotFoundError: There are no such weights.
+            ValueError: A file is damaged or of the wrong kind of network, or see `Segmenter`.
+        """
+        segmenter = Segmenter.from_weights(
+            name_or_path, device, runtime=runtime, precision=precision, calibration=calibration
+        )
+        return cls(segmenter, None if refine_weights is None else Refiner.from_weights(refine_weights, device))
+
+    def cut_out(
+        self, photo: ImageLike, *, band: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    ) -> CutOut:
+        """Cut out the main object of one photograph.
+
+        The network's mask is taken to be right but near its edge, and refined there: farther away everything is opaque
+        or transparent. Where the network sees no pixel that is more probably the object's than not, nothing is found
+        and the mask is 0.
+
+        Args:
+            photo: A path, a Pillow image, or an array (H, W, 3) uint8, red, green, blue. A photograph's orientation tag
+                is applied, transparency is dropped.
+            band: How near to the mask's edge it is refined, in pixels; by default see `default_band`.
+            on_progress: Called with the refiner's work done and all of it.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged, an array has the wrong form, or a band is given that is less than a pixel
+                or that nothing refines.
+        """
+        if band is not None and self.refiner is None:
+            raise ValueError("A band is what is refined, and this cutter has no refiner; leave out one of the two.")
+        start = time.perf_counter()
+        image = as_pixels(photo)
+        read = time.perf_counter()
+        mask = self.segmenter.probabilities(image)[self._object].copy()
+        computed = time.perf_counter()
+        seconds = {"read": read - start, "network": computed - read}
+        if self.refiner is not None:
+            near = band or default_band(mask.shape)
+            mask = self.refiner.refine(image, mask > _LEAST, band=near, on_progress=on_progress).probability
+            seconds["refine"] = time.perf_counter() - computed
+        if not (mask > _LEAST).any():
+            mask = np.zeros_like(mask)
+        return CutOut(image, mask, seconds)
+
+
+def default_band(size: tuple[int, ...]) -> int:
+    """How near to the mask's edge a photograph is refined if nothing else is said, in pixels.
+
+    A network sees photographs of every size with about as many pixels, so that its errors grow with the photograph.
+
+    Args:
+        size: (height, width) in pixels.
+    """
+    return max(min(size) // 32, 1)

@@ -1,0 +1,1 @@
+"""The published protocols by which networks are measured."""

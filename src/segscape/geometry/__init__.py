@@ -1,0 +1,1 @@
+"""Intervals, windows and resampling: the arithmetic under everything that cuts images."""

@@ -1,0 +1,77 @@
+"""Class maps made sharp by a network that refines the mask of one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from segscape.labels import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from segscape.refinement.refiner import Refiner
+
+CLASS_BAND = 2
+"""How near to a class's edge its map is refined if nothing else is said, in pixels; measured in docs/weights.md."""
+
+
+def refine_classes(
+    refiner: Refiner,
+    image: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    *,
+    scores: npt.NDArray[np.float32] | Callable[[int], npt.NDArray[np.float32]] | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    steps: int = 4,
+    band: int | None = CLASS_BAND,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Refine each class of a class map in turn and give every pixel the class of the highest probability.
+
+    Where two are equal the pixel's class stays, and so does a map of a single class. Beside the refiner's own memory it
+    takes some 10 bytes a pixel, whatever the number of classes.
+
+    Args:
+        refiner: Refines the masks.
+        image: (H, W, 3) uint8, red, green, blue.
+        labels: (H, W) uint8, class indices or `ignore_index`.
+        scores: The coarse masks of the classes, (K, H, W) float32 from 0 to 1, or a function that gives one, (H, W),
+            by its index; by default the pixels of the class in `labels`.
+        ignore_index: Pixels of this label keep it.
+        steps: See `Refiner.refine`.
+        band: See `Refiner.refine`; narrow by default, as refiners know objects and deny what fills a scene, such as a
+            sky or a road, unless they are held to its edge.
+        on_progress: Called with the work done and all the work, in arbitrary units.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ValueError: The sizes differ.
+    """
+    present = [index for index in np.flatnonzero(np.bincount(labels.ravel())).tolist() if index != ignore_index]
+    refined = labels.copy()
+    if len(present) < 2:
+        return refined
+    score_of = scores if scores is None or callable(scores) else scores.__getitem__
+    best = np.zeros(labels.shape, np.float32)
+    for number, index in enumerate(present):
+        own = labels == index
+        probability = refiner.refine(
+            image,
+            own if score_of is None else score_of(index),
+            steps=steps,
+            band=band,
+            on_progress=on_progress and _part(on_progress, number, len(present)),
+        ).probability
+        refined[(probability > best) | (own & (probability == best))] = index
+        np.maximum(best, probability, out=best)
+    refined[labels == ignore_index] = ignore_index
+    return refined
+
+
+def _part(on_progress: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
+    """The progress of one of `count` parts of equal length, told as progress of the whole."""
+    return lambda done, total: on_progress(number * total + done, count * total)

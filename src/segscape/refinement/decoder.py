@@ -1,0 +1,140 @@
+"""The implicit decoder at the points of one block: all of a stage's time that is not spent on features.
+
+Equal to `ImplicitDecoder.decode` up to rounding. Points are decoded in strips of rows whose activations stay in the
+cache, for the four neighbours at once. Whatever depends only on a point's row or column is computed once for that line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from segscape.networks.crm import AREA_FLOOR, Axis, ImplicitDecoder
+from segscape.refinement.workers import share_out
+
+# Points whose activations a thread holds at a time, a KiB each: what fits the cache, or keeps a device busy.
+_STRIP_POINTS = {"cpu": 1 << 12, "other": 1 << 16}
+
+
+def decode_block(
+    decoder: ImplicitDecoder, projected: Tensor, rows: Axis, cols: Axis, out: Tensor | None = None
+) -> Tensor:
+    """Logits at the points of a grid, without gradients.
+
+    Args:
+        decoder: Gives the layers, in the precision of `projected`.
+        projected: (h, w, width), the features of the block after `decoder.project`; float32, or on the CPU float64.
+        rows: The rows of the grid, with offsets and positions in float64, their cells counted from the block's first
+            row of features.
+        cols: The columns likewise.
+        out: Where to write, (H, W); may be a part of a larger map.
+
+    Returns:
+        (H, W), `out` if it was given.
+    """
+    height, width = rows.cells.shape[1], cols.cells.shape[1]
+    if out is None:
+        out = torch.empty(height, width, dtype=projected.dtype, device=projected.device)
+    tables = Tables.of(decoder, rows, cols, projected.dtype)
+    if projected.is_cuda and importlib.util.find_spec("triton") is not None:
+        from segscape.refinement.decoder_triton import decode_tiles
+
+        decode_tiles(decoder, projected, tables, out)
+        return out
+    step = max(_STRIP_POINTS["cpu" if projected.device.type == "cpu" else "other"] // width, 1)
+    strips = [slice(start, min(start + step, height)) for start in range(0, height, step)]
+    share_out(lambda: _Strips(decoder, projected, tables, out, step).decode, strips)
+    return out
+
+
+class Tables(NamedTuple):
+    """What the decoder knows of its points before it sees a feature, by row and by column.
+
+    Attributes:
+        row_cells: (2, H) int64, the rows of the neighbours before and behind each row of points.
+        col_cells: (2, W) int64.
+        row_terms: (2, H, width), the part of the first layer that depends on a point's row and on the neighbour's.
+        col_terms: (2, W, width), the part that depends on the columns, and all that depends on neither.
+        row_sides: (2, H), the heights of the areas by which the neighbours before and behind count.
+        col_sides: (2, W), the widths of these areas.
+    """
+
+    row_cells: Tensor
+    col_cells: Tensor
+    row_terms: Tensor
+    col_terms: Tensor
+    row_sides: Tensor
+    col_sides: Tensor
+
+    @classmethod
+    def of(cls, decoder: ImplicitDecoder, rows: Axis, cols: Axis, dtype: torch.dtype) -> Tables:
+        """The tables of a grid.
+
+        The first layer's inputs beside the feature are, in this order, the offsets by row and column, the positions by
+        row and column, and the steps by row and column.
+        """
+        by_place = decoder.first.weight[:, decoder.channels :].T.double()
+        row_terms = rows.offsets[..., None] * by_place[0] + rows.positions[:, None] * by_place[2]
+        col_terms = cols.offsets[..., None] * by_place[1] + cols.positions[:, None] * by_place[3]
+        everywhere = decoder.first.bias + rows.step * by_place[4] + cols.step * by_place[5]
+        return cls(
+            rows.cells,
+            cols.cells,
+            row_terms.to(dtype),
+            (col_terms + everywhere).to(dtype),
+            rows.offsets.flip(0).abs().to(dtype),  # of the rectangle opposite to a neighbour
+            cols.offsets.flip(0).abs().to(dtype),
+        )
+
+
+class _Strips:
+    """Decodes strips of a grid's rows in buffers that all of them use.
+
+    Args:
+        decoder: Gives the layers.
+        projected: (h, w, width).
+        tables: Of the grid.
+        out: (H, W), where to write.
+        rows: The most rows of a strip.
+    """
+
+    def __init__(self, decoder: ImplicitDecoder, projected: Tensor, tables: Tables, out: Tensor, rows: int) -> None:
+        self._projected, self._tables, self._out = projected, tables, out
+        self._layers = [(layer.bias, layer.weight.T) for layer in cast("Iterable[nn.Linear]", decoder.hidden)]
+        self._last = decoder.last
+        shape = 4 * rows * tables.col_sides.shape[1], projected.shape[-1]
+        self._hidden = projected.new_empty(shape), projected.new_empty(shape)
+        self._lines = projected.new_empty(rows, *projected.shape[1:])
+        self._logits = projected.new_empty(shape[0])
+
+    def decode(self, strip: slice) -> None:
+        """Write the logits of some rows."""
+        tables, count = self._tables, strip.stop - strip.start
+        shape = 2, 2, count, tables.col_sides.shape[1]
+        points = 4 * count * shape[-1]
+        hidden, spare = (buffer[:points] for buffer in self._hidden)
+        self._first(hidden.view(*shape, -1), strip)
+        for bias, weight in self._layers:
+            torch.addmm(bias, hidden, weight, out=spare)
+            hidden, spare = spare.relu_(), hidden
+        logits = torch.mv(hidden, self._last.weight[0], out=self._logits[:points]).view(shape)
+        areas = tables.row_sides[:, None, strip, None] * tables.col_sides[:, None] + AREA_FLOOR
+        out = torch.sum(logits.mul_(areas), dim=(0, 1), out=self._out[strip])
+        # The last layer adds the same to all four, and so to their mean.
+        out.div_(areas.sum(dim=(0, 1))).add_(self._last.bias)
+
+    def _first(self, hidden: Tensor, strip: slice) -> None:
+        """Write the first layer, (2, 2, rows, W, width): neighbours before and behind by row, and by column."""
+        tables = self._tables
+        lines = self._lines[: hidden.shape[2]]
+        for row in (0, 1):
+            torch.index_select(self._projected, 0, tables.row_cells[row, strip], out=lines)
+            lines += tables.row_terms[row, strip, None]
+            for col in (0, 1):
+                torch.index_select(lines, 1, tables.col_cells[col], out=hidden[row, col])
+                hidden[row, col] += tables.col_terms[col]
+        hidden.relu_()

@@ -1,0 +1,238 @@
+"""How a stage is cut into blocks: as few as the memory allows, and none where nothing is to be refined."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segscape.geometry.interval import Span, interpolation
+from segscape.networks.crm import Axis
+from segscape.refinement.extraction import Chain, Reach
+from segscape.refinement.workload import Counts, Workload, counts
+
+Lines = npt.NDArray[np.int64]
+_LEAST_LINES = 16
+"""No block is made of fewer queried lines: what surrounds them would be all of its cost."""
+_HOPELESS = 1.5
+"""More rows of blocks are not tried once they take so many times the least work."""
+_BLOCK_MACS = 1.2e9
+"""What a block more costs beside its own work, measured on a CPU."""
+_TILE = 16
+"""The side of the squares, in pixels of the stage, by which a part of an image is told from the rest."""
+
+
+class Extent(NamedTuple):
+    """A block along one axis, from the queried lines down to the pixels.
+
+    Attributes:
+        queried: Which of the stage's queried lines.
+        points: Where they stand.
+        features: The lines of fused features around them.
+        reach: The lines that these are computed from.
+        counts: How many lines there are of each.
+    """
+
+    queried: slice
+    points: Axis
+    features: Span
+    reach: Reach
+    counts: Counts
+
+    def points_among_features(self, device: torch.device) -> Axis:
+        """The points as the decoder takes them: on its device, their cells counted from the first of `features`."""
+        cells = self.points.cells - self.features.start
+        return Axis(
+            cells.to(device), self.points.offsets.to(device), self.points.positions.to(device), self.points.step
+        )
+
+
+class Block(NamedTuple):
+    """A rectangle of the queried points.
+
+    Attributes:
+        rows: Its rows.
+        cols: Its columns.
+    """
+
+    rows: Extent
+    cols: Extent
+
+
+class StageAxis:
+    """One axis of a stage.
+
+    Args:
+        chain: Of the extractor.
+        full: The lines of the padded image.
+        lines: Those of the image resized to the stage's scale.
+        queried: Which lines of the padded image are decoded, ascending.
+        dtype: Of the features.
+    """
+
+    def __init__(self, chain: Chain, *, full: int, lines: int, queried: Lines, dtype: torch.dtype) -> None:
+        self.queried, self.full, self.lines = queried, full, lines
+        self._chain = chain
+        self._dtype = dtype
+        sizes = chain.sizes(lines)
+        self._maps = [sizes[tap] for tap in chain.taps]
+        self._points = Axis.of(full, self._maps[0]).lines(torch.from_numpy(queried))
+        self._known: dict[tuple[int, int], Extent] = {}
+
+    def extent(self, start: int, stop: int) -> Extent:
+        """The block of the queried lines from `start` to before `stop`."""
+        if (start, stop) not in self._known:
+            self._known[start, stop] = self._extent(slice(start, stop))
+        return self._known[start, stop]
+
+    def cut(self, parts: int) -> list[Extent]:
+        """The axis in so many parts of about the same length."""
+        edges = np.linspace(0, len(self.queried), parts + 1).round().astype(int).tolist()
+        return [self.extent(start, stop) for start, stop in itertools.pairwise(edges)]
+
+    def _extent(self, queried: slice) -> Extent:
+        points = self._points.lines(queried)
+        features = Span(int(points.cells[0, 0]), int(points.cells[1, -1]) + 1, self._maps[0])
+        joined = features.grow(1)
+        wanted = [joined]
+        for size in self._maps[1:]:
+            low, high, _ = interpolation(joined, size, self._dtype)
+            wanted.append(Span(int(low[0]), int(high[-1]) + 1, size))
+        reach = self._chain.reads(wanted, self.lines)
+        return Extent(queried, points, features, reach, counts(reach, features, queried.stop - queried.start))
+
+
+def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) -> list[Block]:
+    """Cut a stage into the grid of least work whose blocks fit into the memory.
+
+    Args:
+        rows: The stage's rows.
+        cols: The stage's columns.
+        workload: Tells the cost of a block.
+        memory: Bytes for a block.
+
+    Raises:
+        ValueError: Not even the smallest blocks fit.
+    """
+    most_down, most_across = (max(len(axis.queried) // _LEAST_LINES, 1) for axis in (rows, cols))
+    best, least = [], math.inf
+    for down in range(1, most_down + 1):
+        row_parts = rows.cut(down)
+        across = 1 + bisect.bisect_left(
+            range(1, most_across + 1), True, key=lambda parts: _peak(workload, row_parts, cols.cut(parts)) <= memory
+        )
+        if across > most_across:
+            continue
+        col_parts = cols.cut(across)
+        work = workload.macs(*(np.sum([part.counts for part in parts], axis=0) for parts in (row_parts, col_parts)))
+        if work < least:
+            best, least = [Block(*pair) for pair in itertools.product(row_parts, col_parts)], work
+        if across == 1 or work > _HOPELESS * least:
+            break
+    if not best:
+        raise _too_little(_peak(workload, rows.cut(most_down), cols.cut(most_across)), memory)
+    return best
+
+
+def _peak(workload: Workload, rows: Sequence[Extent], cols: Sequence[Extent]) -> float:
+    """At least the bytes of the largest of a grid's blocks."""
+    return workload.memory(*(np.max([part.counts for part in parts], axis=0) for parts in (rows, cols)))
+
+
+def around(
+    rows: StageAxis, cols: StageAxis, workload: Workload, memory: float, wanted: npt.NDArray[np.bool_]
+) -> list[Block]:
+    """Cover some of the queried points with blocks of little work in all that fit into the memory.
+
+    Args:
+        rows: The stage's rows.
+        cols: The stage's columns.
+        workload: Tells the cost of a block.
+        memory: Bytes for a block.
+        wanted: (H, W), for every queried point whether it is to be decoded.
+
+    Raises:
+        ValueError: Not even the smallest blocks fit.
+    """
+    return _Cover(rows, cols, workload, memory, wanted).blocks()
+
+
+class _Cover:
+    """A rectangle around the wanted points, halved, and its halves again, where that saves work or memory demands it.
+
+    Rectangles are of tiles: (top, bottom, left, right).
+    """
+
+    def __init__(
+        self, rows: StageAxis, cols: StageAxis, workload: Workload, memory: float, wanted: npt.NDArray[np.bool_]
+    ) -> None:
+        self._rows, self._cols, self._workload, self._memory = rows, cols, workload, memory
+        self._tops, self._lefts = _tile_edges(rows), _tile_edges(cols)
+        by_row = np.logical_or.reduceat(wanted, self._tops[:-1], axis=0)
+        self._occupied: npt.NDArray[np.bool_] = np.logical_or.reduceat(by_row, self._lefts[:-1], axis=1)
+
+    def blocks(self) -> list[Block]:
+        """The blocks of the cover."""
+        height, width = self._occupied.shape
+        work, blocks = self._cover(0, height, 0, width)
+        if work == math.inf:
+            corner = self._block(0, 1, 0, 1)
+            raise _too_little(self._workload.memory(corner.rows.counts, corner.cols.counts), self._memory)
+        return blocks
+
+    def _cover(self, top: int, bottom: int, left: int, right: int) -> tuple[float, list[Block]]:
+        """The work and the blocks for the wanted points of a rectangle."""
+        inside = self._occupied[top:bottom, left:right]
+        if not inside.any():
+            return 0.0, []
+        top, bottom = _shrunk(inside.max(axis=1), top)
+        left, right = _shrunk(inside.max(axis=0), left)
+        block = self._block(top, bottom, left, right)
+        work = self._work(block)
+        height, width = bottom - top, right - left
+        # Two blocks have at least this price.
+        worthless = work <= 2 * _BLOCK_MACS
+        if height == width == 1 or worthless or (work < math.inf and self._occupied[top:bottom, left:right].all()):
+            return work, [block]
+        if height >= width:
+            middle = top + height // 2
+            halves = self._cover(top, middle, left, right), self._cover(middle, bottom, left, right)
+        else:
+            middle = left + width // 2
+            halves = self._cover(top, bottom, left, middle), self._cover(top, bottom, middle, right)
+        halved = halves[0][0] + halves[1][0]
+        return (halved, halves[0][1] + halves[1][1]) if halved < work else (work, [block])
+
+    def _block(self, top: int, bottom: int, left: int, right: int) -> Block:
+        tops, lefts = self._tops, self._lefts
+        return Block(self._rows.extent(tops[top], tops[bottom]), self._cols.extent(lefts[left], lefts[right]))
+
+    def _work(self, block: Block) -> float:
+        """What a block costs in time; more than anything if it does not fit."""
+        sides = block.rows.counts, block.cols.counts
+        return self._workload.macs(*sides) + _BLOCK_MACS if self._workload.memory(*sides) <= self._memory else math.inf
+
+
+def _tile_edges(axis: StageAxis) -> list[int]:
+    """Where the tiles of an axis start, and its end."""
+    count = len(axis.queried)
+    return [*range(0, count, max(count * _TILE // axis.lines, 1)), count]
+
+
+def _shrunk(occupied: npt.NDArray[np.bool_], first: int) -> tuple[int, int]:
+    """The first of the tiles that are occupied, and one past the last, counted from where `first` is 0."""
+    places = np.flatnonzero(occupied)
+    return first + int(places[0]), first + int(places[-1]) + 1
+
+
+def _too_little(need: float, memory: float) -> ValueError:
+    return ValueError(
+        f"The smallest block of this image takes {math.ceil((need - memory) / 2**20)} MiB more than the memory that "
+        "refinement may take; raise max_memory by as much."
+    )

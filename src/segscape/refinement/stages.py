@@ -1,0 +1,250 @@
+"""The stages of a refinement: the same network at finer and finer scales, each reading the mask that the last one made.
+
+Source: CRM, section 3.3, and the authors' test script. The image and its mask are mirrored at their borders. Every
+stage reads them shrunk to its scale and is asked for points at the full size. Its probabilities are the next mask, so
+only those that the next stage reads are computed: what its shrinking needs, and all where the network is residual and
+adds to the mask at the full size; the last stage leaves out the mirrored border.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segscape.geometry.interval import Span, interpolation, mirrored
+from segscape.networks.crm import CRM, mask_logits
+from segscape.normalisation import Normalisation
+from segscape.refinement.decoder import decode_block
+from segscape.refinement.extraction import Chain
+from segscape.refinement.fusion import fuse
+from segscape.refinement.plan import Block, Lines, StageAxis, around, grid
+from segscape.refinement.planes import ABSENT, Plane
+from segscape.refinement.workload import Workload
+
+SCALES = (0.125, 0.25, 0.5, 1.0)
+"""Of the stages, in their order."""
+BORDER = 32
+"""Mirrored pixels on each side of the image."""
+
+Progress = Callable[[int, int], None]
+"""Called with the work that is done and with all there is, in millions of multiply-accumulates."""
+
+
+class Stage(NamedTuple):
+    """One stage of one image.
+
+    Attributes:
+        scale: Of what the network sees, to the padded image.
+        rows: Its rows.
+        cols: Its columns.
+        blocks: They hold all points that it decodes.
+    """
+
+    scale: float
+    rows: StageAxis
+    cols: StageAxis
+    blocks: list[Block]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """The shape of what it decodes: (rows, columns, 1)."""
+        return len(self.rows.queried), len(self.cols.queried), 1
+
+    def result(self, values: Tensor) -> Plane:
+        """The decoded values, (rows, columns, 1), in their places."""
+        return Plane(values, *(_places(axis.queried, axis.full) for axis in (self.rows, self.cols)))
+
+
+class Scene(NamedTuple):
+    """What stays the same from stage to stage, all mirrored at the borders.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        coarse: (H, W, 1), the mask to refine, uint8 or from 0 to 1.
+        band: (H, W, 1) bool, where it may change, if not everywhere.
+    """
+
+    image: Plane
+    coarse: Plane
+    band: Plane | None
+
+    @classmethod
+    def of(cls, image: Tensor, mask: Tensor, band: Tensor | None) -> Scene:
+        """The scene of an image (H, W, 3), its mask (H, W) and a band (H, W)."""
+        rows, cols = (mirrored(lines, BORDER) for lines in mask.shape)
+        return cls(
+            Plane(image, rows, cols),
+            Plane(mask[..., None], rows, cols),
+            None if band is None else Plane(band[..., None], rows, cols),
+        )
+
+
+class Engine:
+    """Runs a network on images of any size.
+
+    Args:
+        network: Deployed, on the device and in the precisions in which it is to run; the maps have that of its decoder.
+        normalisation: Of the images that the network takes.
+    """
+
+    def __init__(self, network: CRM, normalisation: Normalisation) -> None:
+        self.network = network
+        self.normalisation = normalisation
+        self._chain = Chain.of(network.extractor)
+        self._workload = Workload(network, self._chain)
+        self._dtype, self._device = network.decoder.last.weight.dtype, network.decoder.last.weight.device
+        self._features_dtype = network.fusion.join.conv.weight.dtype
+
+    def run(
+        self,
+        scene: Scene,
+        *,
+        memory: float,
+        scales: Sequence[float] = SCALES,
+        every_point: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Iterator[tuple[float, Plane]]:
+        """Refine a mask.
+
+        Args:
+            scene: The image and the mask.
+            memory: Bytes that the maps and the blocks may take.
+            scales: Of the stages, ascending.
+            every_point: Decode all points at every stage, not only those that are read.
+            on_progress: Told after each block.
+
+        Yields:
+            The scale of each stage and its probabilities.
+
+        Raises:
+            ValueError: The memory is too small.
+        """
+        memory -= self._map_bytes(scene)
+        following: list[float | None] = [*scales[1:], None]
+        stages = [
+            self._stage(scene, scale, [self._read(lines, finer, every_point) for lines in scene.image.size], memory)
+            for scale, finer in zip(scales, following, strict=True)
+        ]
+        report = _Report(sum(self._work(stage) for stage in stages), on_progress)
+        mask, empty = scene.coarse, False
+        for stage in stages:
+            empty = empty or _is_empty(mask)
+            if empty:
+                mask = stage.result(torch.zeros(stage.size, dtype=self._dtype, device=self._device))
+                report.add(self._work(stage))
+            else:
+                mask = self._next_mask(scene, stage, mask, report, memory=memory, last=stage is stages[-1])
+            yield stage.scale, mask
+
+    def _read(self, full: int, finer: float | None, every_point: bool) -> Lines:
+        """Which lines of a stage's result are read: by the next scale, or by who asked for the result."""
+        if finer is None and not every_point:
+            return np.arange(BORDER, full - BORDER)
+        if finer is None or every_point or self.network.residual:
+            return np.arange(full)
+        low, high, _ = interpolation(Span.whole(round(full * finer)), full, self._dtype)
+        return np.union1d(low, high)
+
+    def _stage(self, scene: Scene, scale: float, queried: Sequence[Lines], memory: float) -> Stage:
+        dtype = self._features_dtype
+        rows, cols = (
+            StageAxis(self._chain, full=full, lines=round(full * scale), queried=lines, dtype=dtype)
+            for full, lines in zip(scene.image.size, queried, strict=True)
+        )
+        if scene.band is None:
+            blocks = grid(rows, cols, self._workload, memory)
+        else:
+            wanted = scene.band.at(rows.queried, cols.queried, torch.bool)[..., 0].cpu().numpy()
+            blocks = around(rows, cols, self._workload, memory, wanted)
+        return Stage(scale, rows, cols, blocks)
+
+    def _map_bytes(self, scene: Scene) -> int:
+        """Of the image, of the mask that a stage reads and of the one that it makes."""
+        given = sum(plane.values.nbytes for plane in scene if plane is not None)
+        return given + 2 * math.prod(scene.image.size) * self._dtype.itemsize
+
+    def _work(self, stage: Stage) -> float:
+        return sum(self._workload.macs(block.rows.counts, block.cols.counts) for block in stage.blocks)
+
+    def _next_mask(
+        self, scene: Scene, stage: Stage, mask: Plane, report: _Report, *, memory: float, last: bool
+    ) -> Plane:
+        """A stage's probabilities; all of them where those that are read do not tell whether they count as empty."""
+        result = stage.result(self._probabilities(scene, stage, mask, report))
+        if last or result.complete or not _is_empty(result):
+            return result
+        whole = self._stage(scene, stage.scale, [np.arange(lines) for lines in scene.image.size], memory)
+        return whole.result(self._probabilities(scene, whole, mask, None))
+
+    def _probabilities(self, scene: Scene, stage: Stage, mask: Plane, report: _Report | None) -> Tensor:
+        """(rows, cols, 1): refined in the stage's blocks, and between them as the coarse mask has it."""
+        if scene.band is None:
+            result = torch.empty(stage.size, dtype=self._dtype, device=self._device)
+        else:
+            result = _unit(scene.coarse.at(stage.rows.queried, stage.cols.queried, self._dtype), scene.coarse)
+        for block in stage.blocks:
+            window = result[block.rows.queried, block.cols.queried, 0]
+            points = stage.rows.queried[block.rows.queried], stage.cols.queried[block.cols.queried]
+            projected = self._features(scene, mask, block)
+            logits = self._decode(projected, block, window if scene.band is None else None)
+            if self.network.residual:
+                logits += mask_logits(_unit(mask.at(*points, self._dtype), mask))[..., 0]
+            logits.sigmoid_()
+            if scene.band is not None:
+                torch.where(scene.band.at(*points, torch.bool)[..., 0], logits, window, out=window)
+            del projected
+            if report is not None:
+                report.add(self._workload.macs(block.rows.counts, block.cols.counts))
+        return result
+
+    def _features(self, scene: Scene, mask: Plane, block: Block) -> Tensor:
+        """The block's features as the decoder reads them, (h, w, width)."""
+        network, (rows, cols) = self.network, block
+        branches = self._chain.run(self._crop(scene, mask, block), rows.reach, cols.reach, network.fusion.branches)
+        return fuse(network.fusion, network.decoder, branches, rows.features, cols.features)
+
+    def _crop(self, scene: Scene, mask: Plane, block: Block) -> Tensor:
+        """What the extractor reads, (1, 4, h, w): the image, normalised, and the mask from -1 to 1."""
+        place = block.rows.reach.spans[0], block.cols.reach.spans[0]
+        image = self.normalisation(scene.image.resized(*place, self._dtype).permute(2, 0, 1)[None])
+        inside = _unit(mask.resized(*place, self._dtype), mask).permute(2, 0, 1)[None]
+        crop = torch.cat([image, inside.mul_(2).sub_(1)], dim=1)
+        return crop.to(self._features_dtype, memory_format=torch.channels_last)
+
+    def _decode(self, projected: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
+        rows, cols = (extent.points_among_features(self._device) for extent in block)
+        return decode_block(self.network.decoder, projected, rows, cols, out)
+
+
+class _Report:
+    """Adds up the work and tells of it."""
+
+    def __init__(self, whole: float, on_progress: Progress | None) -> None:
+        self._done, self._whole, self._on_progress = 0.0, whole, on_progress
+
+    def add(self, macs: float) -> None:
+        self._done += macs
+        if self._on_progress is not None:
+            self._on_progress(round(self._done / 1e6), round(self._whole / 1e6))
+
+
+def _places(lines: Lines, full: int) -> Lines:
+    """For each of `full` lines its place among some, or `ABSENT`."""
+    places = np.full(full, ABSENT)
+    places[lines] = np.arange(len(lines))
+    return places
+
+
+def _unit(values: Tensor, source: Plane) -> Tensor:
+    """Values that were read from a mask, brought from 0 to 1."""
+    return values.div_(255) if source.values.dtype == torch.uint8 else values
+
+
+def _is_empty(mask: Plane) -> bool:
+    """Whether, as the authors have it, the whole mask counts for less than one pixel of the object."""
+    return mask.total() < (255 if mask.values.dtype == torch.uint8 else 1)

@@ -1,0 +1,133 @@
+"""The files that are written of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segscape.checkpoints.card import WeightsCard
+from segscape.geometry.window import Readable, Window, windows
+from segscape.labels import IGNORE_INDEX
+from segscape.rasters.image import write_image
+from segscape.rasters.polygons import write_polygons
+from segscape.rasters.scratch import MemoryArray
+from segscape.rasters.sink import write_bands, write_label_map
+from segscape.rasters.source import Source
+from segscape.scenes.outputs import Canvas
+from segscape.scenes.preview import preview
+
+Pixels = npt.NDArray[np.uint8]
+Refine = Callable[[Pixels, Pixels], Pixels]
+"""Takes an image (H, W, 3) and labels (H, W), gives better labels."""
+
+_COUNTED = (1024, 4096)
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """What is written of a scene, and where to.
+
+    Attributes:
+        labels: `.tif` or `.png`.
+        confidence: 255 times the largest probability, `.tif` or `.png`.
+        scores: 255 times the probability of each class, `.tif`.
+        polygons: The classes' areas, `.gpkg` or `.geojson`.
+        overlay: The scene under its classes' colours, with sides of at most 4096 pixels, `.jpg` or `.png`.
+        tolerance: By how much polygons are simplified; see `segscape.rasters.polygons.write_polygons`.
+    """
+
+    labels: Path
+    confidence: Path | None = None
+    scores: Path | None = None
+    polygons: Path | None = None
+    overlay: Path | None = None
+    tolerance: float = 0.0
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        every = (self.labels, self.confidence, self.scores, self.polygons, self.overlay)
+        return [path for path in every if path is not None]
+
+
+def write_files(
+    files: SceneFiles, canvas: Canvas, source: Source, card: WeightsCard, *, refine: Refine | None = None
+) -> dict[str, float]:
+    """Write what was wanted of a scene, each file whole or not at all.
+
+    Args:
+        files: Which.
+        canvas: What was computed, complete.
+        source: The scene.
+        card: Names and colours of its classes.
+        refine: Improves the labels, with the whole image in memory.
+
+    Returns:
+        The share of each class among the pixels that hold data, by name.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    whole = Window(0, 0, *source.size)
+    labels: Readable = canvas.labels
+    if refine is not None:
+        labels = MemoryArray(refine(source.read(whole), canvas.labels.read(whole)))
+    has_gaps = source.valid(Window(0, 0, 1, 1)) is not None
+    if has_gaps:
+        labels = _Masked(labels, source, IGNORE_INDEX)
+    write_label_map(
+        files.labels,
+        labels,
+        palette=card.palette,
+        class_names=card.class_names,
+        georeference=source.georeference,
+        nodata=IGNORE_INDEX if has_gaps else None,
+    )
+    if files.polygons is not None:
+        write_polygons(
+            files.polygons,
+            labels,
+            class_names=card.class_names,
+            georeference=source.georeference,
+            tolerance=files.tolerance,
+            skip=(IGNORE_INDEX,),
+        )
+    for path, values, names in (
+        (files.confidence, canvas.confidence, ("confidence",)),
+        (files.scores, canvas.scores, card.class_names),
+    ):
+        if path is not None and values is not None:
+            write_bands(path, values, names=names, georeference=source.georeference)
+    if files.overlay is not None:
+        write_image(files.overlay, preview(source, labels, card.palette))
+    return _shares(labels, card.class_names)
+
+
+def _shares(labels: Readable, class_names: tuple[str, ...]) -> dict[str, float]:
+    counts = np.zeros(IGNORE_INDEX + 1, np.int64)
+    for part in windows(labels.size, _COUNTED):
+        counts += np.bincount(labels.read(part).ravel(), minlength=len(counts))
+    of_classes = counts[: len(class_names)]
+    return dict(zip(class_names, (of_classes / max(of_classes.sum(), 1)).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """Labels with another value where the image has no data."""
+
+    labels: Readable
+    source: Source
+    value: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.labels.size
+
+    def read(self, window: Window) -> Pixels:
+        valid = self.source.valid(window)
+        labels = self.labels.read(window)
+        return labels if valid is None else np.where(valid, labels, np.uint8(self.value))

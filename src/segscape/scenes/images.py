@@ -1,0 +1,87 @@
+"""What a network is given of a scene, any part of which can be read by itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from segscape.geometry.interval import Span, interpolation
+from segscape.geometry.resample import mix
+from segscape.geometry.window import Window
+from segscape.normalisation import Normalisation
+from segscape.rasters.resize import read_smoothly
+from segscape.rasters.source import Source
+from segscape.scenes.views import Framing
+
+
+class Images:
+    """The normalised, scaled, mirrored and padded image of a rectangle of a scene.
+
+    Args:
+        source: The scene.
+        place: The rectangle.
+        framing: How it is seen.
+        normalise: From 8-bit pixels to what the network takes.
+        device: Of the result.
+    """
+
+    def __init__(
+        self, source: Source, place: Window, framing: Framing, *, normalise: Normalisation, device: torch.device
+    ) -> None:
+        self._source, self._place, self._framing = source, place, framing
+        self._normalise, self._device = normalise, device
+
+    def read(self, window: Window) -> Tensor:
+        """A part of what the network is given, (1, 3, window.height, window.width) float32.
+
+        Args:
+            window: Within `framing.padded`.
+
+        Raises:
+            ValueError: The file is damaged there.
+        """
+        framing = self._framing
+        inside = window.intersection(Window(0, 0, *framing.size))
+        if not (inside.height and inside.width):
+            return torch.zeros(1, 3, *window.size, device=self._device)
+        seen = inside
+        if framing.look.mirrored:
+            seen = inside._replace(col=framing.size[1] - inside.stop_col)
+        values = self._pixels(seen) if framing.size == framing.working else self._scaled(seen)
+        if framing.look.mirrored:
+            values = values.flip(-1)
+        # 0 is the mean colour, with which a network is given what it lacks to a size that it takes.
+        return F.pad(values, (0, window.width - inside.width, 0, window.height - inside.height))[None]
+
+    def _pixels(self, window: Window) -> Tensor:
+        """The normalised pixels (3, h, w) of a part of the rectangle at its working size."""
+        place, working = self._place, self._framing.working
+        if working == self._framing.extent:
+            at = window._replace(row=window.row + place.row, col=window.col + place.col)
+            values = self._source.read(at)
+        else:
+            values = read_smoothly(self._source.read, place, working, window)
+        pixels = torch.from_numpy(values).to(self._device)
+        return self._normalise(pixels.permute(2, 0, 1)[None])[0]
+
+    def _scaled(self, window: Window) -> Tensor:
+        """The same of the scaled rectangle."""
+        framing = self._framing
+        rows, cols = (
+            interpolation(
+                Span(start, stop, total),
+                source,
+                torch.float32,
+                align_corners=framing.align_corners,
+                # PyTorch copies along an axis whose length the scale leaves as it is.
+                scale=None if total == source else framing.look.scale,
+            )
+            for start, stop, total, source in (
+                (window.row, window.stop_row, framing.size[0], framing.working[0]),
+                (window.col, window.stop_col, framing.size[1], framing.working[1]),
+            )
+        )
+        top, left = int(rows.low[0]), int(cols.low[0])
+        held = Window(top, left, int(rows.high[-1]) + 1 - top, int(cols.high[-1]) + 1 - left)
+        return mix(self._pixels(held), rows.counted_from(top), cols.counted_from(left))

@@ -1,0 +1,104 @@
+"""What of a scene is done already, in a file that outlasts the process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segscape.scenes.task import Sums, Task
+
+
+class Journal:
+    """The finished tasks of a scene with their sums, one a line, below a line that says what the scene is.
+
+    Args:
+        path: The file; it is made where it is missing.
+        subject: What must not have changed for the finished tasks to count, as plain JSON.
+
+    Attributes:
+        done: The sums of each finished task.
+
+    Raises:
+        ValueError: The file is about another subject, the message says what differs; or another process has it open.
+        OSError: It cannot be read or written.
+    """
+
+    def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
+        self.done: dict[Task, Sums] = {}
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ValueError(
+                f"Another process is at work in {path.parent}; wait for it, or choose another --output."
+            ) from None
+        try:
+            self._restore(subject)
+        except ValueError:
+            self._file.close()
+            raise
+
+    @staticmethod
+    def subject_of(path: Path) -> dict[str, Any] | None:
+        """What a journal is about; nothing where there is none, or none that says it."""
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            line = file.readline()
+            return json.loads(line) if line.endswith(b"\n") else None
+        return None
+
+    @staticmethod
+    def check_subject(path: Path, found: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
+        """Refuse a journal of something else.
+
+        Args:
+            path: The journal.
+            found: What it is about.
+            subject: What it has to be about; other entries do not count.
+
+        Raises:
+            ValueError: They differ.
+        """
+        plain = json.loads(json.dumps(subject))
+        differing = sorted(key for key in plain if found.get(key) != plain[key])
+        if differing:
+            raise ValueError(
+                f"{path.parent} holds an interrupted run with another state of: {', '.join(differing)}. Repeat the "
+                "command that was interrupted to go on with it, or delete the folder to start afresh."
+            )
+
+    def add(self, task: Task, sums: Sums) -> None:
+        """Record a finished task; what it has written must be in its files by now."""
+        self._append({**task._asdict(), "sums": sums})
+        self.done[task] = sums
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        self._file.close()
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _restore(self, subject: Mapping[str, Any]) -> None:
+        """Take over what the file holds, or begin it."""
+        self._file.seek(0)
+        # A line that the end of the process has cut short says nothing.
+        whole = [line for line in self._file if line.endswith(b"\n")]
+        if not whole:
+            self._file.truncate(0)
+            self._append(subject)
+            return
+        self.check_subject(self._path, json.loads(whole[0]), subject)
+        for line in whole[1:]:
+            entry = json.loads(line)
+            self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]
+        self._file.truncate(sum(map(len, whole)))

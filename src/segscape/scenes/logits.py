@@ -1,0 +1,118 @@
+"""The logits of a scene, in a file between the network and the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segscape.geometry.window import Window
+from segscape.rasters.scratch import ScratchArray
+from segscape.scenes.tiles import Cell, TilingPlan
+from segscape.scenes.views import Framing
+from segscape.segmentation.upsampling.argmax import Upsampling
+
+
+class Direct(NamedTuple):
+    """A rectangle of the scene as one resize of logits.
+
+    Attributes:
+        upsampling: From a tile's map of logits to its pixels.
+        logits: (K, h, w), a part of that map.
+        window: The rectangle, counted from the tile's corner.
+        held: Where these logits stand in the map.
+    """
+
+    upsampling: Upsampling
+    logits: Tensor
+    window: Window
+    held: Window
+
+
+class Logits:
+    """What a network says of a scene in one look: a map of logits for each tile.
+
+    Args:
+        path: The file.
+        tiling: The tiles; a scene that is seen whole is one.
+        framing: How a tile is seen.
+        device: Where scores are computed.
+        class_order: For each class the place among the network's logits, in a look that exchanges classes.
+
+    Raises:
+        OSError: The disk has no room for the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tiling: TilingPlan,
+        framing: Framing,
+        device: torch.device,
+        *,
+        class_order: Sequence[int] | None = None,
+    ) -> None:
+        self._tiling, self._framing, self._device, self._order = tiling, framing, device, class_order
+        classes, self._height, width = framing.logits
+        self._array = ScratchArray(path, (tiling.count * self._height, width, classes), "float32")
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes."""
+        return self._framing.logits[0]
+
+    def write(self, tile: int, window: Window, values: npt.NDArray[Any]) -> None:
+        """Set a part of a tile's map.
+
+        Args:
+            tile: Its number.
+            window: Within its map.
+            values: (h, w, K) float32, as the network gives them.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        ordered = values if self._order is None else values[..., self._order]
+        self._array.write(self._in_file(tile, window), ordered)
+
+    def cells(self, window: Window) -> list[Cell]:
+        """The cells of a rectangle of the scene."""
+        return list(self._tiling.cells(window))
+
+    def direct(self, cell: Cell) -> Direct | None:
+        """What a cell is made of where that is one tile by one resize; nothing where there is more to it."""
+        resizes = self._framing.resizes
+        if len(cell.tiles) > 1 or len(resizes.steps) > 1 or resizes.mirrored:
+            return None
+        return Direct(resizes.steps[0], *self._read(cell.tiles[0], cell.window))
+
+    def scores(self, window: Window) -> Tensor:
+        """The scores of a rectangle of the scene, blended where tiles meet: (K, window.height, window.width)."""
+        scores = torch.empty(self.classes, *window.size, device=self._device)
+        for cell in self._tiling.cells(window):
+            part = torch.stack(
+                [
+                    self._framing.resizes.scores(logits, window=inside, held=held)
+                    * torch.from_numpy(weights).to(self._device)
+                    for (logits, inside, held), weights in zip(
+                        (self._read(tile, cell.window) for tile in cell.tiles), cell.weights, strict=True
+                    )
+                ]
+            ).sum(0)
+            rows, cols = cell.window._replace(row=cell.window.row - window.row, col=cell.window.col - window.col).slices
+            scores[:, rows, cols] = part
+        return scores
+
+    def _read(self, tile: int, window: Window) -> tuple[Tensor, Window, Window]:
+        corner = self._tiling.tiles[tile]
+        inside = window._replace(row=window.row - corner.row, col=window.col - corner.col)
+        held = self._framing.resizes.reads(inside)
+        values = torch.from_numpy(self._array.read(self._in_file(tile, held))).to(self._device)
+        return values.permute(2, 0, 1), inside, held
+
+    def _in_file(self, tile: int, window: Window) -> Window:
+        return window._replace(row=window.row + tile * self._height)

@@ -1,0 +1,324 @@
+"""Segment an image of any size from file to file, and go on where an interrupted run has stopped."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from segscape import __version__
+from segscape.geometry.window import Window
+from segscape.rasters.scratch import ScratchArray
+from segscape.rasters.source import Scaling, open_source
+from segscape.runtime.memory import return_freed
+from segscape.runtime.system_memory import give_back_above, resident
+from segscape.runtime.winograd.runtime import WinogradRuntime
+from segscape.scenes.files import Refine, SceneFiles, write_files
+from segscape.scenes.images import Images
+from segscape.scenes.journal import Journal
+from segscape.scenes.logits import Logits
+from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.pipeline import Stages, run_tasks
+from segscape.scenes.planner import Context, ScenePlan, plan_scene, restored
+from segscape.scenes.streaming.worker import StreamingWorker
+from segscape.scenes.task import Worker
+from segscape.scenes.tiling import TilingWorker
+from segscape.scenes.views import PLAIN, Look
+from segscape.segmentation.segmenter import Segmenter
+from segscape.segmentation.working_size import sight_of
+
+_SPARE = 0.34
+"""The part of the memory that is left to what no estimate counts."""
+_STORAGE = 0.8
+"""The part of the free disk that may be taken meanwhile."""
+_REFINED_BYTES = 16
+"""What refining takes for each pixel beside the refiner's own memory: the image, labels, probabilities."""
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """How a scene is read and segmented.
+
+    Attributes:
+        memory: Bytes that the whole process may take, or on a GPU what is computed there.
+        context: See `segscape.scenes.planner.plan_scene`.
+        looks: See the same.
+        bands: See `segscape.rasters.source.open_source`.
+        scaling: See the same.
+    """
+
+    memory: int
+    context: Context | None = None
+    looks: tuple[Look, ...] = PLAIN
+    bands: tuple[int, ...] | None = None
+    scaling: Scaling | None = None
+
+
+class Scene:
+    """One image that is to be segmented.
+
+    What is not finished lies in a hidden folder beside the labels; it goes when all files are written. While it is
+    there, the same scene with the same settings goes on where it has stopped.
+
+    Args:
+        segmenter: Gives network and card.
+        image: The file.
+        files: What to write.
+        settings: How.
+        refine: Improves the labels when all are there, with the whole image in memory.
+
+    Attributes:
+        plan: How it is segmented, or how an interrupted run has begun to.
+        size: (height, width), in pixels.
+        sight: At what size the network sees it, by the segmenter's card; what is written is of its own size.
+        folder: Of what is not finished.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, see `open_source`; the memory is too little, be it for refining; or a run of
+            another image or with other settings was interrupted here.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: Path,
+        files: SceneFiles,
+        settings: SceneSettings,
+        *,
+        refine: Refine | None = None,
+    ) -> None:
+        self._segmenter, self._files, self._refine, self._memory = segmenter, files, refine, settings.memory
+        self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
+        self.size = self._source.size
+        self.sight = sight_of(segmenter.card, self._source)
+        self._check_runtime(image, settings)
+        refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINED_BYTES
+        if refined_bytes > settings.memory:
+            raise ValueError(
+                f"{image} is too large to be refined: that would take {refined_bytes / 1e9:.1f} GB beside the "
+                "refiner's own memory; leave out --refine, or raise --max-memory."
+            )
+        self.folder = files.labels.with_name(f".{files.labels.name}.unfinished")
+        stamp = image.stat()
+        self._subject: dict[str, Any] = {
+            "image": [str(image.resolve()), stamp.st_size, stamp.st_mtime_ns],
+            "weights": segmenter.fingerprint,
+            "settings": {key: value for key, value in asdict(settings).items() if key != "memory"},
+            "outputs": [files.confidence is not None, files.scores is not None],
+            "working_size": list(self.sight.size),
+            "computed_by": [__version__, *segmenter.computed_by],
+        }
+        self.plan = self._planned(settings)
+        self._subject["plan"] = self.plan.settings()
+        self._journal: Journal | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._source.close()
+        if self._journal is None:
+            return
+        self._journal.close()
+        nothing_done = isinstance(error, OSError) and not self._journal.done
+        if isinstance(error, ValueError) or nothing_done:
+            # A damaged image stays damaged.
+            self._discard()
+
+    def release(self) -> None:
+        """Let go of the image and of what was decoded of it; a later read opens it again."""
+        self._source.close()
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an interrupted run has left something."""
+        return (self.folder / _JOURNAL).exists()
+
+    @cached_property
+    def worker(self) -> Worker:
+        """Does the scene's tasks."""
+        return Stages([*self._networks(), Painter(self._logits, self._canvas)])
+
+    @property
+    def journal(self) -> Journal:
+        """What is done already; it belongs to this process until the scene is left.
+
+        Raises:
+            ValueError: What an interrupted run has left is of something else, or another process is at it.
+            OSError: The disk has no room for what is kept meanwhile.
+        """
+        if self._journal is None:
+            if not self.resumed:
+                self._check_room(self.plan.storage)
+            self._journal = Journal(self.folder / _JOURNAL, self._subject)
+        return self._journal
+
+    def run(self, *, on_progress: Callable[[float], None]) -> dict[str, float]:
+        """Compute what is not there yet, and write all files.
+
+        Args:
+            on_progress: Called with the share of the work that is done, from 0 to 1.
+
+        Returns:
+            The share of each class among the pixels that hold data, by name.
+
+        Raises:
+            ValueError: The image is damaged, or what an interrupted run has left is of something else.
+            OSError: A file cannot be written.
+        """
+        # What one block has freed must not stand beside what the next one takes.
+        free = round(min(self._memory - self.plan.memory / (1 - _SPARE), self._memory * (1 - _SPARE)))
+
+        def tell(share: float) -> None:
+            give_back_above(free)
+            on_progress(share)
+
+        # The journal first: it has what fails afterwards removed.
+        journal = self.journal
+        run_tasks(self.worker, journal, on_progress=tell)
+        return self.finish()
+
+    def finish(self) -> dict[str, float]:
+        """Write the files of a scene whose tasks are all done.
+
+        Returns:
+            See `run`.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        shares = write_files(self._files, self._canvas, self._source, self._segmenter.card, refine=self._refine)
+        self._discard()
+        return shares
+
+    def _discard(self) -> None:
+        """Remove the folder, the journal first: it would promise results that are gone already."""
+        (self.folder / _JOURNAL).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_runtime(self, image: Path, settings: SceneSettings) -> None:
+        """Refuse what an exported network cannot do."""
+        runtime = self._segmenter.runtime
+        if runtime.gives_labels:
+            raise ValueError(
+                f"{image} is put together from logits, and this exported network gives labels; export it without "
+                "--labels."
+            )
+        if runtime.size is None:
+            return
+        only = "{} x {}".format(*runtime.size)
+        if settings.looks != PLAIN:
+            raise ValueError(f"This exported network takes nothing but {only} pixels; export it with --size dynamic.")
+        if any(side < least for side, least in zip(self.sight.size, runtime.size, strict=True)):
+            seen = "" if self.sight.size == self.size else ", as it is to be seen,"
+            raise ValueError(
+                f"{image}{seen} is smaller than the {only} pixels (height x width) that this exported network takes; "
+                "export it with --size dynamic."
+            )
+
+    def _check_room(self, storage: int = 0) -> None:
+        """Refuse a scene whose results, and so many bytes more, cannot lie on the disk."""
+        place = _existing(self.folder)
+        results = 1 + (self._files.confidence is not None)
+        results += self._segmenter.card.num_classes * (self._files.scores is not None)
+        needed = storage + results * math.prod(self.size)
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise OSError(
+                f"{self._files.labels} takes {needed / 1e9:.1f} GB of disk while it is computed, and {place} has "
+                f"{free / 1e9:.1f} GB free; choose another --output."
+            )
+
+    def _planned(self, settings: SceneSettings) -> ScenePlan:
+        """The plan, or that of the run that was interrupted."""
+        earlier = Journal.subject_of(self.folder / _JOURNAL)
+        if earlier is not None:
+            Journal.check_subject(self.folder / _JOURNAL, earlier, self._subject)
+            return restored(self._segmenter.deployed, self.size, earlier["plan"])
+        # Planning what is far too large would take long.
+        self._check_room()
+        of_cpu = self._segmenter.device.type == "cpu"
+        return plan_scene(
+            self._segmenter.deployed,
+            self.size,
+            memory=round(settings.memory * (1 - _SPARE)),
+            taken=lambda: round(resident() * (1 - _SPARE)) if of_cpu else 0,
+            storage=round(shutil.disk_usage(_existing(self.folder)).free * _STORAGE),
+            context="window" if self._segmenter.runtime.size else settings.context,
+            window=self._segmenter.runtime.size or self._segmenter.card.training_size,
+            looks=settings.looks,
+            working=self.sight.size,
+            can_stream=self._segmenter.streams,
+        )
+
+    @cached_property
+    def _canvas(self) -> Canvas:
+        def array(name: str, *channels: int) -> ScratchArray:
+            return ScratchArray(self.folder / name, (*self.size, *channels), "uint8")
+
+        files = self._files
+        return Canvas(
+            array("labels"),
+            None if files.confidence is None else array("confidence"),
+            None if files.scores is None else array("scores", self._segmenter.card.num_classes),
+        )
+
+    @cached_property
+    def _logits(self) -> list[Logits]:
+        """Of each look."""
+        return [
+            Logits(
+                self.folder / f"look{number}.logits",
+                self.plan.tiling,
+                framing,
+                self._segmenter.device,
+                class_order=self._segmenter.card.mirrored_classes if framing.look.mirrored else None,
+            )
+            for number, framing in enumerate(self.plan.framings)
+        ]
+
+    def _networks(self) -> list[Worker]:
+        """What fills the logits of each look."""
+        # The process has so much memory and no more.
+        return_freed()
+        plan, segmenter = self.plan, self._segmenter
+        workers: list[Worker] = []
+        for number, (framing, logits) in enumerate(zip(plan.framings, self._logits, strict=True)):
+            images_of = partial(
+                Images, self._source, framing=framing, normalise=segmenter.card.normalisation, device=segmenter.device
+            )
+            if plan.streams:
+                stream = StreamingWorker(
+                    plan.streams[number],
+                    images=images_of(Window(0, 0, *self.size)),
+                    logits=logits,
+                    path=self.folder / f"look{number}",
+                    device=segmenter.device,
+                    convolutions=segmenter.runtime.layers if isinstance(segmenter.runtime, WinogradRuntime) else {},
+                )
+                workers.append(stream)
+            else:
+                tiling = TilingWorker(
+                    segmenter.runtime,
+                    plan.tiling,
+                    batch=plan.batch,
+                    framing=framing,
+                    images_of=images_of,
+                    logits=logits,
+                )
+                workers.append(tiling)
+        return workers
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -1,0 +1,81 @@
+"""Does the tasks of a tiled scene: gives the network each tile as an image of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segscape.concurrency import Ahead, Behind
+from segscape.geometry.window import Window
+from segscape.scenes.images import Images
+from segscape.scenes.logits import Logits
+from segscape.scenes.task import Sums, Task
+from segscape.scenes.tiles import TilingPlan
+from segscape.scenes.views import Framing
+
+_BLOCK_PIXELS = 16 << 20
+
+
+class TilingWorker:
+    """Runs one network over one scene in one look.
+
+    Args:
+        runtime: Computes the logits, on the images' device.
+        plan: Where the tiles lie.
+        batch: How many tiles are computed together.
+        framing: How a tile is seen.
+        images_of: What the network is given of a tile.
+        logits: Where what it says goes.
+    """
+
+    def __init__(
+        self,
+        runtime: Callable[[Tensor], Tensor],
+        plan: TilingPlan,
+        *,
+        batch: int,
+        framing: Framing,
+        images_of: Callable[[Window], Images],
+        logits: Logits,
+    ) -> None:
+        self._runtime, self._tiles, self._batch, self._framing = runtime, plan.tiles, batch, framing
+        self._images_of, self._logits = images_of, logits
+        pixels = framing.padded[0] * framing.padded[1]
+        self._in_block = max(_BLOCK_PIXELS // (pixels * batch), 1) * batch
+
+    def tasks(self) -> list[list[Task]]:
+        """The blocks of a few tiles each, in a single sweep."""
+        return [[Task(0, block) for block in range(-(-len(self._tiles) // self._in_block))]]
+
+    def work(self, task: Task) -> float:
+        """How much work a task is, in pixels through the network."""
+        return len(self._numbers(task)) * self._framing.padded[0] * self._framing.padded[1]
+
+    @torch.inference_mode()
+    def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
+        """Do one task; see `segscape.scenes.task.Worker`."""
+        numbers = self._numbers(task)
+        batches = [numbers[first : first + self._batch] for first in range(0, len(numbers), self._batch)]
+        with Ahead(self._images(batch) for batch in batches) as ready, Behind() as behind:
+            for done, (batch, images) in enumerate(zip(batches, ready, strict=True)):
+                on_progress(done / len(batches))
+                for number, logits in zip(batch, self._logits_of(images), strict=True):
+                    behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
+        return {}
+
+    def _logits_of(self, images: Tensor) -> npt.NDArray[np.float32]:
+        """Logits (n, h, w, K)."""
+        return self._runtime(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def _images(self, numbers: Sequence[int]) -> Tensor:
+        """What the network is given of some tiles, (n, 3, h, w)."""
+        whole = Window(0, 0, *self._framing.padded)
+        return torch.cat([self._images_of(self._tiles[number]).read(whole) for number in numbers])
+
+    def _numbers(self, task: Task) -> range:
+        first = task.block * self._in_block
+        return range(first, min(first + self._in_block, len(self._tiles)))

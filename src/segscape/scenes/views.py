@@ -1,0 +1,94 @@
+"""How a network sees a rectangle of a scene: at its working size and some scale, perhaps mirrored, and padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from segscape.networks import SegmentationNetwork
+from segscape.scenes.dry_run import dry_run
+from segscape.segmentation.padding import fitting_size
+from segscape.segmentation.upsampling.argmax import Upsampling
+from segscape.segmentation.upsampling.resizes import Resizes
+
+
+class Look(NamedTuple):
+    """One of several ways to show an image to a network, in testing with scales and mirror images.
+
+    Attributes:
+        scale: The factor by which the normalised image is resized, bilinearly, from its working size.
+        mirrored: Whether left and right are exchanged.
+    """
+
+    scale: float = 1.0
+    mirrored: bool = False
+
+
+PLAIN = (Look(),)
+"""The image as it is."""
+
+
+def looks(scales: Sequence[float], *, flip: bool) -> tuple[Look, ...]:
+    """Every scale, and every scale mirrored where that is wanted.
+
+    Raises:
+        ValueError: A scale is not positive, or there is none.
+    """
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"Scales are positive numbers such as 0.75 or 1.5, not {list(scales)}.")
+    return tuple(Look(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A rectangle of one size, seen in one way.
+
+    Attributes:
+        extent: (height, width) of the rectangle, in pixels of the scene.
+        look: The way.
+        working: (height, width) of the rectangle at its working size, to which `resize_smoothly` brings its pixels.
+        size: (height, width) of the scaled rectangle.
+        padded: (height, width) that the network is given.
+        logits: (K, h, w), the shape of what it gives.
+        nbytes: What its maps take at most that are held at a time.
+        resizes: From those logits to the rectangle's pixels.
+        align_corners: The network's convention, which the scaled rectangle follows too.
+    """
+
+    extent: tuple[int, int]
+    look: Look
+    working: tuple[int, int]
+    size: tuple[int, int]
+    padded: tuple[int, int]
+    logits: tuple[int, int, int]
+    nbytes: int
+    resizes: Resizes
+    align_corners: bool
+
+    @classmethod
+    def of(
+        cls,
+        network: SegmentationNetwork,
+        extent: tuple[int, int],
+        look: Look,
+        *,
+        working: tuple[int, int] | None = None,
+    ) -> Framing:
+        """How `network` sees a rectangle of `extent`, whose working size by default is its own."""
+        working = working or extent
+        height, width = (max(int(side * look.scale), 1) for side in working)
+        size = height, width
+        padded = fitting_size(network, *size)
+        logits, nbytes = dry_run(network, padded)
+        convention = network.align_corners
+        steps: tuple[Upsampling, ...]
+        if size == working:
+            straight = Upsampling.of_padded(
+                logits[1:], padded=padded, image=size, size=extent, align_corners=convention
+            )
+            steps = (straight,)
+        else:
+            steps = Upsampling(logits[1:], padded, convention), Upsampling(size, extent, convention)
+        resizes = Resizes(steps, extent, look.mirrored)
+        return cls(extent, look, working, size, padded, logits, nbytes, resizes, convention)

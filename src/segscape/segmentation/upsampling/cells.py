@@ -1,0 +1,95 @@
+"""Upsampling on CPUs, a cell at a time: the pixels between four neighbouring logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segscape.geometry.interval import Interpolation
+from segscape.segmentation.upsampling.cell_kernels import SIDE, Tiles, fill_confidence, fill_labels
+
+# Below so many pixels starting threads takes longer than the work.
+_SMALL = 1 << 18
+# For each thread, so that none waits long for one whose tiles are the difficult ones.
+_SHARES = 4
+
+
+def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
+    """The class of the largest logit at every pixel.
+
+    Args:
+        logits: (K, h, w), floating point, K at most 256; not copied if they are float32 and channels-last.
+        rows: The rows of the labels.
+        cols: Their columns.
+
+    Returns:
+        (H, W) uint8.
+    """
+    return _fill(fill_labels, logits, rows, cols)
+
+
+def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
+    """The largest softmax probability at every pixel.
+
+    Args:
+        logits: As for `argmax`.
+        rows: The rows of the labels.
+        cols: Their columns.
+
+    Returns:
+        (H, W) uint8, 255 times the probability, rounded.
+    """
+    return _fill(fill_confidence, logits, rows, cols)
+
+
+def _fill(
+    kernel: Callable[[npt.NDArray[np.float32], Tiles, Tiles, int, int, npt.NDArray[np.uint8]], None],
+    logits: Tensor,
+    rows: Interpolation,
+    cols: Interpolation,
+) -> Tensor:
+    """Fill a map by shares of its rows of tiles, in PyTorch's number of threads."""
+    values, row_tiles, col_tiles = _channels_last(logits), _tiles(rows, 0), _tiles(cols, 1)
+    filled = np.empty((len(rows.low), len(cols.low)), np.uint8)
+    count, threads = len(row_tiles.low), torch.get_num_threads()
+    shares = min(_SHARES * threads, count)
+
+    def fill(share: tuple[int, int]) -> None:
+        kernel(values, row_tiles, col_tiles, *share, filled)
+
+    if filled.size < _SMALL:
+        fill((0, count))
+        return torch.from_numpy(filled)
+    # Threads of Numba's own must not be used by two callers at once, nor after a fork.
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, pairwise(count * share // shares for share in range(shares + 1))))
+    return torch.from_numpy(filled)
+
+
+def _tiles(lines: Interpolation, axis: int) -> Tiles:
+    """Cut the rows (axis 0) or columns (axis 1) of a map into tiles."""
+    in_cell = np.arange(len(lines.low)) - np.searchsorted(lines.low, lines.low)
+    starts = np.flatnonzero(in_cell % SIDE == 0)
+    places = np.minimum(starts[:, None] + np.arange(SIDE), len(lines.low) - 1)
+    weight = np.expand_dims(lines.weight[places], 2 - axis)
+    return Tiles(
+        lines.low[starts],
+        lines.high[starts],
+        np.append(starts, len(lines.low)),
+        np.broadcast_to(weight, (len(starts), SIDE, SIDE)).reshape(len(starts), -1),
+    )
+
+
+def _channels_last(logits: Tensor) -> npt.NDArray[np.float32]:
+    """(h, w, K) float32, contiguous."""
+    values = logits.float().permute(1, 2, 0)
+    if not values.is_contiguous():
+        # Of two dimensions, PyTorch transposes several times faster than of three.
+        values = logits.float().flatten(1).t().contiguous().view(values.shape)
+    return values.numpy()
