@@ -30,6 +30,7 @@ import numpy as np
 import rasterio
 import torch
 from PIL import Image
+from segscape.scenes.streaming.layers import map_shape
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +48,6 @@ from segscape.scenes.outputs import Canvas, Painter
 from segscape.scenes.pipeline import Stages, run_tasks
 from segscape.scenes.planner import plan_scene
 from segscape.scenes.streaming.graph import trace
-from segscape.scenes.streaming.layers import map_shape
 from segscape.scenes.streaming.plan import StreamingPlan, plan_streaming
 from segscape.scenes.streaming.worker import StreamingWorker
 from segscape.scenes.task import Sums, Task, Worker

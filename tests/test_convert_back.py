@@ -21,7 +21,9 @@ def inference_weights(tmp_path: Path) -> Path:
     """A weights file of `stdc1_seg` without the heads that only training uses."""
     network = segscape.create_model("stdc1_seg", 2)
     state = {
-        key: value for key, value in network.state_dict().items() if key.split(".")[0] not in network.training_heads
+        key: value
+        for key, value in network.state_dict().items()
+        if key.split(".")[0] not in network.parts.training_only
     }
     card = WeightsCard("stdc1_seg", ("ground", "building"), ((0, 0, 0), (255, 0, 0)), network.normalisation)
     write_weights(tmp_path / "inference.safetensors", card, state)

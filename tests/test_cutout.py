@@ -31,7 +31,6 @@ class Reddish(SegmentationNetwork):
 
     stride = 4
     align_corners = False
-    training_heads = ()
     size_multiple = 8
 
     def __init__(self) -> None:

@@ -41,8 +41,8 @@ def network(request) -> SegmentationNetwork:
 
 def test_training_heads_are_gone(network: SegmentationNetwork) -> None:
     deployed = deploy(network)
-    assert not [name for name, _ in deployed.named_children() if name in network.training_heads]
-    assert all(hasattr(network, name) for name in network.training_heads)
+    assert not [name for name, _ in deployed.named_children() if name in network.parts.training_only]
+    assert all(hasattr(network, name) for name in network.parts.training_only)
     assert _parameters(deployed) < _parameters(network)
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
     assert not deployed.training

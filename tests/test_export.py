@@ -39,7 +39,6 @@ class Coarse(SegmentationNetwork):
     """The least that is a segmentation network: one convolution to three classes at stride 8."""
 
     stride = 8
-    training_heads = ()
 
     def __init__(self, *, align_corners: bool) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from segscape.networks import SegmentationNetwork
 from segscape.networks.crm import Axis
 from segscape.normalisation import Normalisation
 from segscape.runtime.deploy import deploy
-from segscape.segmentation.padding import fitting_size, pad_to_fit
+from segscape.segmentation.padding import pad_to_fit
 from tests.references.bisestdc import NETWORKS, golden
 
 SIZES = [(64, 96), (61, 83), (1, 1)]
@@ -57,7 +57,7 @@ def test_classes_must_be_known() -> None:
 def test_any_size_in_evaluation(network: SegmentationNetwork, size: tuple[int, int]) -> None:
     images = pad_to_fit(network, torch.randn(2, 3, *size))
     height, width = images.shape[2:]
-    assert (height, width) == fitting_size(network, *size)
+    assert (height, width) == network.fitting_size(*size)
     with torch.no_grad():
         logits = network(images)
     assert logits.shape == (2, 5, -(-height // network.stride), -(-width // network.stride))
@@ -67,7 +67,7 @@ def test_any_size_in_evaluation(network: SegmentationNetwork, size: tuple[int, i
 def test_training_output_reaches_every_parameter(network: SegmentationNetwork) -> None:
     trained = copy.deepcopy(network).train()
     output = trained(pad_to_fit(network, torch.randn(2, 3, 61, 83)))
-    assert all(output.aux[name].shape[1] == output.logits.shape[1] for name in network.aux_logits)
+    assert all(output.aux[name].shape[1] == output.logits.shape[1] for name in network.parts.aux_logits)
     sum(value.square().mean() for value in (output.logits, *output.aux.values())).backward()
     without = [name for name, parameter in trained.named_parameters() if parameter.grad is None]
     assert without == []
@@ -75,8 +75,9 @@ def test_training_output_reaches_every_parameter(network: SegmentationNetwork) -
 
 def test_declared_modules_exist(network: SegmentationNetwork) -> None:
     children = {name for name, _ in network.named_children()}
-    assert set(network.training_heads) < set(network.new_modules) < children
-    assert set(network.backbone_modules) < children
+    named = [*network.parts.backbone, *network.parts.new, *network.parts.training_only]
+    assert set(named) <= children
+    assert len(set(named)) == len(named)
 
 
 def test_each_tensor_is_held_once(network: SegmentationNetwork) -> None:

@@ -29,7 +29,6 @@ class Tiny(SegmentationNetwork):
 
     stride = 4
     align_corners = False
-    training_heads = new_modules = backbone_modules = ()
 
     def __init__(self) -> None:
         super().__init__()

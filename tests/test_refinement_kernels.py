@@ -19,7 +19,9 @@ from hypothesis import given, settings
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.geometry.interval import Patch, Span, interpolation
+from segscape.geometry.interval import Interval
+from segscape.geometry.resample import interpolation
+from segscape.geometry.window import Patch, Window
 from segscape.networks.crm import CRM, Axis, Fusion, ImplicitDecoder, ResNetExtractor
 from segscape.refinement.decoder import Tables, decode_block
 from segscape.refinement.fusion import fuse
@@ -163,20 +165,23 @@ class _Case:
 
     def fused(self, rows: tuple[int, int], cols: tuple[int, int], *, within: torch.dtype | None = None) -> Tensor:
         """The same for some rows and columns, from no more than what these need of the maps."""
-        spans = [Span(*lines, total) for lines, total in zip((rows, cols), self.maps[0].shape[-2:], strict=True)]
+        window = Window.of(Interval(*rows), Interval(*cols))
+        sizes = [(values.shape[2], values.shape[3]) for values in self.maps]
         patches = []
-        for values in self.maps:
-            needed = [_needed(span, total, values.dtype) for span, total in zip(spans, values.shape[-2:], strict=True)]
-            whole = Patch(values.to(within or values.dtype), *(Span.whole(total) for total in values.shape[-2:]))
-            patches.append(whole.cut(*needed))
+        for values, size in zip(self.maps, sizes, strict=True):
+            needed = [
+                _needed(wanted, whole, side, values.dtype)
+                for wanted, whole, side in zip((window.rows, window.cols), sizes[0], size, strict=True)
+            ]
+            patches.append(Patch(values.to(within or values.dtype), Window.whole(size)).cut(Window.of(*needed)))
         fusion = copy.deepcopy(self.deployed.fusion).to(within) if within else self.deployed.fusion
-        return fuse(fusion, self.deployed.decoder, patches, *spans)
+        return fuse(fusion, self.deployed.decoder, patches, sizes, window)
 
 
-def _needed(span: Span, total: int, dtype: torch.dtype) -> Span:
-    """The lines of a map from which the wanted features and one around them are mixed."""
-    low, high, _ = interpolation(span.grow(1), total, dtype)
-    return span.grow(1) if total == span.total else Span(int(low[0]), int(high[-1]) + 1, total)
+def _needed(wanted: Interval, whole: int, size: int, dtype: torch.dtype) -> Interval:
+    """The rows of a map of `size` from which the wanted features, of `whole`, and one around them are mixed."""
+    around = wanted.grown(1, whole)
+    return around if whole == size else interpolation(around, whole, size, dtype).source
 
 
 SIZES = [(1, 1), (2, 3), (1, 40), (9, 8), (70, 37), (61, 300)]

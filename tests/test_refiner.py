@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import segscape
-from segscape.geometry.interval import Span, mirrored
+from segscape.geometry.resample import mirrored
+from segscape.geometry.window import Window
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
 from segscape.refinement import workload
@@ -97,10 +98,12 @@ def _logits_by_blocks(network: CRM, x: torch.Tensor, size: tuple[int, int], part
     ]
     logits = torch.full(size, torch.nan, dtype=x.dtype)
     for rows, cols in itertools.product(*(axis.cut(number) for axis, number in zip(axes, parts, strict=True))):
-        crop = x[..., slice(*rows.reach.spans[0][:2]), slice(*cols.reach.spans[0][:2])]
-        branches = chain.run(crop, rows.reach, cols.reach, deployed.fusion.branches)
-        projected = fuse(deployed.fusion, deployed.decoder, branches, rows.features, cols.features)
-        points = (extent.points_among_features(x.device) for extent in (rows, cols))
+        crop = x[..., rows.needs.needed[0].slice, cols.needs.needed[0].slice]
+        branches = chain.run(crop, rows.needs, cols.needs, deployed.fusion.branches)
+        sizes = list(zip(*(chain.map_sizes(lines) for lines in x.shape[2:]), strict=True))
+        window = Window.of(rows.features, cols.features)
+        projected = fuse(deployed.fusion, deployed.decoder, branches, sizes, window)
+        points = (axis.points_among_features(x.device) for axis in (rows, cols))
         decode_block(deployed.decoder, projected, *points, out=logits[rows.queried, cols.queried])
     return logits
 
@@ -439,8 +442,7 @@ def test_resize_is_that_of_pytorch(size, target) -> None:
     values = torch.rand(*size, 2, generator=torch.Generator().manual_seed(3))
     expected = F.interpolate(values.permute(2, 0, 1)[None], size=target, mode="bilinear", align_corners=True)
     plane = Plane(values, *(np.arange(lines) for lines in size))
-    spans = (Span.whole(lines) for lines in target)
-    ours = plane.resized(*spans, torch.float32)
+    ours = plane.resized(target, Window.whole(target), torch.float32)
     torch.testing.assert_close(ours, expected[0].permute(1, 2, 0), atol=1e-6, rtol=0)
 
 

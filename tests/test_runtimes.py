@@ -28,7 +28,6 @@ from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailab
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
 from segscape.segmentation.calibration import MOST_IMAGES, calibration_of
-from segscape.segmentation.padding import fitting_size
 from segscape.segmentation.segmenter import Segmenter
 
 pytest.importorskip("openvino")
@@ -93,7 +92,7 @@ def test_every_network_gives_the_same(name: str, engine: str) -> None:
     runtime = create_runtime(engine, Deployed(deploy(network)))
     assert (runtime.name, runtime.precision, runtime.device.type) == (engine, "fp32", "cpu")
     for count, height, width in ((1, 96, 128), (2, 61, 83), (1, 130, 70), (1, 1, 1), (1, 33, 200)):
-        images = torch.randn(count, 3, *fitting_size(network, height, width))
+        images = torch.randn(count, 3, *network.fitting_size(height, width))
         assert _error(runtime, network, images) < 1e-4, f"{count} x {height} x {width}"
 
 

@@ -26,7 +26,6 @@ from segscape.scenes.outputs import Canvas, Painter
 from segscape.scenes.task import Task
 from segscape.scenes.tiles import TilingPlan
 from segscape.scenes.views import Framing, Look, looks
-from segscape.segmentation.padding import fitting_size
 from segscape.segmentation.upsampling.argmax import Upsampling
 from segscape.segmentation.upsampling.resizes import Resizes
 
@@ -90,7 +89,7 @@ def test_windows_of_what_a_network_is_given(data, place: Window, scale, mirrored
     if scale != 1:
         whole = _resized(whole, align_corners, scale_factor=scale)
     assert framing.size == whole.shape[2:]
-    assert framing.padded == fitting_size(_Network(align_corners), *framing.size)
+    assert framing.padded == _Network(align_corners).fitting_size(*framing.size)
     whole = whole.flip(-1) if mirrored else whole
     whole = F.pad(whole, (0, framing.padded[1] - whole.shape[3], 0, framing.padded[0] - whole.shape[2]))
     images = Images(source, place, framing, normalise=Normalisation(), device=CPU)

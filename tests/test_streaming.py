@@ -15,15 +15,17 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import segscape
-from segscape.geometry.interval import Patch, Span
+from segscape.geometry.interval import Interval
+from segscape.geometry.receptive_field import pointwise, repeated, strided, transposed
+from segscape.geometry.window import Patch, Window
 from segscape.runtime.base import Deployed
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
-from segscape.scenes.streaming.graph import trace
-from segscape.scenes.streaming.layers import Convolution, UnsupportedLayerError, map_shape
+from segscape.scenes.streaming.graph import Mean, trace
+from segscape.scenes.streaming.layer import Convolution, UnsupportedLayerError, map_shape, map_size
 from segscape.scenes.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
-from segscape.scenes.streaming.receptive_field import divided, same, windows
-from segscape.scenes.streaming.sweep import Area, Dropped, Made
+from segscape.scenes.streaming.sweep import ComputeRows, FreeRows
+from tests import zoo
 from tests.golden import fill
 
 AMPLE = 1 << 40
@@ -45,18 +47,13 @@ def _images(network: nn.Module, size: tuple[int, int], dtype: torch.dtype = torc
     return (noise + torch.linspace(-2, 2, height)[:, None]).to(dtype)
 
 
-def _own(patch: Patch, own: Area) -> Patch | None:
-    start, stop = max(patch.rows.start, own.rows.start), min(patch.rows.stop, own.rows.stop)
-    return patch.cut(own.rows._replace(start=start, stop=stop), own.cols) if start < stop else None
-
-
 def _streamed(
     plan: StreamingPlan,
     images: Tensor,
-    mean: Callable[[Tensor, Tensor, int], Tensor] = lambda total, _, n: total / n,
+    sums_of: Callable[[Tensor, Tensor], Tensor] = lambda total, _: total,
     convolutions: Mapping[str, Convolution] = MappingProxyType({}),
 ) -> Tensor:
-    """The logits of a plan carried out in memory; `mean` makes one of a scene's sum, its last block's, and a count."""
+    """The logits of a plan carried out in memory; `sums_of` changes a scene's sums, given its last block's too."""
     graph = plan.graph
     maps: dict[fx.Node, Tensor] = {graph.image: images}
     known: dict[fx.Node, Any] = dict(graph.convolved_by(convolutions))
@@ -64,26 +61,25 @@ def _streamed(
     for number in range(plan.sweeps):
         values = graph.completed(known)
         maps |= {node: torch.full((1, *map_shape(node)), math.nan, dtype=images.dtype) for node in plan.written(number)}
-        parts: dict[fx.Node, list[Tensor]] = {node: [] for node in plan.means(number).values()}
+        parts: dict[Mean, list[Tensor]] = {mean: [] for mean in plan.means(number)}
         for block in plan.blocks():
             sweep = plan.sweep(number, block)
-            takers: dict[fx.Node, list[Callable[[Patch], None]]] = {}
+            consumers: dict[fx.Node, list[Callable[[Patch], None]]] = {}
             for node, into in [(node, maps[node]) for node in plan.written(number)] + [(graph.output, logits)]:
-                takers.setdefault(node, []).append(_writer(into, plan.own(block, map_shape(node)[1:])))
-            for source, node in plan.means(number).items():
-                parts[node].append(torch.zeros(1, map_shape(source)[0], 1, 1, dtype=torch.float64))
-                takers.setdefault(source, []).append(_adder(parts[node][-1], plan.own(block, map_shape(source)[1:])))
-            reads = ((node, _cut(maps[node], area)) for node, area in sweep.reads(plan.step))
-            sweep.run(plan.step, values, lambda node, reads=reads: _checked(next(reads), node), takers)
-        for source, node in plan.means(number).items():
-            total = torch.stack(parts[node]).sum(0)
-            count = math.prod(map_shape(source)[1:])
-            known[node] = mean(total, parts[node][-1], count).to(images.dtype)
+                consumers.setdefault(node, []).append(_writer(into, plan.own(block, map_size(node))))
+            for mean, sums in parts.items():
+                sums.append(torch.zeros(map_shape(mean.source)[0], *mean.bins, dtype=torch.float64))
+                adder = _adder(sums[-1], mean, plan.own(block, map_size(mean.source)))
+                consumers.setdefault(mean.source, []).append(adder)
+            reads = (
+                (node, Patch(maps[node], Window.whole(map_size(node))).cut(window).values.clone())
+                for node, window in sweep.reads(plan.step)
+            )
+            sweep.run(plan.step, values, lambda node, reads=reads: _checked(next(reads), node), consumers)
+        for mean, sums in parts.items():
+            total = sums_of(torch.stack(sums).sum(0), sums[-1])
+            known[mean.node] = mean.value(total.flatten().tolist()).to(images.dtype)
     return logits
-
-
-def _cut(values: Tensor, area: Area) -> Tensor:
-    return values[..., area.rows.start : area.rows.stop, area.cols.start : area.cols.stop].clone()
 
 
 def _checked(read: tuple[fx.Node, Tensor], node: fx.Node) -> Tensor:
@@ -91,22 +87,19 @@ def _checked(read: tuple[fx.Node, Tensor], node: fx.Node) -> Tensor:
     return read[1]
 
 
-def _writer(into: Tensor, own: Area) -> Callable[[Patch], None]:
-    def take(patch: Patch) -> None:
-        part = _own(patch, own)
-        if part is not None:
-            into[..., part.rows.start : part.rows.stop, part.cols.start : part.cols.stop] = part.values
+def _writer(into: Tensor, own: Window) -> Callable[[Patch], None]:
+    def write(patch: Patch) -> None:
+        window = patch.window.intersection(own)
+        into[(..., *window.slices)] = patch.cut(window).values
 
-    return take
+    return write
 
 
-def _adder(total: Tensor, own: Area) -> Callable[[Patch], None]:
-    def take(patch: Patch) -> None:
-        part = _own(patch, own)
-        if part is not None:
-            total.add_(part.values.sum((2, 3), keepdim=True, dtype=torch.float64))
+def _adder(total: Tensor, mean: Mean, own: Window) -> Callable[[Patch], None]:
+    def add(patch: Patch) -> None:
+        total.add_(mean.sums(patch.cut(patch.window.intersection(own))))
 
-    return take
+    return add
 
 
 def _plan(network: nn.Module, images: Tensor, *, parts: tuple[int, int], rows: int, storage: int) -> StreamingPlan:
@@ -186,23 +179,21 @@ def test_a_mean_of_a_block_would_show() -> None:
     expected = network(images)
     assert len(plan.graph.means) == 4
     for wrong in plan.graph.means.values():
-        counts = iter([node is wrong for number in range(plan.sweeps) for node in plan.means(number).values()])
-        found = _streamed(
-            plan, images, lambda total, last, n, counts=counts: 2 * last / n if next(counts) else total / n
-        )
+        names = iter([mean.node is wrong.node for number in range(plan.sweeps) for mean in plan.means(number)])
+        found = _streamed(plan, images, lambda total, last, names=names: 2 * last if next(names) else total)
         assert _error(found, expected) > 1e-6
 
 
-def test_rounds_of_means() -> None:
-    rounds = {
-        name: trace(_network(name), (256, 256)).rounds
+def test_reduction_passes() -> None:
+    reductions = {
+        name: trace(_network(name), (256, 256)).reductions
         for name in ("isdnet_resnet18", "stdc1_seg", "dabnet_resnet18_p1")
     }
-    assert rounds == {"isdnet_resnet18": 3, "stdc1_seg": 2, "dabnet_resnet18_p1": 2}
+    assert reductions == {"isdnet_resnet18": 3, "stdc1_seg": 2, "dabnet_resnet18_p1": 2}
 
 
 def test_attention_cannot_be_streamed() -> None:
-    with pytest.raises(UnsupportedLayerError, match="reads more of a map"):
+    with pytest.raises(UnsupportedLayerError, match="rearranges the axes of a map"):
         trace(_network("isnet_resnet50"), (128, 128))
 
 
@@ -227,55 +218,94 @@ def test_storage_bounds_the_kept_maps() -> None:
     assert none.macs > full.macs
 
 
-def test_every_row_is_made_once_and_dropped_after_use() -> None:
+def test_every_row_is_computed_once_and_freed_after_use() -> None:
     network = _network("dabnet_resnet18_p4", torch.float32)
     plan = _plan(network, _images(network, (256, 128)), parts=(2, 1), rows=32, storage=0)
     sweep = plan.sweep(2, (1, 0))
-    done = {node: area.rows.start for node, area in sweep.areas.items()}
+    done = {node: window.row for node, window in sweep.windows.items()}
     kept = dict(done)
     for event in sweep.events(plan.step):
-        if isinstance(event, Made):
+        if isinstance(event, ComputeRows):
             assert event.rows.start == done[event.node]
             done[event.node] = event.rows.stop
             if event.node not in sweep.sources:
                 layer = plan.graph.layers[event.node]
-                read = layer.rows.hull(event.rows)
+                read = layer.rows.input_interval(event.rows)
                 assert all(kept[source] <= read.start and read.stop <= done[source] for source in layer.inputs)
         else:
-            assert isinstance(event, Dropped)
-            kept[event.node] = max(kept[event.node], event.start)
-    assert done == {node: area.rows.stop for node, area in sweep.areas.items()}
+            assert isinstance(event, FreeRows)
+            kept[event.node] = max(kept[event.node], event.before)
+    assert done == {node: window.stop_row for node, window in sweep.windows.items()}
 
 
 @given(
-    lines=st.integers(1, 60),
+    size=st.integers(1, 60),
     kernel=st.integers(1, 7),
     stride=st.integers(1, 4),
     dilation=st.integers(1, 3),
+    forwards=st.booleans(),
     data=st.data(),
 )
-def test_windows_read_what_a_convolution_reads(
-    lines: int, kernel: int, stride: int, dilation: int, data: st.DataObject
+def test_receptive_fields_hold_what_convolutions_read(
+    size: int, kernel: int, stride: int, dilation: int, forwards: bool, data: st.DataObject
 ) -> None:
     extent = dilation * (kernel - 1) + 1
-    padding = data.draw(st.integers(max(0, (extent - lines + 1) // 2), extent // 2 + 1))
-    x = torch.zeros(1, 1, lines, dtype=torch.float64, requires_grad=True)
-    made = F.conv1d(x, torch.ones(1, 1, kernel, dtype=torch.float64), stride=stride, padding=padding, dilation=dilation)
-    reads = windows(made.shape[2], lines, extent=extent, stride=stride, padding=padding)
-    start = data.draw(st.integers(0, made.shape[2] - 1))
-    stop = data.draw(st.integers(start + 1, made.shape[2]))
-    (gradient,) = torch.autograd.grad(made[..., start:stop].sum(), x)
+    x = torch.zeros(1, 1, size, dtype=torch.float64, requires_grad=True)
+    weight = torch.ones(1, 1, kernel, dtype=torch.float64)
+    if forwards:
+        padding = data.draw(st.integers(max(0, (extent - size + 1) // 2), extent // 2 + 1))
+        y = F.conv1d(x, weight, stride=stride, padding=padding, dilation=dilation)
+        field = strided(y.shape[2], size, extent=extent, stride=stride, padding=padding)
+    else:
+        most = ((size - 1) * stride + extent - 1) // 2
+        padding = data.draw(st.integers(0, min(extent, most)))
+        extra = data.draw(st.integers(0, max(stride, dilation) - 1))
+        y = F.conv_transpose1d(x, weight, None, stride, padding, extra, dilation=dilation)
+        field = transposed(y.shape[2], size, extent=extent, stride=stride, padding=padding)
+    start = data.draw(st.integers(0, y.shape[2] - 1))
+    stop = data.draw(st.integers(start + 1, y.shape[2]))
+    (gradient,) = torch.autograd.grad(y[..., start:stop].sum(), x)
     touched = np.flatnonzero(gradient[0, 0].numpy())
-    hull = reads.hull(Span(start, stop, made.shape[2]))
+    read = field.input_interval(Interval(start, stop))
+    assert 0 <= read.start < read.stop <= size
     if len(touched):
-        assert hull.start <= touched[0]
-        assert touched[-1] < hull.stop
+        assert read.start <= touched[0]
+        assert touched[-1] < read.stop
 
 
-@given(lines=st.integers(1, 40), factor=st.integers(1, 4), stop=st.integers(0, 40))
-def test_ready_and_read_from(lines: int, factor: int, stop: int) -> None:
-    for reads in (same(lines), divided(lines * factor, lines, factor=factor)):
-        ready = reads.ready(min(stop, lines))
-        assert (reads.last[:ready] < stop).all()
-        assert ready == len(reads.last) or reads.last[ready] >= min(stop, lines)
-        assert reads.read_from(ready) == (reads.first[ready] if ready < len(reads.first) else lines)
+@given(size=st.integers(1, 40), factor=st.integers(1, 4), stop=st.integers(0, 40))
+def test_what_is_available_and_what_is_still_needed(size: int, factor: int, stop: int) -> None:
+    for field in (pointwise(size), repeated(size * factor, size, factor=factor)):
+        available = field.available(min(stop, size))
+        assert (field.last[:available] < stop).all()
+        assert available == len(field.last) or field.last[available] >= min(stop, size)
+        assert field.first_needed(available) == (field.first[available] if available < len(field.first) else size)
+
+
+@pytest.mark.parametrize("name", zoo.STREAMED)
+@pytest.mark.parametrize("size", [(96, 132), (93, 61)])
+@torch.inference_mode()
+def test_strangers_equal_to_the_whole(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = zoo.STREAMED[name]().double()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias)
+    deployed = deploy(network)
+    images = _images(network, size)
+    expected = network.eval()(images)
+    plan = _plan(deployed, images, parts=(3, 2), rows=20, storage=AMPLE)
+    assert _error(_streamed(plan, images), expected) < 1e-12
+    assert _error(_streamed(replace(plan, kept=(), parts=(1, 3), rows=7), images), expected) < 1e-12
+
+
+@pytest.mark.parametrize("name", zoo.REFUSED)
+def test_strangers_refused_with_the_reason(name: str) -> None:
+    build, reason = zoo.REFUSED[name]
+    network = build().eval()
+    network(_images(network, (64, 64), torch.float32))
+    with pytest.raises(UnsupportedLayerError, match=reason):
+        trace(network, (64, 64))

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import segscape
-from segscape.geometry import resample as blocks
-from segscape.geometry.interval import Span, interpolation
+from segscape.geometry.interval import Interval
+from segscape.geometry.resample import interpolation
 from segscape.geometry.window import Window
+from segscape.segmentation.upsampling import blocks
 from segscape.segmentation.upsampling.argmax import Upsampling, upsample_argmax
 
 LAYOUTS = ("planes", "channels last", "strided")
@@ -146,7 +147,7 @@ def test_positions_are_pytorch_s_on_long_lines(align_corners: bool, source: int)
     logits = _logits(2, (1, source), 4)
     full = _interpolate(logits, (1, total), align_corners)
     assert _shortfall(upsample_argmax(logits, (1, total), align_corners=align_corners), full) < 1e-6
-    lines = interpolation(Span.whole(total), source, torch.float32, align_corners=align_corners)
+    lines = interpolation(Interval(0, total), total, source, torch.float32, align_corners=align_corners)
     line = np.arange(total)
     exact = line * (source - 1) / (total - 1) if align_corners else ((line + 0.5) * source / total - 0.5).clip(min=0)
     assert np.abs(lines.low + lines.weight - exact).max() * total / source < 0.003
@@ -221,7 +222,7 @@ def _check_kernels(kernels, num_classes, source, size, align_corners) -> None:
     for layout in LAYOUTS:
         logits = 4 * _logits(num_classes, source, 10, layout)
         rows, cols = (
-            interpolation(Span.whole(total), lines, torch.float32, align_corners=align_corners)
+            interpolation(Interval(0, total), total, lines, torch.float32, align_corners=align_corners)
             for total, lines in zip(size, source, strict=True)
         )
         full = _interpolate(logits, size, align_corners)

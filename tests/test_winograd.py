@@ -18,7 +18,6 @@ from segscape.networks.layers import ConvNormAct
 from segscape.runtime.base import Deployed, RuntimeUnavailableError
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
-from segscape.segmentation.padding import fitting_size
 
 native = pytest.importorskip("segscape.runtime.winograd.native")
 if not native.AVAILABLE:
@@ -151,7 +150,7 @@ def test_every_network_gives_the_same(name: str) -> None:
     assert any(isinstance(module, WinogradConv2d) for module in runtime._network.modules())
     network.eval()
     for count, height, width in ((2, 61, 83), (1, 33, 130)):
-        images = torch.randn(count, 3, *fitting_size(network, height, width))
+        images = torch.randn(count, 3, *network.fitting_size(height, width))
         with torch.inference_mode():
             expected = network(images)
         error = (runtime(images) - expected).abs().max() / expected.abs().max()

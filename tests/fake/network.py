@@ -15,7 +15,7 @@ from segscape.normalisation import Normalisation
 class Coarse(SegmentationNetwork):
     """One convolution to four classes at stride 8."""
 
-    stride, training_heads = 8, ()
+    stride = 8
 
     def __init__(self, *, align_corners: bool = False, size_multiple: int = 1) -> None:
         super().__init__()

@@ -292,7 +292,7 @@ def _ablation_cost(name: str, size: tuple[int, int]) -> NetworkCost:
     with torch.device("meta"):
         network = ablation_network(name).eval()
         images = torch.empty(1, 3, *size)
-    for head in network.training_heads:
+    for head in network.parts.training_only:
         delattr(network, head)
     with FlopCounterMode(display=False) as counter:
         network(images)

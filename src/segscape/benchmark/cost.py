@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segscape.networks import SegmentationNetwork
 from segscape.registry import model_entry
-from segscape.segmentation.padding import fitting_size
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ def network_cost(name: str, *, num_classes: int = 19, size: tuple[int, int] = (1
     with torch.device("meta"):
         network = model_entry(name).build(num_classes=num_classes).eval()
         assert isinstance(network, SegmentationNetwork)
-        height, width = fitting_size(network, *size)
+        height, width = network.fitting_size(*size)
         images = torch.empty(1, 3, height, width)
-    for head in network.training_heads:
+    for head in network.parts.training_only:
         setattr(network, head, nn.Identity())
     with FlopCounterMode(display=False) as counter:
         network(images)

@@ -17,15 +17,13 @@ from segscape.benchmark.entry import Entry, Figure
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
-from segscape.networks import SegmentationNetwork, list_models
-from segscape.networks.crm import CRM
+from segscape.networks import RefinementNetwork, SegmentationNetwork, list_models
 from segscape.normalisation import Normalisation
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import read_mask
 from segscape.refinement.refiner import Precision as RefinerPrecision
 from segscape.refinement.refiner import Refiner
 from segscape.runtime.base import Precision
-from segscape.segmentation.padding import fitting_size
 from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.upsampling.argmax import upsample_argmax
 
@@ -79,7 +77,7 @@ class Subject:
     @property
     def parameters(self) -> int:
         """Without those of the heads that only training uses."""
-        unused = self.network.training_heads if isinstance(self.network, SegmentationNetwork) else ()
+        unused = self.network.parts.training_only if isinstance(self.network, SegmentationNetwork) else ()
         heads = tuple(f"{head}." for head in unused)
         return sum(value.numel() for name, value in self.network.named_parameters() if not name.startswith(heads))
 
@@ -180,7 +178,7 @@ def prepare_refinement(entry: Entry, folder: Path) -> Subject:
     else:
         torch.manual_seed(0)
         network = create_model(entry.name)
-        assert isinstance(network, CRM)
+        assert isinstance(network, RefinementNetwork)
         refiner = Refiner(network, entry.device, precision=precision)
     image, coarse, output = (folder / file for file in ("image.png", "mask.png", "refined.png"))
     for picture, path in zip(example_pair(entry.size), (image, coarse), strict=True):
@@ -226,7 +224,7 @@ def _images(segmenter: Segmenter, frame: Path) -> Tensor:
     """A frame (1, 3, H, W) as the runtime takes it: on its device, normalised and padded."""
     pixels = torch.from_numpy(read_image(frame).copy()).to(segmenter.device).permute(2, 0, 1).unsqueeze(0)
     images = segmenter.card.normalisation(pixels)
-    height, width = segmenter.runtime.size or fitting_size(segmenter.network, *images.shape[2:])
+    height, width = segmenter.runtime.size or segmenter.network.fitting_size(*images.shape[2:])
     return F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
 
 

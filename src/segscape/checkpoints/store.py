@@ -116,7 +116,7 @@ def write_weights(
 
 def inference_state(network: SegmentationNetwork) -> dict[str, Tensor]:
     """The network's state dict without the heads that only training uses."""
-    heads = tuple(f"{name}." for name in network.training_heads)
+    heads = tuple(f"{name}." for name in network.parts.training_only)
     return {key: value for key, value in network.state_dict().items() if not key.startswith(heads)}
 
 
@@ -130,7 +130,7 @@ def create_model(name: str, num_classes: int | None = None, weights: str | Path 
 
     Returns:
         A module from normalised images (N, 3, H, W) to logits (N, K, h, w); see `SegmentationNetwork`. One that refines
-        masks is called with them and a size as well; see `segscape.networks.crm.CRM`.
+        masks is called with them and a size as well; see `RefinementNetwork`.
 
     Raises:
         FileNotFoundError: There are no such weights.
@@ -159,7 +159,7 @@ def load_inference_state(network: nn.Module, state: Mapping[str, Tensor], *, sou
         ValueError: Entries are missing, unexpected or of the wrong shape; the message names `source` and them.
     """
     expected = network.state_dict()
-    heads = network.training_heads if isinstance(network, SegmentationNetwork) else ()
+    heads = network.parts.training_only if isinstance(network, SegmentationNetwork) else ()
     optional = tuple(f"{name}." for name in heads if not any(key.startswith(f"{name}.") for key in state))
     missing = sorted(key for key in expected.keys() - state.keys() if not (optional and key.startswith(optional)))
     unexpected = sorted(state.keys() - expected.keys())

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from segscape.checkpoints.card import WeightsCard
 from segscape.export.read import ExportedGraph
-from segscape.networks.crm import CRM
+from segscape.networks import RefinementNetwork
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import read_mask
-from segscape.runtime.graphs import Network, least_traced_side, side_multiple, whole_network
+from segscape.runtime.graphs import Network, least_traced_side, whole_network
 
 MOST_ERROR = 1e-4
 """What logits may differ by at most, relative to the largest of them."""
@@ -92,19 +92,15 @@ def _shapes(graph: ExportedGraph, network: Network) -> list[tuple[int, int, int]
     """The (N, H, W) to try."""
     if graph.traits.size is not None:
         return [(1, *graph.traits.size)]
-    multiple, least = side_multiple(network), least_traced_side(network)
-
-    def fitting(side: int) -> int:
-        return max(-(-side // multiple) * multiple, least)
-
-    (height, width), (other_height, other_width) = _TRIED_SIZES
+    least = least_traced_side(network)
+    first, second = (network.fitting_size(*(max(side, least) for side in size)) for size in _TRIED_SIZES)
     # Where many sizes do not fit, these two would be squares.
-    return [(1, fitting(height), fitting(width) + multiple), (2, fitting(other_height), fitting(other_width))]
+    return [(1, first[0], first[1] + network.size_multiple), (2, *second)]
 
 
 def _inputs(network: Network, card: WeightsCard, count: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """Real images (N, 3, H, W), normalised, and for a network that refines masks real masks (N, 1, H, W)."""
-    if not isinstance(network, CRM):
+    if not isinstance(network, RefinementNetwork):
         paths = sorted((_EXAMPLES / "camvid" / "images" / "val").iterdir())[:count]
         return (card.normalisation(torch.stack([_image(path, size) for path in paths])),)
     folder = _EXAMPLES / "refine"

@@ -18,12 +18,10 @@ from segscape.runtime.deploy import deploy
 from segscape.runtime.graphs import (
     Network,
     check_size,
-    least_side,
     least_traced_side,
     onnx_model,
     openvino_model,
     quiet,
-    side_multiple,
     torch_program,
     whole_network,
 )
@@ -111,8 +109,8 @@ def _traits(network: Network, kind: Format, *, size: tuple[int, int] | None, lab
     return GraphTraits(
         output="labels" if labels else "logits",
         size=size,
-        size_multiple=side_multiple(network),
-        min_size=least_traced_side(network) if kind == "torch" and size is None else least_side(network),
+        size_multiple=network.size_multiple,
+        min_size=least_traced_side(network) if kind == "torch" and size is None else network.min_size,
         stride=stride,
         align_corners=align_corners,
     )

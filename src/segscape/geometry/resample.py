@@ -1,92 +1,127 @@
-"""Upsampling in plain PyTorch, by blocks of rows that fit into a device's cache; on any device."""
+"""Bilinear resizing of any part of a map, computed from the part of its source that it reads.
+
+Rounding: positions and weights are computed as PyTorch's `F.interpolate` does, in float32 (float64 for float64 maps),
+to the bit. A value is `low + (high - low) * weight`, one axis after the other, each step rounded to the type of the
+maps. So it depends neither on the part that is computed nor on the part of the source that is at hand; from
+`F.interpolate`, which adds the four neighbours of a pixel in another order, it differs by rounding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.geometry.interval import Interpolation
-
-# Upsampled scores held at a time: within a core's share of the cache, large enough for a GPU to be busy.
-_BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
+from segscape.geometry.interval import Interval
 
 
-def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """The class of the largest logit at every pixel.
+class Interpolation(NamedTuple):
+    """Each position of a resized axis as a mixture of two positions of its source.
+
+    Attributes:
+        low: (n,) int64, the first of the two.
+        high: (n,) int64, the other.
+        weight: (n,) floating point, the share of the other, 0 to 1.
+    """
+
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.floating]
+
+    @property
+    def source(self) -> Interval:
+        """The positions of the source that are read, where those wanted are consecutive."""
+        return Interval(int(self.low[0]), int(self.high[-1]) + 1)
+
+    def part(self, chosen: Interval) -> Interpolation:
+        """Some of the positions, counted among these."""
+        low, high, weight = (values[chosen.slice] for values in self)
+        return Interpolation(low, high, weight)  # type: ignore[arg-type]
+
+    def relative_to(self, outer: Interval) -> Interpolation:
+        """The same, the source's positions counted from the first of an interval."""
+        return self._replace(low=self.low - outer.start, high=self.high - outer.start)
+
+
+def interpolation(
+    wanted: Interval,
+    size: int,
+    source: int,
+    dtype: torch.dtype,
+    *,
+    align_corners: bool = True,
+    scale: float | None = None,
+    share: float = 1.0,
+) -> Interpolation:
+    """How some positions of a bilinearly resized axis are mixed from those of its source.
 
     Args:
-        logits: (K, h, w), floating point.
-        rows: The rows of the labels.
-        cols: Their columns.
+        wanted: Positions of the resized axis.
+        size: How many positions the whole resized axis has.
+        source: How many positions the whole source has.
+        dtype: Of the maps. PyTorch computes positions in float32, but for float64 maps in float64.
+        align_corners: Whether the centres of the outermost pixels stay the outermost ones.
+        scale: The factor by which the map is enlarged, where it is given instead of taken from the sizes; for
+            `align_corners` it does not count.
+        share: How much of the source the resized map shows, from its first position on; with `align_corners` measured
+            between the centres of the outermost pixels.
+    """
+    real: npt.DTypeLike = np.float64 if dtype == torch.float64 else np.float32
+    places = np.arange(wanted.start, wanted.stop).astype(real)
+    if align_corners:
+        position = places * (np.array((source - 1) * share, real) / np.array(max(size - 1, 1), real))
+    else:
+        by_sizes = np.array(source * share, real) / np.array(size, real)
+        step = by_sizes if scale is None else np.array(1 / scale, real)
+        half = np.array(0.5, real)
+        position = np.maximum(step * (places + half) - half, 0)
+    low = np.minimum(np.floor(position).astype(np.int64), source - 1)
+    return Interpolation(low, np.minimum(low + 1, source - 1), np.clip(position - low.astype(real), 0, 1))
+
+
+def resample(values: Tensor, axis: int, mixture: Interpolation, dtype: torch.dtype | None = None) -> Tensor:
+    """Values resized along one axis.
+
+    Args:
+        values: Of any shape; along `axis` as many as the mixture reads, counted from its first.
+        axis: Which axis, from 0.
+        mixture: The result's positions.
+        dtype: A floating-point type, of the result; by default that of the values.
 
     Returns:
-        (H, W) uint8.
+        A new tensor, along `axis` as long as the mixture.
     """
-    return by_row_blocks(
-        len(rows.low),
-        len(cols.low) * logits.shape[0],
-        lambda block: mix(logits, _part(rows, block), cols).max(dim=0).indices,
-        device=logits.device,
+    low, high = (
+        values.index_select(axis, torch.from_numpy(places).to(values.device)).to(dtype or values.dtype)
+        for places in (mixture.low, mixture.high)
     )
+    shape = [1] * values.dim()
+    shape[axis] = -1
+    weight = torch.from_numpy(mixture.weight).to(low).reshape(shape)
+    # Not by `lerp`: it rounds some elements otherwise than others, by their place in memory.
+    return low.add_(high.sub_(low).mul_(weight))
 
 
-def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """The largest softmax probability at every pixel.
-
-    Args:
-        logits: (K, h, w), floating point.
-        rows: The rows of the labels.
-        cols: Their columns.
-
-    Returns:
-        (H, W) uint8, 255 times the probability, rounded.
-    """
-
-    def of_block(block: slice) -> Tensor:
-        mixed = mix(logits, _part(rows, block), cols)
-        return (255 * (mixed.max(dim=0).values - mixed.logsumexp(dim=0)).exp()).round()
-
-    return by_row_blocks(len(rows.low), len(cols.low) * logits.shape[0], of_block, device=logits.device)
-
-
-def mix(maps: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """Resized maps.
+def resample_map(maps: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
+    """Maps resized along both axes, the rows first.
 
     Args:
-        maps: (K, h, w), floating point.
+        maps: (K, h, w), floating point; as many rows and columns as are read, counted from the first.
         rows: The rows of the result.
         cols: Its columns.
 
     Returns:
         (K, H, W) float32.
     """
-    for dimension, lines in ((1, rows), (2, cols)):
-        low, high, weight = (torch.from_numpy(part).to(maps.device) for part in lines)
-        maps, behind = maps.index_select(dimension, low).float(), maps.index_select(dimension, high).float()
-        # Not by `lerp`, which rounds some elements of a block otherwise than others.
-        maps = maps.add_(behind.sub_(maps).mul_(weight[:, None] if dimension == 1 else weight))
-    return maps
+    return resample(resample(maps, 1, rows, torch.float32), 2, cols)
 
 
-def by_row_blocks(height: int, row_values: int, of_block: Callable[[slice], Tensor], *, device: torch.device) -> Tensor:
-    """A map that is computed by blocks of rows.
+def mirrored(size: int, border: int) -> npt.NDArray[np.int64]:
+    """Which position each of `border` + `size` + `border` ones repeats when a map is mirrored at its edge positions.
 
-    Args:
-        height: Of the map.
-        row_values: How many values are held at a time for each of its rows, four bytes each.
-        of_block: The rows of a block, (n, W), whole numbers from 0 to 255.
-        device: Where the values are held.
-
-    Returns:
-        (height, W) uint8.
+    Where the border is wider than the map, the mirror image is mirrored again; a single position is repeated.
     """
-    budget = _BLOCK_BYTES.get(device.type, _BLOCK_BYTES["cpu"])
-    step = max(budget // (4 * row_values), 1)
-    starts = range(0, height, step)
-    return torch.cat([of_block(slice(start, min(start + step, height))).to(torch.uint8) for start in starts])
-
-
-def _part(lines: Interpolation, part: slice) -> Interpolation:
-    return Interpolation(lines.low[part], lines.high[part], lines.weight[part])
+    return np.pad(np.arange(size, dtype=np.int64), border, mode="reflect")

@@ -1,12 +1,17 @@
-"""Windows: rectangles of pixels in a raster that may be too large to be held whole."""
+"""Windows: rectangles of a raster or of a map that may be too large to be held whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from segscape.geometry.interval import Interval
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Window(NamedTuple):
@@ -23,6 +28,16 @@ class Window(NamedTuple):
     col: int
     height: int
     width: int
+
+    @classmethod
+    def of(cls, rows: Interval, cols: Interval) -> Window:
+        """The window of some rows and columns."""
+        return cls(rows.start, cols.start, rows.length, cols.length)
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> Window:
+        """All of a raster of `size` (height, width)."""
+        return cls(0, 0, *size)
 
     def __str__(self) -> str:
         return f"rows {self.row} to {self.stop_row - 1}, columns {self.col} to {self.stop_col - 1}"
@@ -43,16 +58,35 @@ class Window(NamedTuple):
         return self.height, self.width
 
     @property
+    def rows(self) -> Interval:
+        """Its rows."""
+        return Interval(self.row, self.stop_row)
+
+    @property
+    def cols(self) -> Interval:
+        """Its columns."""
+        return Interval(self.col, self.stop_col)
+
+    @property
     def slices(self) -> tuple[slice, slice]:
         """What cuts the window out of an array (H, W, ...) of the whole raster."""
         return slice(self.row, self.stop_row), slice(self.col, self.stop_col)
 
     def intersection(self, other: Window) -> Window:
         """The pixels of both; with a height or width of 0 where there are none."""
-        row, col = max(self.row, other.row), max(self.col, other.col)
-        height = max(min(self.stop_row, other.stop_row) - row, 0)
-        width = max(min(self.stop_col, other.stop_col) - col, 0)
-        return Window(row, col, height, width)
+        return Window.of(self.rows.intersection(other.rows), self.cols.intersection(other.cols))
+
+    def union(self, other: Window) -> Window:
+        """The least window that holds both."""
+        return Window.of(self.rows.union(other.rows), self.cols.union(other.cols))
+
+    def shifted(self, rows: int, cols: int) -> Window:
+        """The window moved down by `rows` and to the right by `cols`."""
+        return Window(self.row + rows, self.col + cols, self.height, self.width)
+
+    def relative_to(self, outer: Window) -> Window:
+        """The same pixels, counted from the upper left corner of another window."""
+        return self.shifted(-outer.row, -outer.col)
 
     def check_inside(self, size: tuple[int, int]) -> None:
         """Refuse a window that is empty or reaches beyond a raster.
@@ -66,6 +100,22 @@ class Window(NamedTuple):
         inside_rows = 0 <= self.row < self.stop_row <= size[0]
         if not (inside_rows and 0 <= self.col < self.stop_col <= size[1]):
             raise ValueError(f"{self!r} is empty or reaches beyond the raster's {size[0]} rows and {size[1]} columns.")
+
+
+class Patch(NamedTuple):
+    """The values of a window of a map.
+
+    Attributes:
+        values: (1, C, window.height, window.width).
+        window: Where they stand in the whole map.
+    """
+
+    values: Tensor
+    window: Window
+
+    def cut(self, window: Window) -> Patch:
+        """The values of a window that lies inside, without a copy."""
+        return Patch(self.values[(..., *window.relative_to(self.window).slices)], window)
 
 
 class Readable(Protocol):

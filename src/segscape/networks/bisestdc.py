@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segscape.networks.base import SegmentationNetwork, SegmentationOutput
+from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.layers import ConvNormAct, FeatureFusion, SegmentationHead, init_kaiming
 from segscape.networks.stdc import STDC, STDC1_BLOCKS, ContextPath, STDCBlock
 from segscape.registry import register_model
@@ -28,10 +28,12 @@ class BiSeSTDC(SegmentationNetwork):
 
     stride = 4
     align_corners = True
-    aux_logits = ("aux8", "aux16", "aux32")
-    training_heads = ("aux8", "aux16", "aux32", "detail")
-    new_modules = ("fusion", "head", *training_heads)
-    backbone_modules = ("backbone", "spatial")
+    parts = Parts(
+        backbone=("backbone", "spatial"),
+        new=("fusion", "head"),
+        training_only=("aux8", "aux16", "aux32", "detail"),
+        aux_logits=("aux8", "aux16", "aux32"),
+    )
 
     def __init__(self, stem: tuple[int, int], stem_strides: tuple[int, int], num_classes: int) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class BiSeSTDC(SegmentationNetwork):
         self.aux32 = SegmentationHead(128, 64, num_classes)
         self.detail = SegmentationHead(256, 64, 1)
         init_kaiming(self.spatial, mode="fan_out", nonlinearity="relu")
-        for name in ("spatial_fusion", "context", *self.new_modules):
+        for name in ("spatial_fusion", "context", *self.parts.new, *self.parts.training_only):
             init_kaiming(self.get_submodule(name), mode="fan_in", nonlinearity="linear")
 
     def forward(self, images: Tensor) -> Tensor | SegmentationOutput:

@@ -9,17 +9,16 @@ no line of a large image picks its neighbours twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segscape.networks.base import RefinementNetwork
 from segscape.networks.efficientnet_lite import LITE_NORMALISATION, EfficientNetLite
-from segscape.networks.layers import ConvNormAct, init_kaiming
-from segscape.normalisation import Normalisation
+from segscape.networks.layers import ConvNormAct, Foldable, init_kaiming
 from segscape.registry import register_model
 
 _DROPOUT = 0.5
@@ -56,7 +55,7 @@ class Extractor(nn.Module):
         return maps
 
 
-class ResNetExtractor(Extractor):
+class ResNetExtractor(Extractor, Foldable):
     """ResNet dilated to stride 8, up to its third stage: maps at strides 2, 4 and 8.
 
     Args:
@@ -233,7 +232,7 @@ class ImplicitDecoder(nn.Module):
         return (lines.index_select(2, cols.cells[shift[1]]) + of_col).relu_()
 
 
-class CRM(nn.Module):
+class CRM(RefinementNetwork):
     """Refines masks of one object each; see the module.
 
     Args:
@@ -243,14 +242,7 @@ class CRM(nn.Module):
         residual: Whether the decoder's results are what is added to the logits of the mask that is refined, at the
             points themselves: a mask then stays as sharp as it is where nothing is to be mended, whatever the size at
             which the extractor sees it. The published network has to draw every mask anew.
-
-    Attributes:
-        normalisation: Of the images that it takes.
-        imagenet: The submodules that can start from ImageNet weights, each with timm's name of the weights.
     """
-
-    normalisation: Normalisation = Normalisation()
-    imagenet: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, extractor: Extractor, widths: Sequence[int], *, dropout: float = _DROPOUT, residual: bool = False

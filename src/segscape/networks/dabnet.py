@@ -8,19 +8,22 @@ never downloaded.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segscape.networks.base import SegmentationNetwork, SegmentationOutput
+from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.efficientnet import EfficientNetB1
 from segscape.networks.efficientnet_lite import LITE_NORMALISATION, EfficientNetLite
 from segscape.networks.layers import (
     AttentionRefinement,
     ConvNormAct,
+    Foldable,
     GlobalMean,
     SegmentationHead,
     init_kaiming,
@@ -71,7 +74,7 @@ def _upsampling(patch: int) -> nn.Module:
     return nn.Upsample(scale_factor=patch, mode="bilinear", align_corners=False) if patch > 1 else nn.Identity()
 
 
-class JoinedConvs(nn.Module):
+class JoinedConvs(Foldable):
     """The sum of two convolutions, one of each branch, then batch normalisation and ReLU."""
 
     def __init__(self, high_channels: int, low_channels: int, out_channels: int, kernel: int) -> None:
@@ -83,6 +86,15 @@ class JoinedConvs(nn.Module):
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
         """(N, high, H, W) and (N, low, H, W) -> (N, out, H, W), not negative."""
         return self.bn(self.high(high) + self.low(low)).relu_()
+
+    def fold_norms(self) -> None:
+        """Fold the normalisation of the sum into both convolutions, its shift into one of them."""
+        scale_only = copy.deepcopy(self.bn)
+        scale_only.reset_parameters()
+        scale_only.weight.data, scale_only.running_var = self.bn.weight.data, self.bn.running_var
+        self.high = fuse_conv_bn_eval(self.high, self.bn)
+        self.low = fuse_conv_bn_eval(self.low, scale_only)
+        self.bn = nn.Identity()  # type: ignore[assignment]
 
 
 class PatchSummary(nn.Module):
@@ -210,10 +222,12 @@ class DABNet(SegmentationNetwork):
 
     stride = 8
     align_corners = False
-    aux_logits = ("aux16", "aux32")
-    training_heads = aux_logits
-    new_modules = ("patches", "spatial", "context", "fusion", "head", *training_heads)
-    backbone_modules = ("backbone",)
+    parts = Parts(
+        backbone=("backbone",),
+        new=("patches", "spatial", "context", "fusion", "head"),
+        training_only=("aux16", "aux32"),
+        aux_logits=("aux16", "aux32"),
+    )
 
     def __init__(
         self,
@@ -261,12 +275,11 @@ class DABNet(SegmentationNetwork):
         return SegmentationOutput(logits, {"aux16": self.aux16(fine), "aux32": self.aux32(coarse)})
 
     def _check_size(self, height: int, width: int) -> None:
-        multiple = self.size_multiple
-        if height % multiple or width % multiple:
-            fitting = " x ".join(str(-(-side // multiple) * multiple) for side in (height, width))
+        fitting = self.fitting_size(height, width)
+        if (height, width) != fitting:
             raise ValueError(
                 f"Images of {height} x {width} pixels do not fit this network, whose patches need multiples of "
-                f"{multiple}; pad or resize them, for instance to {fitting}."
+                f"{self.size_multiple}; pad or resize them, for instance to {fitting[0]} x {fitting[1]}."
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segscape.networks.layers import GlobalMean
+from segscape.networks.layers import Foldable, GlobalMean
 
 _BLOCKS = ((0,), (1,), (2,), (3, 4), (5, 6))
 """timm's groups of blocks, by the number of our stage: each stage but the first halves the image once."""
@@ -44,7 +44,7 @@ class SqueezeExcite(nn.Module):
         return x * torch.sigmoid(self.conv_expand(self.act(self.conv_reduce(self.mean(x)))))
 
 
-class EfficientNetB1(nn.Module):
+class EfficientNetB1(Foldable):
     """The stem and the blocks, without the last 1x1 convolution and the classifier.
 
     Attributes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segscape.networks.layers import GlobalMean, init_kaiming
+from segscape.networks.layers import Foldable, GlobalMean, init_kaiming
 from segscape.normalisation import Normalisation
 from segscape.registry import register_model
 
@@ -105,7 +105,7 @@ class InvertedResidual(nn.Sequential):
         return x + y if self.adds else y
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Foldable):
     """The stem and the stages, without the last 1x1 convolution and the classifier.
 
     Args:

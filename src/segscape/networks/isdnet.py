@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.networks.base import SegmentationNetwork, SegmentationOutput
+from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.layers import ConvNorm, ConvNormAct, GlobalMean, SegmentationHead, init_kaiming
 from segscape.networks.resnet import DeepStemResNet
 from segscape.networks.stdc import STDCBlock
@@ -207,10 +207,12 @@ class ISDNet(SegmentationNetwork):
 
     stride = 8
     align_corners = False
-    aux_logits = ("deep", "layer3", "context16", "context8")
-    training_heads = ("deep", "layer3", "context16", "context8", "reconstruction")
-    new_modules = ("aspp", "fuse16", "fuse8", "head", *training_heads)
-    backbone_modules = ("backbone", "shallow")
+    parts = Parts(
+        backbone=("backbone", "shallow"),
+        new=("aspp", "fuse16", "fuse8", "head"),
+        training_only=("deep", "layer3", "context16", "context8", "reconstruction"),
+        aux_logits=("deep", "layer3", "context16", "context8"),
+    )
     min_size = 5
 
     def __init__(self, num_classes: int) -> None:
@@ -267,6 +269,10 @@ class ISDNet(SegmentationNetwork):
             "reconstruction_features": reconstruction_features,
         }
         return SegmentationOutput(logits, aux)
+
+    def prepare_export(self, *, sizes_vary: bool) -> None:
+        """The pyramid resizes always, where sizes vary: a graph cannot tell odd sides from even ones."""
+        self.pyramid.sizes_vary = sizes_vary
 
     def skipped_macs(self, height: int, width: int) -> int:
         """The deep branch's logits, and the pyramid's products with inserted zeros or for dropped pixels."""

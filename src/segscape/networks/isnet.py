@@ -9,13 +9,13 @@ reads each class once, weighted by its number of pixels, instead of once a pixel
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.networks.base import SegmentationNetwork, SegmentationOutput
+from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.layers import ConvNormAct, GlobalMean, SegmentationHead
 from segscape.networks.resnet import DeepStemResNet
 from segscape.registry import register_model
@@ -154,17 +154,12 @@ class ISNet(SegmentationNetwork):
 
     stride = _CONTEXT_STRIDE
     align_corners = False
-    aux_logits = ("stage1", "aux")
-    training_heads = ("aux",)
-    new_modules: ClassVar[tuple[str, ...]] = (
-        "reduce",
-        "image_context",
-        "stage1",
-        "semantic_context",
-        "stage2",
-        *training_heads,
+    parts = Parts(
+        backbone=("backbone",),
+        new=("reduce", "image_context", "stage1", "semantic_context", "stage2"),
+        training_only=("aux",),
+        aux_logits=("stage1", "aux"),
     )
-    backbone_modules = ("backbone",)
 
     def __init__(self, depth: Literal[50, 101], num_classes: int, *, negative_slope: float = 0.0) -> None:
         super().__init__()
@@ -215,7 +210,7 @@ class ISNetShortcut(ISNet):
     """
 
     stride = 4
-    new_modules = (*ISNet.new_modules, "shortcut")
+    parts = ISNet.parts._replace(new=(*ISNet.parts.new, "shortcut"))
 
     def __init__(self, depth: Literal[50, 101], num_classes: int, *, negative_slope: float = 0.0) -> None:
         super().__init__(depth, num_classes, negative_slope=negative_slope)

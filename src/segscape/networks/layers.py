@@ -5,14 +5,41 @@ Tensors are (N, C, H, W) throughout.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-class ConvNorm(nn.Module):
+class Foldable(nn.Module):
+    """A module that knows how its own batch normalisation becomes part of its convolutions for inference.
+
+    As it stands here it does so for modules whose children run in the order in which they are registered; others say
+    it in a `fold_norms` of their own.
+    """
+
+    def fold_norms(self) -> None:
+        """Change the module in place, in evaluation mode, to one without the normalisation that can be folded."""
+        fold_in_order(self)
+
+
+def fold_in_order(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution that stands before it.
+
+    Args:
+        module: One whose children run in the order in which they are registered; changed in place.
+    """
+    for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+        follower = norm[0] if isinstance(norm, nn.Sequential) and len(norm) else norm
+        if isinstance(conv, nn.Conv2d) and isinstance(follower, nn.BatchNorm2d):
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, follower))
+            setattr(module, norm_name, norm[1:] if isinstance(norm, nn.Sequential) else nn.Identity())
+
+
+class ConvNorm(Foldable):
     """A convolution, without bias unless asked for, then batch normalisation."""
 
     def __init__(

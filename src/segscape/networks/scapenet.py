@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.networks.base import SegmentationNetwork, SegmentationOutput
+from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.efficientnet_lite import LITE_NORMALISATION, EfficientNetLite
 from segscape.networks.layers import ConvNormAct, SegmentationHead, init_kaiming
 from segscape.registry import register_model
@@ -41,10 +41,12 @@ class ScapeNet(SegmentationNetwork):
     # Else coarse maps would cover more than the image, and what they add to finer ones would lie beside its place.
     size_multiple = 32
     align_corners = False
-    aux_logits = ("aux8", "aux16")
-    training_heads = aux_logits
-    new_modules = ("lateral", "smooth", "classifier", *training_heads)
-    backbone_modules = ("backbone",)
+    parts = Parts(
+        backbone=("backbone",),
+        new=("lateral", "smooth", "classifier"),
+        training_only=("aux8", "aux16"),
+        aux_logits=("aux8", "aux16"),
+    )
     normalisation = LITE_NORMALISATION
 
     def __init__(self, number: int, num_classes: int) -> None:
@@ -67,7 +69,7 @@ class ScapeNet(SegmentationNetwork):
         self.classifier = nn.Conv2d(_FINE_CHANNELS, num_classes, 1)
         self.aux8 = SegmentationHead(_FINE_CHANNELS, _AUX_CHANNELS, num_classes, bias=True, dropout=_DROPOUT)
         self.aux16 = SegmentationHead(_COARSE_CHANNELS, _AUX_CHANNELS, num_classes, bias=True, dropout=_DROPOUT)
-        for name in self.new_modules:
+        for name in (*self.parts.new, *self.parts.training_only):
             init_kaiming(self.get_submodule(name), mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor | SegmentationOutput:

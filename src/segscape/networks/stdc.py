@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.networks.base import SegmentationNetwork, SegmentationOutput
+from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.layers import (
     AttentionRefinement,
     ConvNorm,
@@ -140,10 +140,12 @@ class STDCSeg(SegmentationNetwork):
 
     stride = 8
     align_corners = True
-    aux_logits = ("aux16", "aux32")
-    training_heads = ("aux16", "aux32", "detail")
-    new_modules = ("fusion", "head", *training_heads)
-    backbone_modules = ("backbone",)
+    parts = Parts(
+        backbone=("backbone",),
+        new=("fusion", "head"),
+        training_only=("aux16", "aux32", "detail"),
+        aux_logits=("aux16", "aux32"),
+    )
 
     def __init__(self, blocks: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
@@ -154,7 +156,7 @@ class STDCSeg(SegmentationNetwork):
         self.aux16 = SegmentationHead(128, 64, num_classes)
         self.aux32 = SegmentationHead(128, 64, num_classes)
         self.detail = SegmentationHead(256, 64, 1)
-        for name in ("context", *self.new_modules):
+        for name in ("context", *self.parts.new, *self.parts.training_only):
             init_kaiming(self.get_submodule(name), mode="fan_in", nonlinearity="linear")
 
     def forward(self, images: Tensor) -> Tensor | SegmentationOutput:

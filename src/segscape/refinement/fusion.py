@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.geometry.interval import Patch, Span, interpolation
+from segscape.geometry.resample import interpolation, resample
+from segscape.geometry.window import Patch, Window, windows
 from segscape.networks.crm import Fusion, ImplicitDecoder
-from segscape.refinement.taps import TapResize
+from segscape.refinement.resized_convolution import ResizedConvolution
 from segscape.refinement.workers import share_out
 
 _STRIP_BYTES = 32 << 20
@@ -20,65 +20,75 @@ _STRIP_BYTES = 32 << 20
 _TILE = 24, 128
 
 
-def fuse(fusion: Fusion, decoder: ImplicitDecoder, branches: Sequence[Patch], rows: Span, cols: Span) -> Tensor:
+def fuse(
+    fusion: Fusion,
+    decoder: ImplicitDecoder,
+    branches: Sequence[Patch],
+    sizes: Sequence[tuple[int, int]],
+    window: Window,
+) -> Tensor:
     """Resize the branches, join them and project the result, without gradients, a part after the other.
 
     Args:
         fusion: Gives the join; its batch normalisation is folded into the convolution.
         decoder: Gives the projection.
-        branches: What `fusion.branches` made of the extractor's three maps, with all that `rows` and `cols` and one
-            cell around them need.
-        rows: The wanted rows of features.
-        cols: The wanted columns.
+        branches: What `fusion.branches` made of the extractor's maps, with all that `window` and one pixel around it
+            need.
+        sizes: (height, width) of each whole map; the features have that of the first.
+        window: The wanted features.
 
     Returns:
-        (h, w, width): `decoder.project` of the features.
+        (window.height, window.width, width): `decoder.project` of the features.
     """
     values = branches[0].values
-    projected = torch.empty(
-        rows.length, cols.length, decoder.last.in_features, dtype=decoder.last.weight.dtype, device=values.device
-    )
+    width = decoder.last.in_features
+    projected = torch.empty(*window.size, width, dtype=decoder.last.weight.dtype, device=values.device)
     if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
-        _fuse_tiles(fusion, decoder, branches, rows, cols, projected)
+        _fuse_tiles(fusion, decoder, branches, sizes, window, projected)
     else:
-        _fuse_strips(fusion, decoder, branches, rows, cols, projected)
+        _fuse_strips(fusion, decoder, branches, sizes, window, projected)
     return projected
 
 
 def _fuse_strips(
-    fusion: Fusion, decoder: ImplicitDecoder, branches: Sequence[Patch], rows: Span, cols: Span, projected: Tensor
+    fusion: Fusion,
+    decoder: ImplicitDecoder,
+    branches: Sequence[Patch],
+    sizes: Sequence[tuple[int, int]],
+    window: Window,
+    projected: Tensor,
 ) -> None:
     """Strips of rows in the order in which the network computes."""
-    line_bytes = fusion.channels * (cols.length + 2) * branches[0].values.element_size()
-    step = max(_STRIP_BYTES // line_bytes, 8)
-    for start in range(rows.start, rows.stop, step):
-        strip = Span(start, min(start + step, rows.stop), rows.total)
-        around = (strip.grow(1), cols.grow(1))
-        joined = fusion.join(torch.cat([_resized(branch, *around) for branch in branches], dim=1))
-        features = Patch(joined, *around).cut(strip, cols).values
-        projected[strip.within(rows)] = decoder.project(features.to(projected.dtype))[0]
+    row_bytes = fusion.channels * (window.width + 2) * branches[0].values.element_size()
+    step = max(_STRIP_BYTES // row_bytes, 8)
+    for part in windows(window.size, (step, window.width)):
+        strip = part.shifted(window.row, window.col)
+        around = _with_border(strip, sizes[0])
+        resized = [_resized(branch, size, sizes[0], around) for branch, size in zip(branches, sizes, strict=True)]
+        features = Patch(fusion.join(torch.cat(resized, dim=1)), around).cut(strip).values
+        projected[part.slices] = decoder.project(features.to(projected.dtype))[0]
 
 
-def _resized(branch: Patch, rows: Span, cols: Span) -> Tensor:
-    """A part of the branch resized as a whole to the size that `rows` and `cols` tell."""
+def _resized(branch: Patch, source: tuple[int, int], size: tuple[int, int], window: Window) -> Tensor:
+    """A window of the branch resized as a whole from its own size to another."""
+    if source == size:
+        return branch.cut(window).values
     values = branch.values
-    for dim, span, wanted in ((2, branch.rows, rows), (3, branch.cols, cols)):
-        if span.total == wanted.total:
-            values = values.narrow(dim, wanted.start - span.start, wanted.length)
-            continue
-        low, high, weight = (
-            torch.from_numpy(x).to(values.device) for x in interpolation(wanted, span.total, values.dtype)
-        )
-        shape = [1, 1, 1, 1]
-        shape[dim] = wanted.length
-        first = values.index_select(dim, low - span.start)
-        second = values.index_select(dim, high - span.start)
-        values = first.lerp_(second, weight.to(values.dtype).reshape(shape))
+    for axis, given, wanted, side, count in (
+        (2, branch.window.rows, window.rows, source[0], size[0]),
+        (3, branch.window.cols, window.cols, source[1], size[1]),
+    ):
+        values = resample(values, axis, interpolation(wanted, count, side, values.dtype).relative_to(given))
     return values
 
 
 def _fuse_tiles(
-    fusion: Fusion, decoder: ImplicitDecoder, branches: Sequence[Patch], rows: Span, cols: Span, projected: Tensor
+    fusion: Fusion,
+    decoder: ImplicitDecoder,
+    branches: Sequence[Patch],
+    sizes: Sequence[tuple[int, int]],
+    window: Window,
+    projected: Tensor,
 ) -> None:
     """Tiles, the convolution before the resize."""
     conv = fusion.join.conv
@@ -86,28 +96,30 @@ def _fuse_tiles(
     first, *others = branches
     first_weight, *weights = torch.split(conv.weight, [branch.values.shape[1] for branch in branches], dim=1)
     first_weight = first_weight.contiguous(memory_format=torch.channels_last)
-    resizes = [TapResize(branch, weight, rows, cols) for branch, weight in zip(others, weights, strict=True)]
+    resizes = [
+        ResizedConvolution(branch, weight, source=source, size=sizes[0], wanted=window)
+        for branch, weight, source in zip(others, weights, sizes[1:], strict=True)
+    ]
     by_feature = decoder.first.weight[:, : decoder.channels].T
 
-    def work(tile: tuple[Span, Span]) -> None:
-        within = tile[0].within(rows), tile[1].within(cols)
-        joined = F.conv2d(_padded(first, *tile), first_weight, conv.bias).movedim(1, -1).flatten(0, 2)
+    def work(part: Window) -> None:
+        tile = part.shifted(window.row, window.col)
+        joined = F.conv2d(_padded(first, tile, sizes[0]), first_weight, conv.bias).movedim(1, -1).flatten(0, 2)
         for resize in resizes:
-            joined += resize(*within)
-        shape = tile[0].length, tile[1].length, -1
-        projected[within] = (joined.relu_().to(projected.dtype) @ by_feature).view(shape)
+            joined += resize(part)
+        projected[part.slices] = (joined.relu_().to(projected.dtype) @ by_feature).view(*tile.size, -1)
 
-    share_out(lambda: work, list(itertools.product(_cut(rows, _TILE[0]), _cut(cols, _TILE[1]))))
-
-
-def _cut(span: Span, length: int) -> list[Span]:
-    """A span in parts of at most so many lines."""
-    return [Span(start, min(start + length, span.stop), span.total) for start in range(span.start, span.stop, length)]
+    share_out(lambda: work, list(windows(window.size, _TILE)))
 
 
-def _padded(branch: Patch, rows: Span, cols: Span) -> Tensor:
-    """A part of a map with one cell around it, zero outside the map."""
-    around = rows.grow(1), cols.grow(1)
-    top, left = (1 - (span.start - wide.start) for span, wide in zip((rows, cols), around, strict=True))
-    bottom, right = (1 - (wide.stop - span.stop) for span, wide in zip((rows, cols), around, strict=True))
-    return F.pad(branch.cut(*around).values, (left, right, top, bottom))
+def _with_border(window: Window, size: tuple[int, int]) -> Window:
+    """A window with one pixel around it, as far as a map of `size` has them."""
+    return Window.of(window.rows.grown(1, size[0]), window.cols.grown(1, size[1]))
+
+
+def _padded(branch: Patch, window: Window, size: tuple[int, int]) -> Tensor:
+    """A window of a map with one pixel around it, zero outside the map."""
+    around = _with_border(window, size)
+    top, left = 1 - (window.row - around.row), 1 - (window.col - around.col)
+    bottom, right = 1 - (around.stop_row - window.stop_row), 1 - (around.stop_col - window.stop_col)
+    return F.pad(branch.cut(around).values, (left, right, top, bottom))

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segscape.geometry.interval import Span, interpolation
+from segscape.geometry.interval import Interval
+from segscape.geometry.resample import interpolation
 from segscape.networks.crm import Axis
-from segscape.refinement.extraction import Chain, Reach
+from segscape.refinement.extraction import AxisNeeds, Chain
 from segscape.refinement.workload import Counts, Workload, counts
 
 Lines = npt.NDArray[np.int64]
@@ -28,21 +29,21 @@ _TILE = 16
 """The side of the squares, in pixels of the stage, by which a part of an image is told from the rest."""
 
 
-class Extent(NamedTuple):
-    """A block along one axis, from the queried lines down to the pixels.
+class BlockAxis(NamedTuple):
+    """A block along one axis, from the queried points down to the pixels.
 
     Attributes:
-        queried: Which of the stage's queried lines.
+        queried: Which of the stage's queried rows or columns.
         points: Where they stand.
-        features: The lines of fused features around them.
-        reach: The lines that these are computed from.
-        counts: How many lines there are of each.
+        features: The rows or columns of fused features around them.
+        needs: What these are computed from.
+        counts: How many there are of each.
     """
 
     queried: slice
     points: Axis
-    features: Span
-    reach: Reach
+    features: Interval
+    needs: AxisNeeds
     counts: Counts
 
     def points_among_features(self, device: torch.device) -> Axis:
@@ -61,8 +62,8 @@ class Block(NamedTuple):
         cols: Its columns.
     """
 
-    rows: Extent
-    cols: Extent
+    rows: BlockAxis
+    cols: BlockAxis
 
 
 class StageAxis:
@@ -80,32 +81,29 @@ class StageAxis:
         self.queried, self.full, self.lines = queried, full, lines
         self._chain = chain
         self._dtype = dtype
-        sizes = chain.sizes(lines)
-        self._maps = [sizes[tap] for tap in chain.taps]
+        self._maps = chain.map_sizes(lines)
         self._points = Axis.of(full, self._maps[0]).lines(torch.from_numpy(queried))
-        self._known: dict[tuple[int, int], Extent] = {}
+        self._known: dict[tuple[int, int], BlockAxis] = {}
 
-    def extent(self, start: int, stop: int) -> Extent:
+    def extent(self, start: int, stop: int) -> BlockAxis:
         """The block of the queried lines from `start` to before `stop`."""
         if (start, stop) not in self._known:
             self._known[start, stop] = self._extent(slice(start, stop))
         return self._known[start, stop]
 
-    def cut(self, parts: int) -> list[Extent]:
+    def cut(self, parts: int) -> list[BlockAxis]:
         """The axis in so many parts of about the same length."""
         edges = np.linspace(0, len(self.queried), parts + 1).round().astype(int).tolist()
         return [self.extent(start, stop) for start, stop in itertools.pairwise(edges)]
 
-    def _extent(self, queried: slice) -> Extent:
+    def _extent(self, queried: slice) -> BlockAxis:
         points = self._points.lines(queried)
-        features = Span(int(points.cells[0, 0]), int(points.cells[1, -1]) + 1, self._maps[0])
-        joined = features.grow(1)
-        wanted = [joined]
-        for size in self._maps[1:]:
-            low, high, _ = interpolation(joined, size, self._dtype)
-            wanted.append(Span(int(low[0]), int(high[-1]) + 1, size))
-        reach = self._chain.reads(wanted, self.lines)
-        return Extent(queried, points, features, reach, counts(reach, features, queried.stop - queried.start))
+        features = Interval(int(points.cells[0, 0]), int(points.cells[1, -1]) + 1)
+        joined = features.grown(1, self._maps[0])
+        finest, *coarser = self._maps
+        wanted = [joined, *(interpolation(joined, finest, size, self._dtype).source for size in coarser)]
+        needs = self._chain.needs(wanted, self.lines)
+        return BlockAxis(queried, points, features, needs, counts(needs, features, queried.stop - queried.start))
 
 
 def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) -> list[Block]:
@@ -140,7 +138,7 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
     return best
 
 
-def _peak(workload: Workload, rows: Sequence[Extent], cols: Sequence[Extent]) -> float:
+def _peak(workload: Workload, rows: Sequence[BlockAxis], cols: Sequence[BlockAxis]) -> float:
     """At least the bytes of the largest of a grid's blocks."""
     return workload.memory(*(np.max([part.counts for part in parts], axis=0) for parts in (rows, cols)))
 

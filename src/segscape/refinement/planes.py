@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.geometry.interval import Interpolation, Span, interpolation
+from segscape.geometry.resample import Interpolation, interpolation, resample
+from segscape.geometry.window import Window
 
 _CHUNK_ROWS = 256
 ABSENT = -1
@@ -40,20 +41,28 @@ class Plane:
         """Whether no line is absent."""
         return bool((self.rows != ABSENT).all() and (self.cols != ABSENT).all())
 
-    def resized(self, rows: Span, cols: Span, dtype: torch.dtype) -> Tensor:
-        """Part of the map resized bilinearly, with `align_corners=True`, to the size that the spans tell.
+    def resized(self, size: tuple[int, int], window: Window, dtype: torch.dtype) -> Tensor:
+        """A window of the map resized bilinearly, with `align_corners=True`.
 
         Args:
-            rows: The wanted rows of the resized map.
-            cols: The wanted columns.
+            size: (height, width) of the whole resized map.
+            window: The wanted part of it.
             dtype: Of the result.
 
         Returns:
-            (rows, cols, C), in the values' own range.
+            (window.height, window.width, C), in the values' own range.
         """
-        return self._mixed(
-            interpolation(rows, len(self.rows), dtype), interpolation(cols, len(self.cols), dtype), dtype
-        )
+        rows = interpolation(window.rows, size[0], len(self.rows), dtype)
+        cols = interpolation(window.cols, size[1], len(self.cols), dtype)
+        # Rows that nobody reads are left behind before the columns are mixed.
+        first, last = _stored(self.rows, rows)
+        values = self.values.narrow(0, first, last - first + 1)
+        for axis, stored, mixture in ((1, self.cols, cols), (0, self.rows - first, rows)):
+            if mixture.weight.any():
+                values = resample(values, axis, _looked_up(mixture, stored), dtype)
+            else:
+                values = _gathered(values, axis, stored[mixture.low])
+        return values.to(dtype)
 
     def at(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64], dtype: torch.dtype) -> Tensor:
         """The values of some lines of the map, (rows, cols, C)."""
@@ -71,25 +80,17 @@ class Plane:
             total += float(rows[chunk] @ self.values[chunk].double().sum(-1) @ cols)
         return total
 
-    def _mixed(self, rows: Interpolation, cols: Interpolation, dtype: torch.dtype) -> Tensor:
-        # Rows that nobody reads are left behind before the columns are mixed.
-        first, last = _extent(self.rows, rows)
-        mixed = self.values.narrow(0, first, last - first + 1)
-        for dim, stored, lines in ((1, self.cols, cols), (0, self.rows - first, rows)):
-            low = _gathered(mixed, dim, stored[lines.low])
-            if lines.weight.any():
-                low, high = low.to(dtype), _gathered(mixed, dim, stored[lines.high]).to(dtype)
-                weight = torch.from_numpy(lines.weight).to(low)
-                low = low.lerp_(high, weight.reshape((-1, 1, 1) if dim == 0 else (1, -1, 1)))
-            mixed = low
-        return mixed.to(dtype)
 
-
-def _extent(stored: npt.NDArray[np.int64], lines: Interpolation) -> tuple[int, int]:
-    """The first and the last stored line that a resize reads."""
-    read = stored[np.concatenate([lines.low, lines.high])]
-    assert read.min() != ABSENT, "a line is read that was not computed"
+def _stored(places: npt.NDArray[np.int64], mixture: Interpolation) -> tuple[int, int]:
+    """The first and the last stored row that a resize reads."""
+    read = places[np.concatenate([mixture.low, mixture.high])]
+    assert read.min() != ABSENT, "a row is read that was not computed"
     return int(read.min()), int(read.max())
+
+
+def _looked_up(mixture: Interpolation, places: npt.NDArray[np.int64]) -> Interpolation:
+    """The mixture with the map's rows or columns replaced by where they are stored."""
+    return mixture._replace(low=places[mixture.low], high=places[mixture.high])
 
 
 def _gathered(values: Tensor, dim: int, lines: npt.NDArray[np.int64]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.files import atomic_path
+from segscape.networks import RefinementNetwork
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
 from segscape.rasters.masks import read_mask, to_mask
@@ -99,7 +100,7 @@ class Refiner:
 
     def __init__(
         self,
-        network: CRM,
+        network: RefinementNetwork,
         device: str | torch.device | None = None,
         *,
         max_memory: int | None = None,
@@ -110,6 +111,7 @@ class Refiner:
         self.device = usable_device(device)
         self.network = network.eval().to(self.device)
         deployed = deploy(self.network)
+        assert isinstance(deployed, CRM), "the engine computes CRM's layers itself"
         for part in (deployed.extractor, deployed.fusion):
             part.to(getattr(torch, precision))
         self._engine = Engine(deployed, normalisation or network.normalisation)
@@ -140,7 +142,7 @@ class Refiner:
         path = find_weights(name_or_path)
         card = read_card(path)
         network = create_model(card.network, weights=path)
-        if not isinstance(network, CRM):
+        if not isinstance(network, RefinementNetwork):
             raise ValueError(f"{path} holds weights of {card.network}, which does not refine masks.")
         return cls(
             network,

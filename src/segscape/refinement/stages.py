@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segscape.geometry.interval import Span, interpolation, mirrored
+from segscape.geometry.interval import Interval
+from segscape.geometry.resample import interpolation, mirrored
+from segscape.geometry.window import Window
 from segscape.networks.crm import CRM, mask_logits
 from segscape.normalisation import Normalisation
 from segscape.refinement.decoder import decode_block
@@ -147,7 +149,8 @@ class Engine:
             return np.arange(BORDER, full - BORDER)
         if finer is None or every_point or self.network.residual:
             return np.arange(full)
-        low, high, _ = interpolation(Span.whole(round(full * finer)), full, self._dtype)
+        size = round(full * finer)
+        low, high, _ = interpolation(Interval(0, size), size, full, self._dtype)
         return np.union1d(low, high)
 
     def _stage(self, scene: Scene, scale: float, queried: Sequence[Lines], memory: float) -> Stage:
@@ -205,19 +208,21 @@ class Engine:
     def _features(self, scene: Scene, mask: Plane, block: Block) -> Tensor:
         """The block's features as the decoder reads them, (h, w, width)."""
         network, (rows, cols) = self.network, block
-        branches = self._chain.run(self._crop(scene, mask, block), rows.reach, cols.reach, network.fusion.branches)
-        return fuse(network.fusion, network.decoder, branches, rows.features, cols.features)
+        branches = self._chain.run(self._crop(scene, mask, block), rows.needs, cols.needs, network.fusion.branches)
+        sizes = list(zip(self._chain.map_sizes(rows.needs.size), self._chain.map_sizes(cols.needs.size), strict=True))
+        return fuse(network.fusion, network.decoder, branches, sizes, Window.of(rows.features, cols.features))
 
     def _crop(self, scene: Scene, mask: Plane, block: Block) -> Tensor:
         """What the extractor reads, (1, 4, h, w): the image, normalised, and the mask from -1 to 1."""
-        place = block.rows.reach.spans[0], block.cols.reach.spans[0]
-        image = self.normalisation(scene.image.resized(*place, self._dtype).permute(2, 0, 1)[None])
-        inside = _unit(mask.resized(*place, self._dtype), mask).permute(2, 0, 1)[None]
+        rows, cols = block.rows.needs, block.cols.needs
+        size, window = (rows.size, cols.size), Window.of(rows.needed[0], cols.needed[0])
+        image = self.normalisation(scene.image.resized(size, window, self._dtype).permute(2, 0, 1)[None])
+        inside = _unit(mask.resized(size, window, self._dtype), mask).permute(2, 0, 1)[None]
         crop = torch.cat([image, inside.mul_(2).sub_(1)], dim=1)
         return crop.to(self._features_dtype, memory_format=torch.channels_last)
 
     def _decode(self, projected: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
-        rows, cols = (extent.points_among_features(self._device) for extent in block)
+        rows, cols = (axis.points_among_features(self._device) for axis in block)
         return decode_block(self.network.decoder, projected, rows, cols, out)
 
 

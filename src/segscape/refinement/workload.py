@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from segscape.geometry.interval import Span
+from segscape.geometry.interval import Interval
 from segscape.networks.crm import CRM
-from segscape.refinement.extraction import Chain, Reach
+from segscape.refinement.extraction import AxisNeeds, Chain
 
 STRIP_BYTES = 160 << 20
 """What fusion and decoder hold at most besides their inputs and results; they work strip by strip."""
@@ -20,14 +20,14 @@ _CROP_BYTES = 48
 """Per pixel of a crop while it is read: the image as it came, two lines of each mixture, the network's input."""
 
 Counts = npt.NDArray[np.float64]
-"""Numbers of lines along one axis: of the crop and each link's result, of the maps, of the fused features, of the
-queried points. The product of two axes' counts is the numbers of cells."""
+"""Numbers of rows or columns along one axis: of the crop and each link's result, of the maps, of the fused features, of
+the queried points. The product of two axes' counts is the numbers of pixels."""
 
 
-def counts(reach: Reach, features: Span, queried: int) -> Counts:
-    """The numbers of lines of a block along one axis."""
-    lines = [*(span.length for span in reach.spans), *(span.length for span in reach.wanted), features.length, queried]
-    return np.array(lines, np.float64)
+def counts(needs: AxisNeeds, features: Interval, queried: int) -> Counts:
+    """The numbers of rows or columns of a block along one axis."""
+    intervals = [*needs.needed, *needs.wanted, features]
+    return np.array([*(interval.length for interval in intervals), queried], np.float64)
 
 
 class Workload:

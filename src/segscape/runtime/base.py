@@ -99,6 +99,5 @@ class Deployed:
     @cached_property
     def num_classes(self) -> int:
         """K, the number of classes."""
-        side = -(-self.network.min_size // self.network.size_multiple) * self.network.size_multiple
         with torch.inference_mode():
-            return self.network(torch.zeros(1, 3, side, side, device=self.device)).shape[1]
+            return self.network(torch.zeros(1, 3, *self.network.fitting_size(1, 1), device=self.device)).shape[1]

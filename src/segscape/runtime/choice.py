@@ -188,8 +188,7 @@ def _timed(runtimes: list[Runtime], probe: Tensor) -> list[float]:
 
 def _probe(deployed: Deployed) -> Tensor:
     """A street photograph (1, 3, H, W) of 512 x 1024 pixels, or what the network takes that is next above."""
-    multiple, least = deployed.network.size_multiple, deployed.network.min_size
-    height, width = (-(-max(side, least) // multiple) * multiple for side in _PROBE)
+    height, width = deployed.network.fitting_size(*_PROBE)
     folder = Path(str(files("segscape"))) / "examples" / "camvid" / "images"
     with Image.open(min(folder.rglob("*.jpg"))) as photograph:
         pixels = np.array(photograph.convert("RGB").resize((width, height)))

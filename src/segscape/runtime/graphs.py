@@ -9,6 +9,7 @@ A graph for one size takes one image at a time; a graph for any size takes batch
 
 from __future__ import annotations
 
+import bisect
 import copy
 import logging
 import warnings
@@ -18,21 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from segscape.networks import SegmentationNetwork
-from segscape.networks.crm import CRM
-from segscape.networks.isdnet import LaplacianPyramid
+from segscape.networks import RefinementNetwork, SegmentationNetwork
 
 if TYPE_CHECKING:
     import onnx
     import openvino
 
-Network = SegmentationNetwork | CRM
+Network = SegmentationNetwork | RefinementNetwork
 
-# From here on every map has more than one row and one column; with fewer a tracer takes the sides for constants.
-_LEAST_TRACED_SIDE = 64
+_MOST_TRACED_SIDE = 1024
+"""Up to this the least side is looked for at which a network can be traced for any size."""
 _SIDES = ("height", "width")
 
 
@@ -57,7 +59,7 @@ class LabelNetwork(nn.Module):
 class StageNetwork(nn.Module):
     """One stage of a network that refines masks, at the images' own size."""
 
-    def __init__(self, network: CRM) -> None:
+    def __init__(self, network: RefinementNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -66,19 +68,57 @@ class StageNetwork(nn.Module):
         return self.network(images, masks, size=(images.shape[-2], images.shape[-1]))
 
 
-def side_multiple(network: Network) -> int:
-    """What both sides of the images must be multiples of, in pixels."""
-    return network.size_multiple if isinstance(network, SegmentationNetwork) else 1
-
-
-def least_side(network: Network) -> int:
-    """The least side of the images that a network takes, in pixels."""
-    return network.min_size if isinstance(network, SegmentationNetwork) else 1
-
-
 def least_traced_side(network: Network) -> int:
-    """The least side of the images that its program for any size takes, in pixels."""
-    return _fitting(network, max(_LEAST_TRACED_SIDE, 2 * side_multiple(network)))
+    """The least side of the images that a program of the network for any size takes, in pixels.
+
+    A tracer takes a side of one pixel to be one always. So this is the least side at which every map of the network
+    whose size hangs on the images' has more than one row and one column.
+
+    Raises:
+        ValueError: There is none up to 1024 pixels.
+    """
+    sides = [side for side in range(1, _MOST_TRACED_SIDE + 1) if network.fitting_size(side, side) == (side, side)]
+    found = bisect.bisect_left(sides, True, key=lambda side: _can_vary(network, side))
+    if found == len(sides):
+        raise ValueError(
+            f"The network does not run on images of up to {_MOST_TRACED_SIDE} pixels as on larger ones, so its graph "
+            "cannot be taken for any size; export it for one, with --size HEIGHTxWIDTH."
+        )
+    return sides[found]
+
+
+def _can_vary(network: Network, side: int) -> bool:
+    """Whether every map that grows with the images has more than one row and one column for images of `side`."""
+    larger = network.fitting_size(2 * side, 2 * side)[0]
+    try:
+        shapes, others = (_shapes(network, length) for length in (side, larger))
+    except Exception:
+        # A network may refuse images in any way, such as by a pooling whose window is larger than its map.
+        return False
+    pairs = zip(shapes, others, strict=False)
+    return len(shapes) == len(others) and not any(
+        length == 1 < other for shape, grown in pairs for length, other in zip(shape, grown, strict=False)
+    )
+
+
+class _RecordedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the shape of each tensor that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        self.shapes += [result.shape for result in tree_leaves(results) if isinstance(result, Tensor)]
+        return results
+
+
+def _shapes(network: Network, side: int) -> list[torch.Size]:
+    """The shapes of all that the network computes for images of `side`, without computing it."""
+    with FakeTensorMode(allow_non_fake_inputs=True), _RecordedShapes() as recorded, torch.no_grad():
+        whole_network(network)(*_examples(network, 2, side, side))
+    return recorded.shapes
 
 
 def whole_network(network: Network, *, labels: bool = False) -> nn.Module:
@@ -91,7 +131,7 @@ def whole_network(network: Network, *, labels: bool = False) -> nn.Module:
     Raises:
         ValueError: Labels are wanted of a network that refines masks, or of more than 256 classes.
     """
-    if isinstance(network, CRM):
+    if isinstance(network, RefinementNetwork):
         if labels:
             raise ValueError("A network that refines masks has no labels; export its logits.")
         return StageNetwork(network)
@@ -148,7 +188,7 @@ def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bo
 
     module = _prepared(network, size=size, labels=labels, sizes_vary=True)
     # The tracer runs the network, so on few pixels; the shapes are set afterwards.
-    side = _fitting(network, _LEAST_TRACED_SIDE)
+    side = least_traced_side(network)
     with quiet(), torch.no_grad():
         model = openvino.convert_model(module, example_input=_examples(network, 1, side, side))
     batch, height, width = (-1, -1, -1) if size is None else (1, *size)
@@ -171,7 +211,7 @@ def torch_program(network: Network, *, size: tuple[int, int] | None, labels: boo
         ValueError: See `onnx_model`.
     """
     module = _prepared(network, size=size, labels=labels, sizes_vary=size is None)
-    least, multiple = least_traced_side(network), side_multiple(network)
+    least, multiple = least_traced_side(network), network.size_multiple
     # Sides that differ, and a batch of two: what is equal or 1 the tracer takes to be so always.
     shape = (1, *size) if size else (2, least + multiple, least + 2 * multiple)
     shapes = _dynamic_shapes(network) if size is None else None
@@ -191,21 +231,15 @@ def check_size(network: Network, size: tuple[int, int]) -> None:
         size: (height, width) of the images, in pixels.
 
     Raises:
-        ValueError: A side is no multiple of `side_multiple`, or below `least_side`.
+        ValueError: It is not; the message names the next one.
     """
-    multiple, least = side_multiple(network), least_side(network)
-    if any(side < least or side % multiple for side in size):
-        fitting = "x".join(str(_fitting(network, side)) for side in size)
+    fitting = network.fitting_size(*size)
+    if size != fitting:
         raise ValueError(
-            f"The network takes images with sides of at least {least} pixels that are multiples of {multiple}, not "
-            f"{size[0]}x{size[1]}; the next size is {fitting} (height x width)."
+            f"The network takes images with sides of at least {network.min_size} pixels that are multiples of "
+            f"{network.size_multiple}, not {size[0]}x{size[1]}; the next size is {fitting[0]}x{fitting[1]} "
+            "(height x width)."
         )
-
-
-def _fitting(network: Network, side: int) -> int:
-    """The least side from `side` on that a network takes."""
-    multiple = side_multiple(network)
-    return -(-max(least_side(network), side) // multiple) * multiple
 
 
 def _prepared(network: Network, *, size: tuple[int, int] | None, labels: bool, sizes_vary: bool) -> nn.Module:
@@ -213,9 +247,7 @@ def _prepared(network: Network, *, size: tuple[int, int] | None, labels: bool, s
     if size is not None:
         check_size(network, size)
     copied = copy.deepcopy(network).cpu()
-    for module in copied.modules():
-        if isinstance(module, LaplacianPyramid):
-            module.sizes_vary = sizes_vary
+    copied.prepare_export(sizes_vary=sizes_vary)
     return whole_network(copied, labels=labels)
 
 
@@ -225,12 +257,12 @@ def _examples(network: Network, batch: int, height: int, width: int) -> tuple[Te
 
 def _channels(network: Network) -> tuple[int, ...]:
     """Of each input."""
-    return (3, 1) if isinstance(network, CRM) else (3,)
+    return (3, 1) if isinstance(network, RefinementNetwork) else (3,)
 
 
 def _dynamic_shapes(network: Network) -> Any:
     """For every argument which axes vary, and how."""
-    multiple = side_multiple(network)
+    multiple = network.size_multiple
     least = least_traced_side(network) // multiple
     height, width = (Dim(name, min=least) if multiple == 1 else multiple * Dim(name, min=least) for name in _SIDES)
     axes = {0: Dim("batch"), 2: height, 3: width}
@@ -238,7 +270,7 @@ def _dynamic_shapes(network: Network) -> Any:
 
 
 def _input_names(network: Network) -> list[str]:
-    return ["images", "masks"] if isinstance(network, CRM) else ["images"]
+    return ["images", "masks"] if isinstance(network, RefinementNetwork) else ["images"]
 
 
 def _output_name(labels: bool) -> str:

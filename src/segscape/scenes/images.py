@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.geometry.interval import Span, interpolation
-from segscape.geometry.resample import mix
+from segscape.geometry.resample import interpolation, resample_map
 from segscape.geometry.window import Window
 from segscape.normalisation import Normalisation
 from segscape.rasters.resize import read_smoothly
@@ -42,7 +41,7 @@ class Images:
             ValueError: The file is damaged there.
         """
         framing = self._framing
-        inside = window.intersection(Window(0, 0, *framing.size))
+        inside = window.intersection(Window.whole(framing.size))
         if not (inside.height and inside.width):
             return torch.zeros(1, 3, *window.size, device=self._device)
         seen = inside
@@ -58,8 +57,7 @@ class Images:
         """The normalised pixels (3, h, w) of a part of the rectangle at its working size."""
         place, working = self._place, self._framing.working
         if working == self._framing.extent:
-            at = window._replace(row=window.row + place.row, col=window.col + place.col)
-            values = self._source.read(at)
+            values = self._source.read(window.shifted(place.row, place.col))
         else:
             values = read_smoothly(self._source.read, place, working, window)
         pixels = torch.from_numpy(values).to(self._device)
@@ -70,18 +68,15 @@ class Images:
         framing = self._framing
         rows, cols = (
             interpolation(
-                Span(start, stop, total),
+                wanted,
+                size,
                 source,
                 torch.float32,
                 align_corners=framing.align_corners,
                 # PyTorch copies along an axis whose length the scale leaves as it is.
-                scale=None if total == source else framing.look.scale,
+                scale=None if size == source else framing.look.scale,
             )
-            for start, stop, total, source in (
-                (window.row, window.stop_row, framing.size[0], framing.working[0]),
-                (window.col, window.stop_col, framing.size[1], framing.working[1]),
-            )
+            for wanted, size, source in zip((window.rows, window.cols), framing.size, framing.working, strict=True)
         )
-        top, left = int(rows.low[0]), int(cols.low[0])
-        held = Window(top, left, int(rows.high[-1]) + 1 - top, int(cols.high[-1]) + 1 - left)
-        return mix(self._pixels(held), rows.counted_from(top), cols.counted_from(left))
+        pixels = self._pixels(Window.of(rows.source, cols.source))
+        return resample_map(pixels, rows.relative_to(rows.source), cols.relative_to(cols.source))

@@ -14,17 +14,16 @@ from torch import Tensor
 from segscape.networks import SegmentationNetwork
 from segscape.runtime.system_memory import resident
 from segscape.scenes.streaming.graph import Graph, trace
-from segscape.scenes.streaming.layers import UnsupportedLayerError
+from segscape.scenes.streaming.layer import UnsupportedLayerError
 from segscape.scenes.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
 from segscape.scenes.tiles import TilingPlan
 from segscape.scenes.views import PLAIN, Framing, Look
-from segscape.segmentation.padding import fitting_size
 
 Mode = Literal["whole", "streaming", "tiled"]
 Context = Literal["scene", "window"]
 
-_MOST_ROUNDS = 6
-"""With more rounds of means the sweeps would cost more than any tiling."""
+_MOST_REDUCTIONS = 6
+"""With more reduction passes the sweeps would cost more than any tiling."""
 _TILE = (1024, 1024)
 _LEAST_TILE = 256
 _OVERLAP = 8
@@ -157,9 +156,9 @@ def plan_scene(
     except UnsupportedLayerError as error:
         reason = f"the network cannot be streamed, for {error}"
         return _smaller(network, size, looks, working, memory - taken(), reason)
-    rounds = graphs[framings[0].padded].rounds
-    if rounds > _MOST_ROUNDS:
-        reason = f"streaming this network would take {rounds + 1} sweeps"
+    reductions = graphs[framings[0].padded].reductions
+    if reductions > _MOST_REDUCTIONS:
+        reason = f"streaming this network would take {reductions + 1} sweeps"
         return _smaller(network, size, looks, working, memory - taken(), reason)
     left, memory = storage - _logits_bytes(whole, framings), memory - taken()
     plans = {
@@ -218,7 +217,7 @@ def seconds_per_pixel(
         device: Where it runs.
         size: The only (height, width) that `run` takes, in pixels; None if it takes what the network does.
     """
-    images = torch.zeros(1, 3, *(size or fitting_size(network, *_PROBE)), device=device)
+    images = torch.zeros(1, 3, *(size or network.fitting_size(*_PROBE)), device=device)
     with torch.inference_mode():
         # The first run is the slowest.
         run(images)
@@ -234,7 +233,7 @@ def _own_context(
     if all(side <= most for side, most in zip(working, window, strict=True)):
         return "scene"
     try:
-        takes_means = not can_stream or trace(network, fitting_size(network, *_PROBE)).rounds > 0
+        takes_means = not can_stream or trace(network, network.fitting_size(*_PROBE)).reductions > 0
     except UnsupportedLayerError:
         takes_means = True
     return "window" if takes_means else "scene"

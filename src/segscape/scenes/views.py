@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from segscape.networks import SegmentationNetwork
 from segscape.scenes.dry_run import dry_run
-from segscape.segmentation.padding import fitting_size
 from segscape.segmentation.upsampling.argmax import Upsampling
 from segscape.segmentation.upsampling.resizes import Resizes
 
@@ -79,7 +78,7 @@ class Framing:
         working = working or extent
         height, width = (max(int(side * look.scale), 1) for side in working)
         size = height, width
-        padded = fitting_size(network, *size)
+        padded = network.fitting_size(*size)
         logits, nbytes = dry_run(network, padded)
         convention = network.align_corners
         steps: tuple[Upsampling, ...]

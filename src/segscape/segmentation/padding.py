@@ -8,15 +8,6 @@ from torch.nn import functional as F
 from segscape.networks import SegmentationNetwork
 
 
-def fitting_size(network: SegmentationNetwork, height: int, width: int) -> tuple[int, int]:
-    """The least size (height, width), in pixels, that `network` takes and that holds an image of the given size."""
-
-    def fit(side: int) -> int:
-        return -(-max(side, network.min_size) // network.size_multiple) * network.size_multiple
-
-    return fit(height), fit(width)
-
-
 def pad_to_fit(network: SegmentationNetwork, images: Tensor) -> Tensor:
     """Images padded on the right and below with the mean colour, to a size that `network` takes.
 
@@ -24,14 +15,14 @@ def pad_to_fit(network: SegmentationNetwork, images: Tensor) -> Tensor:
     part of the images' own size.
 
     Args:
-        network: Its `size_multiple` and `min_size` say what it takes.
+        network: Its `fitting_size` says what it takes.
         images: (N, 3, H, W), normalised, so that 0 is the mean colour.
 
     Returns:
         (N, 3, H', W') with H' >= H and W' >= W; the images themselves where they fit.
     """
     height, width = images.shape[-2:]
-    new_height, new_width = fitting_size(network, height, width)
+    new_height, new_width = network.fitting_size(height, width)
     if (new_height, new_width) == (height, width):
         return images
     return F.pad(images, (0, new_width - width, 0, new_height - height))

@@ -109,7 +109,7 @@ def parameter_groups(
     """The network's parameters in groups of one learning rate and weight decay, each once.
 
     Args:
-        network: Its `new_modules` and `backbone_modules` tell the groups apart.
+        network: Its `parts` tell the groups apart.
         settings: The recipe.
         extra: Parameters of the losses; they decay at the base learning rate.
 
@@ -137,15 +137,17 @@ def _split(network: SegmentationNetwork, settings: OptimiserSettings) -> dict[tu
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
         (new, decay): [] for new in (False, True) for decay in (True, False)
     }
+    parts = network.parts
+    new = {*parts.new, *parts.training_only}
     for name, child in network.named_children():
-        frozen_norms = name in network.backbone_modules and not settings.train_backbone_norms
+        frozen_norms = name in parts.backbone and not settings.train_backbone_norms
         for module in child.modules():
             is_norm = isinstance(module, _BatchNorm)
             if is_norm and frozen_norms:
                 continue
             for leaf, parameter in module.named_parameters(recurse=False):
                 decay = not is_norm and leaf != "bias"
-                groups[name in network.new_modules, decay].append(parameter)
+                groups[name in new, decay].append(parameter)
     return groups
 
 

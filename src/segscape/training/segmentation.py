@@ -43,7 +43,7 @@ class Measurement:
 
 def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
     """Cross entropy over the labelled pixels: of the logits, and with a weight of 0.4 of each auxiliary logits."""
-    auxiliary = [LossTerm(name, CrossEntropy(), 0.4) for name in network.aux_logits]
+    auxiliary = [LossTerm(name, CrossEntropy(), 0.4) for name in network.parts.aux_logits]
     return [LossTerm("logits", CrossEntropy()), *auxiliary]
 
 
@@ -136,13 +136,13 @@ class SegmentationTask(L.LightningModule):
             net.to(memory_format=torch.channels_last)
         self.network: SegmentationNetwork = net.train()
         if freeze_backbone:
-            for part in net.backbone_modules:
+            for part in net.parts.backbone:
                 net.get_submodule(part).eval().requires_grad_(False)
         self.criterion = Criterion(
             losses or default_losses(net),
             align_corners=net.align_corners,
             unions=unions,
-            of_classes=("logits", *net.aux_logits),
+            of_classes=("logits", *net.parts.aux_logits),
         )
         self.working_size = working_size
         self.working_resolution = working_resolution

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segscape.cli.commands import refine, segment
-from segscape.cli.jobs.files import photographs as photos
+from segscape.cli.jobs import photographs
 from segscape.cli.jobs.files import run_jobs
 from segscape.cli.jobs.pairs import plan
 from segscape.cli.progress import progress
@@ -50,18 +50,18 @@ def main(words: list[str]) -> int:
 def _segment_street(output: Path, console: Console) -> npt.NDArray[np.uint8]:
     """Segment the street frames, print how it went, and return their part of the sheet."""
     jobs = [
-        photos.PhotoJob(frame, output / f"{frame.stem}.png", output / f"{frame.stem}_overlay.jpg")
+        photographs.PhotoJob(frame, output / f"{frame.stem}.png", output / f"{frame.stem}_overlay.jpg")
         for frame in sorted((_EXAMPLES / "camvid" / "images" / "val").glob("*.jpg"))
     ]
     segmenter = Segmenter.from_weights(segment.DEFAULT_WEIGHTS)
     results, summaries = [], []
     with progress() as bar:
-        for job, result in photos.segment_photos(segmenter, jobs, bar):
+        for job, result in photographs.segment_photos(segmenter, jobs, bar):
             if not isinstance(result, Segmentation):
                 raise result
             results.append(result)
-            summaries.append(photos.Summary.of(job, result))
-    console.print(photos.timing_table(summaries))
+            summaries.append(photographs.Summary.of(job, result))
+    console.print(photographs.timing_table(summaries))
     console.print(_share_table(summaries))
     console.print(f"{len(results)} frames segmented by {segment.DEFAULT_WEIGHTS} on {segmenter.device}.")
     return contact_sheet(
@@ -95,7 +95,7 @@ def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
     )
 
 
-def _share_table(summaries: list[photos.Summary]) -> Table:
+def _share_table(summaries: list[photographs.Summary]) -> Table:
     """The share of each class over all frames, largest first."""
     shares = {name: mean(summary.shares[name] for summary in summaries) for name in summaries[0].shares}
     table = Table("class", "share of the pixels")

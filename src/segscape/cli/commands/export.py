@@ -12,8 +12,7 @@ from rich.console import Console
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.export.traits import SUFFIXES, Format, format_of
 from segscape.export.write import export_network
-from segscape.networks import SegmentationNetwork
-from segscape.networks.crm import CRM
+from segscape.networks import RefinementNetwork, SegmentationNetwork
 
 
 def image_size(text: str) -> tuple[int, int] | None:
@@ -62,7 +61,7 @@ def main(words: list[str]) -> int:
     weights = find_weights(arguments.weights)
     card = read_card(weights)
     network = create_model(card.network, weights=weights)
-    if not isinstance(network, SegmentationNetwork | CRM):
+    if not isinstance(network, SegmentationNetwork | RefinementNetwork):
         raise ValueError(f"{weights} holds weights of {card.network}, which neither segments images nor refines masks.")
     verification = export_network(network, card, path, size=arguments.size, labels=arguments.labels)
     Console(soft_wrap=True, highlight=False).print(f"{path}: {verification}", markup=False)

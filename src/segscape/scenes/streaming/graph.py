@@ -2,18 +2,82 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import operator
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from segscape.scenes.streaming.layers import Convolution, Layer, UnsupportedLayerError, layer_of, map_shape
+from segscape.geometry.interval import Interval
+from segscape.geometry.window import Patch
+from segscape.scenes.streaming.layer import (
+    Convolution,
+    Layer,
+    Operation,
+    UnsupportedLayerError,
+    map_size,
+)
+from segscape.scenes.streaming.rules import SPREADING, layer_of
 
 aten = torch.ops.aten
+
+_MOST_BINS = 256
+"""Pooling into more bins than these is not gathered over the whole scene, but computed as a layer of windows."""
+
+
+class Mean(NamedTuple):
+    """Means over a whole map, or over each of the bins that it is divided into.
+
+    Source of the bins: PyTorch's adaptive average pooling; where they do not divide the map evenly they overlap.
+
+    Attributes:
+        node: Its place in the graph.
+        source: The node of the map.
+        bins: (down, across), how many bins there are; (1, 1) for the mean over the whole map.
+        divides: Whether sums are divided by the number of pixels; otherwise they are wanted themselves.
+    """
+
+    node: fx.Node
+    source: fx.Node
+    bins: tuple[int, int]
+    divides: bool
+
+    def sums(self, patch: Patch) -> Tensor:
+        """What a part of the map adds to the sum of each bin, (C, down, across) float64."""
+        rows, cols = (self._intervals(axis) for axis in (0, 1))
+        window = patch.window
+        by_row = torch.stack(
+            [
+                patch.values[0, :, part.slice].sum(1, dtype=torch.float64)
+                for part in (row.intersection(window.rows).relative_to(window.rows) for row in rows)
+            ],
+            dim=1,
+        )
+        return torch.stack(
+            [
+                by_row[:, :, part.slice].sum(2)
+                for part in (col.intersection(window.cols).relative_to(window.cols) for col in cols)
+            ],
+            dim=2,
+        )
+
+    def value(self, sums: Sequence[float]) -> Tensor:
+        """The node's value, float64, from the sums over the whole map, as `sums` gives them, flattened."""
+        total = torch.tensor(sums, dtype=torch.float64).reshape(-1, *self.bins)
+        if self.divides:
+            rows, cols = ([part.length for part in self._intervals(axis)] for axis in (0, 1))
+            total /= torch.outer(torch.tensor(rows), torch.tensor(cols))
+        return total.reshape(self.node.meta["val"].shape)
+
+    def _intervals(self, axis: int) -> list[Interval]:
+        size, count = map_size(self.source)[axis], self.bins[axis]
+        return [Interval(place * size // count, -(-(place + 1) * size // count)) for place in range(count)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,25 +88,26 @@ class Graph:
         image: The node of the images.
         output: The node of the logits.
         layers: Of every other map, in an order in which each follows what it reads.
-        means: The nodes of the means over whole maps, by the maps' nodes.
+        means: The means over whole maps, by their nodes.
         vectors: The nodes that are computed from means and parameters alone, in order.
-        levels: For each map or mean how many rounds of gathering means it waits for; a mean counts its own round.
-        parameters: The values of the parameters' and buffers' nodes.
-        names: Of these in the network.
+        levels: For each map or mean how many passes over the scene gather means before it is known; a mean counts its
+            own.
+        parameters: The values of the nodes of parameters, buffers and constants.
+        names: Of parameters and buffers in the network.
     """
 
     image: fx.Node
     output: fx.Node
     layers: dict[fx.Node, Layer]
-    means: dict[fx.Node, fx.Node]
+    means: dict[fx.Node, Mean]
     vectors: tuple[fx.Node, ...]
     levels: dict[fx.Node, int]
     parameters: dict[fx.Node, Tensor]
     names: dict[fx.Node, str]
 
     @property
-    def rounds(self) -> int:
-        """How many rounds of gathering means there are before the logits can be computed."""
+    def reductions(self) -> int:
+        """How many reduction passes there are: sweeps over the scene that gather means before the logits are known."""
         return self.levels[self.output]
 
     @property
@@ -50,9 +115,14 @@ class Graph:
         """Of all maps."""
         return self.image.meta["val"].dtype
 
-    def readers(self, node: fx.Node) -> Iterator[Layer]:
-        """The layers that read a map."""
-        return (self.layers[user] for user in node.users if user in self.layers)
+    @cached_property
+    def readers(self) -> Mapping[fx.Node, Sequence[Layer]]:
+        """The layers that read each map."""
+        readers: dict[fx.Node, list[Layer]] = defaultdict(list)
+        for layer in self.layers.values():
+            for source in layer.inputs:
+                readers[source].append(layer)
+        return readers
 
     def convolved_by(self, convolutions: Mapping[str, Convolution]) -> dict[fx.Node, Convolution]:
         """What stands for the weights of some convolutions, given by their names in the network, for `completed`."""
@@ -63,7 +133,7 @@ class Graph:
         """The parameters, the given means, and every vector that can be computed from them.
 
         Args:
-            known: Values of means, and of parameters that others stand for; see `layers.Values`.
+            known: Values of means, and of parameters that others stand for; see `layer.Values`.
         """
         values: dict[fx.Node, Any] = {**self.parameters, **known}
         for node in self.vectors:
@@ -81,52 +151,84 @@ def trace(network: nn.Module, size: tuple[int, int]) -> Graph:
         size: In pixels; one that the network takes.
 
     Raises:
-        UnsupportedLayerError: The network has a layer that reads whole maps in another way than by their mean.
+        UnsupportedLayerError: The network has a layer that reads whole maps in another way than by their mean, or
+            PyTorch cannot take its graph.
     """
-    shapes = copy.deepcopy(network).to("meta")
-    images = torch.empty(1, 3, *size, dtype=next(shapes.parameters()).dtype, device="meta")
-    with torch.no_grad():
-        # Without decompositions every layer stays one node; what changes its input in place no longer does.
-        exported = torch.export.export(shapes, (images,), strict=False).run_decompositions({})
+    parameter = next(network.parameters())
+    # A single number that stands for all pixels: an image of any size without its memory.
+    images = torch.zeros(1, dtype=parameter.dtype, device=parameter.device).expand(1, 3, *size)
+    try:
+        with torch.no_grad():
+            # Without decompositions every layer stays one node; what changes its input in place no longer does.
+            exported = torch.export.export(network, (images,), strict=False).run_decompositions({})
+    except Exception as error:
+        raise UnsupportedLayerError(f"PyTorch cannot take its graph ({str(error).partition(chr(10))[0]})") from error
     signature = exported.graph_signature
-    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    held = {**dict(network.named_parameters()), **dict(network.named_buffers()), **exported.constants}
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    constants = {**names, **signature.inputs_to_lifted_tensor_constants}
     nodes = list(exported.graph.nodes)
-    named = {node: names[node.name] for node in nodes if node.op == "placeholder" and node.name in names}
     (image,) = (node for node in nodes if node.name in signature.user_inputs)
-    layers, means, vectors, levels = _sorted(image, (node for node in nodes if node.op == "call_function"))
-    parameters = {node: held[name].detach() for node, name in named.items()}
-    return Graph(image, nodes[-1].args[0][0], layers, means, vectors, levels, parameters, named)
+    output = nodes[-1].args[0][0]
+    # What gives nothing, such as a check of a type, is no part of the network.
+    calls = [node for node in nodes if node.op == "call_function" and "val" in node.meta]
+    layers, means, vectors, levels = _sorted(image, calls)
+    if output not in layers:
+        raise UnsupportedLayerError("its logits are no map of the image")
+    placeholders = [node for node in nodes if node.op == "placeholder" and node.name in constants]
+    return Graph(
+        image,
+        output,
+        layers,
+        means,
+        vectors,
+        levels,
+        parameters={node: held[constants[node.name]].detach() for node in placeholders},
+        names={node: names[node.name] for node in placeholders if node.name in names},
+    )
 
 
 def _sorted(
-    image: fx.Node, nodes: Iterable[fx.Node]
-) -> tuple[dict[fx.Node, Layer], dict[fx.Node, fx.Node], tuple[fx.Node, ...], dict[fx.Node, int]]:
-    """The nodes told apart: layers, means, vectors and levels of a `Graph`."""
+    image: fx.Node, calls: Sequence[fx.Node]
+) -> tuple[dict[fx.Node, Layer], dict[fx.Node, Mean], tuple[fx.Node, ...], dict[fx.Node, int]]:
+    """The calls told apart: layers, means, vectors and levels of a `Graph`."""
     layers: dict[fx.Node, Layer] = {}
-    means: dict[fx.Node, fx.Node] = {}
+    means: dict[fx.Node, Mean] = {}
     vectors: list[fx.Node] = []
     levels: dict[fx.Node, int] = {image: 0}
-    for node in nodes:
-        maps = [x for x in node.all_input_nodes if x is image or x in layers]
-        level = max((levels.get(x, 0) for x in node.all_input_nodes), default=0)
-        if maps and node.target == aten.mean.dim:
-            _check_mean(node)
-            means[maps[0]] = node
-            levels[node] = level + 1
+    for node in calls:
+        levels[node] = max((levels.get(x, 0) for x in node.all_input_nodes), default=0)
+        call: fx.Node = node
+        output: int | None = None
+        if node.target is operator.getitem:
+            call, output = node.args  # type: ignore[assignment]
+        maps = tuple(x for x in call.all_input_nodes if x is image or x in layers)
+        if not isinstance(node.meta["val"], Tensor) and maps:
+            # One of several results is a map; which, its own node says.
             continue
-        levels[node] = level
-        if maps or (
-            node.target == aten.expand.default and node.meta["val"].dim() == 4 and max(map_shape(node)[1:]) > 1
-        ):
-            layers[node] = layer_of(node, maps)
+        mean = _mean_of(node, maps)
+        if mean is not None:
+            means[node] = mean
+            levels[node] += 1
+        elif maps or (node.target in SPREADING and math.prod(node.meta["val"].shape[2:]) > 1):
+            layers[node] = layer_of(Operation(node, call, output, maps))
         else:
             vectors.append(node)
     return layers, means, tuple(vectors), levels
 
 
-def _check_mean(node: fx.Node) -> None:
-    axes: Any
-    _, axes, *keeps = node.args
-    if sorted(axis % 4 for axis in axes) != [2, 3] or keeps != [True]:
-        raise UnsupportedLayerError("a mean over something else than a whole map")
+def _mean_of(node: fx.Node, maps: Sequence[fx.Node]) -> Mean | None:
+    """The mean or sum over the rows and columns of a map that a node is, if it is one."""
+    if list(maps) != list(node.args[:1]):
+        return None
+    (source,) = maps
+    axes: Any = node.args[1] if len(node.args) > 1 else None
+    match node.target:
+        case aten.mean.dim | aten.sum.dim_IntList if axes and sorted(axis % 4 for axis in axes) == [2, 3]:
+            return Mean(node, source, (1, 1), node.target == aten.mean.dim)
+        case aten.adaptive_avg_pool2d.default if math.prod(map_size(node)) <= _MOST_BINS:
+            return Mean(node, source, map_size(node), True)
+        # A pooling whose window is as large as the map, with neither padding nor a divisor of its own.
+        case aten.avg_pool2d.default if axes == [*map_size(source)] and len(node.args) <= 3:
+            return Mean(node, source, (1, 1), True)
+    return None

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from torch import fx
 
-from segscape.geometry.interval import Span
-from segscape.scenes.streaming.graph import Graph
-from segscape.scenes.streaming.layers import map_shape
-from segscape.scenes.streaming.sweep import Area, Dropped, Sweep
+from segscape.geometry.interval import Interval
+from segscape.geometry.window import Window
+from segscape.scenes.streaming.graph import Graph, Mean
+from segscape.scenes.streaming.layer import map_shape, map_size
+from segscape.scenes.streaming.sweep import FreeRows, Sweep
 
 _BYTES = 4
 _STEPS = (*range(1536, 1024, -128), *range(1024, 256, -64), 256, 192, 128, 96, 64, 32)
@@ -71,7 +72,7 @@ class StreamingPlan:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the padded scene, in pixels."""
-        return map_shape(self.graph.image)[1:]
+        return map_size(self.graph.image)
 
     @property
     def storage(self) -> int:
@@ -80,28 +81,29 @@ class StreamingPlan:
 
     @property
     def sweeps(self) -> int:
-        """How many sweeps there are: one for each round of means, and one for the labels."""
-        return self.graph.rounds + 1
+        """How many sweeps there are: the reduction passes, and one for the logits."""
+        return self.graph.reductions + 1
 
     @property
     def image_reads(self) -> int:
         """How many of the sweeps read the image."""
-        return sum(self.graph.image in self.sweep(number, self.blocks()[0]).areas for number in range(self.sweeps))
+        return sum(self.graph.image in self.sweep(number, self.blocks()[0]).windows for number in range(self.sweeps))
 
     @property
     def macs_per_pixel(self) -> float:
         """Multiply-accumulates of the network for the whole scene at once, for each of its pixels."""
         layers = self.graph.layers
-        return sum(layer.macs * math.prod(map_shape(node)[1:]) for node, layer in layers.items()) / math.prod(self.size)
+        return sum(layer.macs * math.prod(map_size(node)) for node, layer in layers.items()) / math.prod(self.size)
 
     @property
     def halo(self) -> int:
-        """How many lines of the image a block reads at most beyond each of its own edges, in pixels."""
-        graph, most = self.graph, 0
+        """How many pixels of the image a block reads at most beyond each of its own edges."""
+        most = 0
         for number, block in itertools.product(range(self.sweeps), self.blocks()):
-            area = self.sweep(number, block).areas.get(graph.image)
-            for read, own in zip(area or (), self.own(block, self.size), strict=False):
-                most = max(most, own.start - read.start, read.stop - own.stop)
+            read = self.sweep(number, block).windows.get(self.graph.image)
+            own = self.own(block, self.size)
+            for inner, outer in () if read is None else ((own.rows, read.rows), (own.cols, read.cols)):
+                most = max(most, inner.start - outer.start, outer.stop - inner.stop)
         return most
 
     @property
@@ -114,14 +116,14 @@ class StreamingPlan:
         down, across = self.parts
         return list(itertools.product(range(down), range(across)))
 
-    def own(self, block: tuple[int, int], size: tuple[int, int]) -> Area:
+    def own(self, block: tuple[int, int], size: tuple[int, int]) -> Window:
         """The part of a map of `size` (height, width) that is a block's own; the blocks share the map among them."""
-        return Area(*(_share(place, parts, lines) for place, parts, lines in zip(block, self.parts, size, strict=True)))
+        rows, cols = (_share(place, parts, side) for place, parts, side in zip(block, self.parts, size, strict=True))
+        return Window.of(rows, cols)
 
-    def means(self, number: int) -> dict[fx.Node, fx.Node]:
-        """The means that a sweep gathers, by the maps that they are of."""
-        graph = self.graph
-        return {source: mean for source, mean in graph.means.items() if graph.levels[mean] == number + 1}
+    def means(self, number: int) -> list[Mean]:
+        """The means that a sweep gathers."""
+        return [mean for node, mean in self.graph.means.items() if self.graph.levels[node] == number + 1]
 
     def written(self, number: int) -> tuple[fx.Node, ...]:
         """The maps that a sweep writes."""
@@ -130,8 +132,9 @@ class StreamingPlan:
     def sweep(self, number: int, block: tuple[int, int]) -> Sweep:
         """What a sweep, numbered from 0, computes of a block."""
         graph = self.graph
-        targets = [*self.means(number), *self.written(number), *([graph.output] if number == graph.rounds else [])]
-        wanted = {node: self.own(block, map_shape(node)[1:]) for node in targets}
+        targets = [*(mean.source for mean in self.means(number)), *self.written(number)]
+        targets += [graph.output] if number == graph.reductions else []
+        wanted = {node: self.own(block, map_size(node)) for node in targets}
         return Sweep.of(graph, wanted, frozenset(node for node in self.kept if graph.levels[node] < number))
 
 
@@ -166,8 +169,8 @@ def plan_streaming(graph: Graph, *, memory: int, storage: int) -> StreamingPlan:
     return best
 
 
-def _share(place: int, parts: int, lines: int) -> Span:
-    return Span(lines * place // parts, lines * (place + 1) // parts, lines)
+def _share(place: int, parts: int, size: int) -> Interval:
+    return Interval(size * place // parts, size * (place + 1) // parts)
 
 
 def _parts() -> Iterator[int]:
@@ -183,7 +186,7 @@ def _kept(graph: Graph, storage: int) -> tuple[fx.Node, ...]:
 
 def _waits(graph: Graph, node: fx.Node) -> bool:
     """Whether a map is read by a layer that has to wait for a mean which is not known when the map is."""
-    return any(graph.levels[layer.node] > graph.levels[node] for layer in graph.readers(node))
+    return any(graph.levels[layer.node] > graph.levels[node] for layer in graph.readers[node])
 
 
 def _price(graph: Graph, kept: Sequence[fx.Node], storage: int) -> float:
@@ -191,15 +194,13 @@ def _price(graph: Graph, kept: Sequence[fx.Node], storage: int) -> float:
     stored = sum(math.prod(map_shape(node)) for node in kept) * _BYTES
     if stored > storage:
         return math.inf
-    macs = 0
-    for number in range(graph.rounds + 1):
+    macs = 0.0
+    for number in range(graph.reductions + 1):
         known = {node for node in kept if graph.levels[node] < number}
-        targets = [source for source, mean in graph.means.items() if graph.levels[mean] == number + 1]
+        targets = [mean.source for mean in graph.means.values() if graph.levels[mean.node] == number + 1]
         targets += [node for node in kept if graph.levels[node] == number]
-        targets += [graph.output] if number == graph.rounds else []
-        macs += sum(
-            graph.layers[node].macs * math.prod(map_shape(node)[1:]) for node in _ancestors(graph, targets, known)
-        )
+        targets += [graph.output] if number == graph.reductions else []
+        macs += sum(graph.layers[node].macs * math.prod(map_size(node)) for node in _ancestors(graph, targets, known))
     return macs + stored * _BYTE_MACS
 
 
@@ -218,7 +219,7 @@ def _ancestors(graph: Graph, targets: Iterable[fx.Node], known: set[fx.Node]) ->
 
 def _down(graph: Graph, kept: tuple[fx.Node, ...], across: int) -> int:
     """The number of rows of blocks: as many as cost little."""
-    most = max(math.prod(map_shape(graph.image)[1:]) // across // _BLOCK_PIXELS, 1)
+    most = max(math.prod(map_size(graph.image)) // across // _BLOCK_PIXELS, 1)
     drafts = (StreamingPlan(graph, kept, (down, across), 0, 0, 0) for down in range(1, most + 1))
     whole = _macs(next(drafts))
     return 1 + sum(1 for _ in itertools.takewhile(lambda draft: _macs(draft) <= _BLOCK_OVERHEAD * whole, drafts))
@@ -241,25 +242,25 @@ def _peak(plan: StreamingPlan, rows: int) -> int:
 def held_bytes(sweep: Sweep, step: float) -> int:
     """Bytes that a sweep holds at most, with what the layer at work reads and makes and what is read ahead."""
     graph = sweep.graph
-    per_row = {node: map_shape(node)[0] * area.cols.length * _BYTES for node, area in sweep.areas.items()}
-    held: Mapping[fx.Node, list[int]] = {node: [area.rows.start, area.rows.start] for node, area in sweep.areas.items()}
+    per_row = {node: map_shape(node)[0] * window.width * _BYTES for node, window in sweep.windows.items()}
+    held: Mapping[fx.Node, list[int]] = {node: [window.row, window.row] for node, window in sweep.windows.items()}
     total = most = ahead = 0
     for event in sweep.events(step):
-        span = held[event.node]
-        before = span[1] - span[0]
-        if isinstance(event, Dropped):
-            span[0] = min(max(span[0], event.start), span[1])
+        rows = held[event.node]
+        before = rows[1] - rows[0]
+        if isinstance(event, FreeRows):
+            rows[0] = min(max(rows[0], event.before), rows[1])
         else:
-            span[1] = event.rows.stop
+            rows[1] = event.rows.stop
             working = 2 * event.rows.length * per_row[event.node]
             if event.node in sweep.sources:
                 ahead = max(ahead, _AHEAD * event.rows.length * per_row[event.node])
             else:
                 layer = graph.layers[event.node]
-                cols = layer.cols.hull(sweep.areas[event.node].cols)
+                cols = layer.cols.input_interval(sweep.windows[event.node].cols)
                 # Fewer columns than are held do not lie together: layers copy them.
-                copied = [source for source in layer.inputs if cols != sweep.areas[source].cols]
-                working += sum(layer.rows.hull(event.rows).length * per_row[source] for source in copied)
+                copied = [source for source in layer.inputs if cols != sweep.windows[source].cols]
+                working += sum(layer.rows.input_interval(event.rows).length * per_row[source] for source in copied)
             most = max(most, total + working)
-        total += (span[1] - span[0] - before) * per_row[event.node]
+        total += (rows[1] - rows[0] - before) * per_row[event.node]
     return most + ahead

@@ -10,24 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx
 
-from segscape.geometry.interval import Patch, Span
+from segscape.geometry.interval import Interval
+from segscape.geometry.window import Patch, Window
 from segscape.scenes.streaming.graph import Graph
-from segscape.scenes.streaming.layers import Values
+from segscape.scenes.streaming.layer import Values, map_size
 
 
-class Area(NamedTuple):
-    """A rectangle of a map.
-
-    Attributes:
-        rows: Its rows.
-        cols: Its columns.
-    """
-
-    rows: Span
-    cols: Span
-
-
-class Made(NamedTuple):
+class ComputeRows(NamedTuple):
     """Rows of a map that are to be read or computed now.
 
     Attributes:
@@ -36,19 +25,19 @@ class Made(NamedTuple):
     """
 
     node: fx.Node
-    rows: Span
+    rows: Interval
 
 
-class Dropped(NamedTuple):
+class FreeRows(NamedTuple):
     """Rows of a map that nobody will read any more.
 
     Attributes:
         node: The map.
-        start: The first row that is kept.
+        before: The first row that is kept.
     """
 
     node: fx.Node
-    start: int
+    before: int
 
 
 @dataclass(frozen=True)
@@ -57,150 +46,141 @@ class Sweep:
 
     Attributes:
         graph: The network.
-        areas: What is needed of each map, sources included, in an order in which each follows what it reads.
+        windows: What is needed of each map, sources included, in an order in which each follows what it reads.
         sources: The maps that are read instead of computed: the images, and maps kept from earlier sweeps.
     """
 
     graph: Graph
-    areas: Mapping[fx.Node, Area]
+    windows: Mapping[fx.Node, Window]
     sources: frozenset[fx.Node]
 
     @classmethod
-    def of(cls, graph: Graph, wanted: Mapping[fx.Node, Area], stored: frozenset[fx.Node]) -> Sweep:
-        """The sweep that computes some areas of maps from the images and the stored maps."""
-        areas = dict(wanted)
+    def of(cls, graph: Graph, wanted: Mapping[fx.Node, Window], stored: frozenset[fx.Node]) -> Sweep:
+        """The sweep that computes some windows of maps from the images and the stored maps."""
+        windows = dict(wanted)
         for node in reversed(graph.layers):
-            if node not in areas or node in stored:
+            if node not in windows or node in stored:
                 continue
             layer = graph.layers[node]
-            rows, cols = areas[node]
-            area = Area(layer.rows.hull(rows), layer.cols.hull(cols))
+            needed = layer.input_window(windows[node])
             for source in layer.inputs:
-                areas[source] = _joined(areas[source], area) if source in areas else area
-        ordered = {node: areas[node] for node in (graph.image, *graph.layers) if node in areas}
+                windows[source] = windows[source].union(needed) if source in windows else needed
+        ordered = {node: windows[node] for node in (graph.image, *graph.layers) if node in windows}
         return cls(graph, ordered, frozenset(node for node in ordered if node is graph.image or node in stored))
 
-    def events(self, step: float) -> Iterator[Made | Dropped]:
-        """What happens, in order: rows made, and rows dropped as soon as nobody will read them.
+    def events(self, step: float) -> Iterator[ComputeRows | FreeRows]:
+        """What happens, in order: rows are computed, and freed as soon as nobody will read them.
 
         Args:
             step: How far the sources are read at a time, as a share of the scene's height.
         """
-        done = {node: area.rows.start for node, area in self.areas.items()}
-        spans = [self.areas[node].rows for node in self.sources]
-        position = min(span.start / span.total for span in spans)
-        end = max(span.stop / span.total for span in spans)
+        done = {node: window.row for node, window in self.windows.items()}
+        shares = [
+            (window.row / map_size(node)[0], window.stop_row / map_size(node)[0])
+            for node, window in self.windows.items()
+            if node in self.sources
+        ]
+        position, end = min(first for first, _ in shares), max(last for _, last in shares)
         while position < end:
             position = min(position + step, end)
-            for node, area in self.areas.items():
-                stop = min(self._ready(node, position, done), area.rows.stop)
+            for node, window in self.windows.items():
+                stop = min(self._available(node, position, done), window.stop_row)
                 if stop <= done[node]:
                     continue
-                yield Made(node, Span(done[node], stop, area.rows.total))
+                yield ComputeRows(node, Interval(done[node], stop))
                 done[node] = stop
-                for freed in {*self._read(node), node}:
-                    yield Dropped(freed, self._kept_from(freed, done))
+                read = () if node in self.sources else self.graph.layers[node].inputs
+                for freed in {*read, node}:
+                    yield FreeRows(freed, self._first_needed(freed, done))
 
     def run(
         self,
         step: float,
         values: Values,
         read: Callable[[fx.Node], Tensor],
-        takers: Mapping[fx.Node, Sequence[Callable[[Patch], None]]],
+        consumers: Mapping[fx.Node, Sequence[Callable[[Patch], None]]],
     ) -> None:
         """Compute the block.
 
         Args:
             step: See `events`.
             values: Of the graph's parameters and of the vectors known by now.
-            read: Gives the values (1, C, h, w) of the next area of a source, in the order of `reads`.
-            takers: Those that are given the new rows of a map, with all columns that are computed of it.
+            read: Gives the values (1, C, h, w) of the next window of a source, in the order of `reads`.
+            consumers: Those that are given the new rows of a map, with all columns that are computed of it.
         """
         held: dict[fx.Node, Patch] = {}
         for event in self.events(step):
-            if isinstance(event, Dropped):
-                _drop(held, event)
+            if isinstance(event, FreeRows):
+                _free(held, event)
                 continue
-            node, rows = event
-            room = _lengthened(held[node], rows) if node in held else None
-            out = None if room is None else room.cut(rows, room.cols).values
-            made = _written(read(node), out) if node in self.sources else self._computed(event, held, values, out)
-            patch = Patch(made, rows, self.areas[node].cols)
-            for take in takers.get(node, ()):
-                take(patch)
+            node = event.node
+            window = Window.of(event.rows, self.windows[node].cols)
+            room = _lengthened(held[node], window) if node in held else None
+            out = None if room is None else room.cut(window).values
+            if node in self.sources:
+                values_read = read(node)
+                patch = Patch(values_read if out is None else out.copy_(values_read), window)
+            else:
+                layer = self.graph.layers[node]
+                needed = layer.input_window(window)
+                inputs = [held[source].cut(needed) for source in layer.inputs]
+                patch = Patch(layer.compute(inputs, window, values, out), window)
+            for consume in consumers.get(node, ()):
+                consume(patch)
             held[node] = room or patch
 
-    def reads(self, step: float) -> Iterator[tuple[fx.Node, Area]]:
+    def reads(self, step: float) -> Iterator[tuple[fx.Node, Window]]:
         """What `run` reads, in order."""
         for event in self.events(step):
-            if isinstance(event, Made) and event.node in self.sources:
-                yield event.node, Area(event.rows, self.areas[event.node].cols)
+            if isinstance(event, ComputeRows) and event.node in self.sources:
+                yield event.node, Window.of(event.rows, self.windows[event.node].cols)
 
     def macs(self) -> int:
         """Multiply-accumulates of the sweep."""
-        return sum(
-            self.graph.layers[node].macs * area.rows.length * area.cols.length
-            for node, area in self.areas.items()
-            if node not in self.sources
+        return round(
+            sum(
+                self.graph.layers[node].macs * math.prod(window.size)
+                for node, window in self.windows.items()
+                if node not in self.sources
+            )
         )
 
-    def _computed(self, event: Made, held: Mapping[fx.Node, Patch], values: Values, out: Tensor | None) -> Tensor:
-        node, rows = event
-        layer = self.graph.layers[node]
-        cols = self.areas[node].cols
-        read = layer.rows.hull(rows), layer.cols.hull(cols)
-        return layer.compute([held[source].cut(*read) for source in layer.inputs], rows, cols, values, out)
-
-    def _ready(self, node: fx.Node, position: float, done: Mapping[fx.Node, int]) -> int:
-        """How many leading rows of a map can be made by now."""
+    def _available(self, node: fx.Node, position: float, done: Mapping[fx.Node, int]) -> int:
+        """How many leading rows of a map can be computed by now."""
         if node in self.sources:
-            return math.ceil(position * self.areas[node].rows.total)
+            return math.ceil(position * map_size(node)[0])
         layer = self.graph.layers[node]
-        if not layer.inputs:
-            return layer.rows.lines
-        return min(layer.rows.ready(done[source]) for source in layer.inputs)
+        return min((layer.rows.available(done[source]) for source in layer.inputs), default=layer.shape[1])
 
-    def _read(self, node: fx.Node) -> tuple[fx.Node, ...]:
-        return () if node in self.sources else self.graph.layers[node].inputs
-
-    def _kept_from(self, node: fx.Node, done: Mapping[fx.Node, int]) -> int:
+    def _first_needed(self, node: fx.Node, done: Mapping[fx.Node, int]) -> int:
         """The first row of a map that is still to be read."""
         starts = [
-            layer.rows.read_from(done[layer.node])
-            for layer in self.graph.readers(node)
-            if layer.node in self.areas
+            layer.rows.first_needed(done[layer.node])
+            for layer in self.graph.readers[node]
+            if layer.node in self.windows
             and layer.node not in self.sources
-            and done[layer.node] < self.areas[layer.node].rows.stop
+            and done[layer.node] < self.windows[layer.node].stop_row
         ]
-        return min(starts, default=self.areas[node].rows.total)
+        return min(starts, default=map_size(node)[0])
 
 
-def _joined(first: Area, second: Area) -> Area:
-    return Area(first.rows.union(second.rows), first.cols.union(second.cols))
-
-
-def _written(values: Tensor, out: Tensor | None) -> Tensor:
-    return values if out is None else out.copy_(values)
-
-
-def _lengthened(held: Patch, new: Span) -> Patch:
+def _lengthened(held: Patch, new: Window) -> Patch:
     """The rows that are held, with room below them for the new ones."""
-    rows = Span(held.rows.start, new.stop, new.total)
-    _, channels, height, width = held.values.shape
-    shape = 1, channels, rows.length, width
+    window = held.window.union(new)
+    shape = 1, held.values.shape[1], *window.size
     values = torch.empty(shape, dtype=held.values.dtype, device=held.values.device, memory_format=torch.channels_last)
-    values[:, :, :height] = held.values
-    return Patch(values, rows, held.cols)
+    values[:, :, : held.window.height] = held.values
+    return Patch(values, window)
 
 
-def _drop(held: dict[fx.Node, Patch], event: Dropped) -> None:
+def _free(held: dict[fx.Node, Patch], event: FreeRows) -> None:
     patch = held.get(event.node)
-    if patch is None or event.start <= patch.rows.start:
+    if patch is None or event.before <= patch.window.row:
         return
-    if event.start >= patch.rows.stop:
+    if event.before >= patch.window.stop_row:
         del held[event.node]
         return
-    rest = patch.cut(patch.rows._replace(start=event.start), patch.cols)
+    rest = patch.cut(Window.of(Interval(event.before, patch.window.stop_row), patch.window.cols))
     if patch.values.untyped_storage().nbytes() > 2 * rest.values.nbytes:
         # A view would keep the whole patch alive.
         rest = rest._replace(values=rest.values.clone())

@@ -10,9 +10,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from segscape.geometry import resample as blocks
-from segscape.geometry.interval import Interpolation, Span, interpolation
+from segscape.geometry.interval import Interval
+from segscape.geometry.resample import Interpolation, interpolation, resample_map
 from segscape.geometry.window import Window
+from segscape.segmentation.upsampling import blocks
 
 # How many classes a label of eight bits tells apart.
 _MAX_CLASSES = 256
@@ -117,9 +118,8 @@ class Upsampling:
         Raises:
             ValueError: The rectangle is empty or leaves the labels.
         """
-        rows, cols = self._lines(window)
-        first_row, first_col = int(rows.low[0]), int(cols.low[0])
-        return Window(first_row, first_col, int(rows.high[-1]) + 1 - first_row, int(cols.high[-1]) + 1 - first_col)
+        rows, cols = self._interpolations(window)
+        return Window.of(rows.source, cols.source)
 
     def argmax(self, logits: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
         """The class of the largest logit at every pixel of a rectangle of the labels, see `upsample_argmax`.
@@ -136,7 +136,7 @@ class Upsampling:
             ValueError: There are more than 256 classes, the logits are not of the size of `held`, or the rectangle is
                 empty, leaves the labels or needs logits outside `held`.
         """
-        rows, cols = self._lines_of(logits, window, held)
+        rows, cols = self._held_interpolations(logits, window, held)
         return _kernels(logits).argmax(logits.detach(), rows, cols)
 
     def confidence(self, logits: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
@@ -153,7 +153,7 @@ class Upsampling:
         Raises:
             ValueError: See `argmax`.
         """
-        rows, cols = self._lines_of(logits, window, held)
+        rows, cols = self._held_interpolations(logits, window, held)
         return _kernels(logits).confidence(logits.detach(), rows, cols)
 
     def scores(self, maps: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
@@ -170,23 +170,24 @@ class Upsampling:
         Raises:
             ValueError: See `argmax`.
         """
-        return blocks.mix(maps, *self._lines_of(maps, window, held))
+        return resample_map(maps, *self._held_interpolations(maps, window, held))
 
-    def _lines(self, window: Window) -> tuple[Interpolation, Interpolation]:
+    def _interpolations(self, window: Window) -> tuple[Interpolation, Interpolation]:
         """The rows and the columns of a rectangle."""
         window.check_inside(self.size)
-        spans = Span(window.row, window.stop_row, self.size[0]), Span(window.col, window.stop_col, self.size[1])
         rows, cols = (
-            _positions(span, lines, self.align_corners, share)
-            for span, lines, share in zip(spans, self.source, self.share, strict=True)
+            _interpolation(wanted, size, source, self.align_corners, share)
+            for wanted, size, source, share in zip(
+                (window.rows, window.cols), self.size, self.source, self.share, strict=True
+            )
         )
         return rows, cols
 
-    def _lines_of(
+    def _held_interpolations(
         self, maps: Tensor, window: Window | None, held: Window | None
     ) -> tuple[Interpolation, Interpolation]:
-        """The rows and the columns of a rectangle, their source lines counted from those at hand."""
-        window, held = window or Window(0, 0, *self.size), held or Window(0, 0, *self.source)
+        """The rows and the columns of a rectangle, those of the source counted from the first at hand."""
+        window, held = window or Window.whole(self.size), held or Window.whole(self.source)
         if maps.shape[0] > _MAX_CLASSES:
             raise ValueError(f"Labels have eight bits and tell {_MAX_CLASSES} classes apart, not {maps.shape[0]}.")
         if maps.shape[1:] != held.size:
@@ -194,14 +195,14 @@ class Upsampling:
         needed = self.reads(window)
         if needed.intersection(held) != needed:
             raise ValueError(f"For {window!r} of the labels give {needed!r} of the logits; only {held!r} is held.")
-        rows, cols = self._lines(window)
-        return rows.counted_from(held.row), cols.counted_from(held.col)
+        rows, cols = self._interpolations(window)
+        return rows.relative_to(held.rows), cols.relative_to(held.cols)
 
 
 @lru_cache(maxsize=64)
-def _positions(wanted: Span, source: int, align_corners: bool, share: float) -> Interpolation:
+def _interpolation(wanted: Interval, size: int, source: int, align_corners: bool, share: float) -> Interpolation:
     """Kept, as the tiles of a scene want the same again and again."""
-    return interpolation(wanted, source, torch.float32, align_corners=align_corners, share=share)
+    return interpolation(wanted, size, source, torch.float32, align_corners=align_corners, share=share)
 
 
 def _kernels(logits: Tensor) -> ModuleType:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.geometry.interval import Interpolation
+from segscape.geometry.resample import Interpolation
 from segscape.segmentation.upsampling.cell_kernels import SIDE, Tiles, fill_confidence, fill_labels
 
 # Below so many pixels starting threads takes longer than the work.

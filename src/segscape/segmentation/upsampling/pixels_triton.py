@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segscape.geometry.interval import Interpolation
+from segscape.geometry.resample import Interpolation
 
 # Neighbouring pixels of a row that a program takes; most of them share their four logits.
 _BLOCK = 256

@@ -1,0 +1,72 @@
+"""Upsampling in plain PyTorch, by blocks of rows that fit into a device's cache; on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from segscape.geometry.interval import Interval
+from segscape.geometry.resample import Interpolation, resample_map
+
+# Upsampled scores held at a time: within a core's share of the cache, large enough for a GPU to be busy.
+_BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
+
+
+def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
+    """The class of the largest logit at every pixel.
+
+    Args:
+        logits: (K, h, w), floating point.
+        rows: The rows of the labels.
+        cols: Their columns.
+
+    Returns:
+        (H, W) uint8.
+    """
+    return by_row_blocks(
+        len(rows.low),
+        len(cols.low) * logits.shape[0],
+        lambda block: resample_map(logits, rows.part(block), cols).max(dim=0).indices,
+        device=logits.device,
+    )
+
+
+def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
+    """The largest softmax probability at every pixel.
+
+    Args:
+        logits: (K, h, w), floating point.
+        rows: The rows of the labels.
+        cols: Their columns.
+
+    Returns:
+        (H, W) uint8, 255 times the probability, rounded.
+    """
+
+    def of_block(block: Interval) -> Tensor:
+        mixed = resample_map(logits, rows.part(block), cols)
+        return (255 * (mixed.max(dim=0).values - mixed.logsumexp(dim=0)).exp()).round()
+
+    return by_row_blocks(len(rows.low), len(cols.low) * logits.shape[0], of_block, device=logits.device)
+
+
+def by_row_blocks(
+    height: int, row_values: int, of_block: Callable[[Interval], Tensor], *, device: torch.device
+) -> Tensor:
+    """A map that is computed by blocks of rows.
+
+    Args:
+        height: Of the map.
+        row_values: How many values are held at a time for each of its rows, four bytes each.
+        of_block: The rows of a block, (n, W), whole numbers from 0 to 255.
+        device: Where the values are held.
+
+    Returns:
+        (height, W) uint8.
+    """
+    budget = _BLOCK_BYTES.get(device.type, _BLOCK_BYTES["cpu"])
+    step = max(budget // (4 * row_values), 1)
+    starts = range(0, height, step)
+    return torch.cat([of_block(Interval(start, min(start + step, height))).to(torch.uint8) for start in starts])
