@@ -37,7 +37,7 @@ CLASSES = ClassMap.of(find_dataset("dronedeploy").label_spec, AERIAL, {"clutter"
 
 
 def main() -> None:
-    """Segment the scene in each way and print the scores."""
+    """Segment the scene in each pipeline and print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the sample's folder, with scene/")
     scene = parser.parse_args().data / "scene" / "ec09336a6f"
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _measured(segmenter: segscape.Segmenter, image: Path, truth: np.ndarray, side: int | None) -> dict[str, float]:
-    """The scores of one way: the means of the whole scene, or of windows of a side."""
+    """The scores of one pipeline: the means of the whole scene, or of windows of a side."""
     if side is not None:
         card = replace(segmenter.card, training_size=(side, side))
         segmenter = segscape.Segmenter(segmenter.network, card, device=segmenter.device)

@@ -1,4 +1,4 @@
-"""Every network at its paper's sizes on one GPU, beside the authors' way and what the card can do at most.
+"""Every network at its paper's sizes on one GPU, beside the authors' pipeline and what the card can do at most.
 
     python benchmarks/gpu.py                               within 9 minutes; needs torch, timm and Segscape alone
     python benchmarks/gpu.py --only stdc1_seg isdnet_resnet18
@@ -39,13 +39,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pipelines import TRAINED, load, with_all_heads
 from side_by_side import Case, street_frame
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from ways import TRAINED, load, with_all_heads
 
 import segscape
 from segscape.benchmark.protocol import Protocol, Timing
@@ -78,12 +78,12 @@ CASES = (
 )
 REFINED = (Case("crm_resnet50", (2160, 3840)), Case("crm_resnet18", (2160, 3840)))
 OFFICIAL = "official fp32"
-WAYS = (OFFICIAL, "torch bf16", "torch fp32", "compile bf16")
-REFINER_WAYS = ("torch fp32", "torch bf16")
+PIPELINES = (OFFICIAL, "torch bf16", "torch fp32", "compile bf16")
+REFINER_PIPELINES = ("torch fp32", "torch bf16")
 ARITHMETIC = {OFFICIAL: "tf32", "torch fp32": "tf32"}
-"""Which ceiling counts, where it is not that of the way's precision."""
+"""Which ceiling counts, where it is not that of the pipeline's precision."""
 SECONDS_KEPT = {"compile bf16": 75.0}
-"""What must be left for a way to be begun; for others 15."""
+"""What must be left for a pipeline to be begun; for others 15."""
 COUNTED = {"conv2d", "convolution", "conv1d", "linear", "mm", "addmm", "bmm", "baddbmm", "matmul"} | {
     "scaled_dot_product_attention"
 }
@@ -189,24 +189,24 @@ class Bench:
         return round(peak, 1)
 
 
-def segment(bench: Bench, case: Case, way: str, ceilings: Ceilings) -> dict[str, Any]:
+def segment(bench: Bench, case: Case, pipeline: str, ceilings: Ceilings) -> dict[str, Any]:
     """A row of a network that segments images."""
     network = load(case.network)
     align_corners = network.align_corners
     images = frame_images(network, bench, case)
     size = (images.shape[2], images.shape[3])
     deployed = deploy(network.to(bench.device))
-    if way == OFFICIAL:
+    if pipeline == OFFICIAL:
         run = with_all_heads(network)
         cost = count(with_all_heads(deepcopy(network).to("meta")), size)
     else:
-        runtime, precision = way.split()
+        runtime, precision = pipeline.split()
         run = create_runtime(runtime, Deployed(deployed), precision=precision)
         images = images.contiguous(memory_format=torch.channels_last)
         cost = count(deepcopy(deployed).to("meta"), size)
 
     def labels() -> Tensor:
-        if way != OFFICIAL:
+        if pipeline != OFFICIAL:
             return upsample_argmax(run(images)[0], size, align_corners=align_corners)
         scores = F.interpolate(run(images), size, mode="bilinear", align_corners=align_corners)
         return scores.softmax(1).argmax(1)[0]
@@ -214,7 +214,7 @@ def segment(bench: Bench, case: Case, way: str, ceilings: Ceilings) -> dict[str,
     bench.peak_mib()
     with torch.inference_mode():
         row = {"network": bench.figures(lambda: run(images)), "labels": bench.figures(labels)}
-        row |= roofline(cost, way, ceilings, row["network"]["per_second"]) | {"peak_mib": bench.peak_mib()}
+        row |= roofline(cost, pipeline, ceilings, row["network"]["per_second"]) | {"peak_mib": bench.peak_mib()}
         expected = exact_logits(deployed, images)
         row["logits_error"] = float((run(images) - expected).abs().max() / expected.abs().max())
         if case.network in TRAINED:
@@ -223,10 +223,10 @@ def segment(bench: Bench, case: Case, way: str, ceilings: Ceilings) -> dict[str,
     return row
 
 
-def refine(bench: Bench, case: Case, way: str, ceilings: Ceilings) -> dict[str, Any]:
+def refine(bench: Bench, case: Case, pipeline: str, ceilings: Ceilings) -> dict[str, Any]:
     """A row of a network that refines masks; its bytes are not counted."""
     torch.manual_seed(0)
-    precision = "float32" if way.endswith("fp32") else "bfloat16"
+    precision = "float32" if pipeline.endswith("fp32") else "bfloat16"
     refiner = Refiner(segscape.create_model(case.network), bench.device, precision=precision)
     image, mask = example_pair(bench.size(case))
     totals: list[int] = []
@@ -236,7 +236,11 @@ def refine(bench: Bench, case: Case, way: str, ceilings: Ceilings) -> dict[str, 
         TINY_PROTOCOL if bench.tiny else REFINER_PROTOCOL,
     )
     cost = Cost(flops=2 * 10**6 * max(totals), elements=0)
-    return {"labels": figures, **roofline(cost, way, ceilings, figures["per_second"]), "peak_mib": bench.peak_mib()}
+    return {
+        "labels": figures,
+        **roofline(cost, pipeline, ceilings, figures["per_second"]),
+        "peak_mib": bench.peak_mib(),
+    }
 
 
 def frame_images(network: nn.Module, bench: Bench, case: Case) -> Tensor:
@@ -267,11 +271,11 @@ def count(network: Callable[[Tensor], Tensor], size: tuple[int, int]) -> Cost:
     return Cost(flops.get_total_flops(), traffic.elements)
 
 
-def roofline(cost: Cost, way: str, ceilings: Ceilings, per_second: float) -> dict[str, Any]:
+def roofline(cost: Cost, pipeline: str, ceilings: Ceilings, per_second: float) -> dict[str, Any]:
     """The least time on this card, and the share of it in the time that was needed."""
-    precision = way.split()[-1]
+    precision = pipeline.split()[-1]
     moved = cost.elements * (4 if precision == "fp32" else 2)
-    compute = cost.flops / ceilings.flops[ARITHMETIC.get(way, precision)]
+    compute = cost.flops / ceilings.flops[ARITHMETIC.get(pipeline, precision)]
     memory = moved / ceilings.bytes
     return {
         "gflop": round(cost.flops / 1e9, 3),
@@ -306,7 +310,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=9.0, help="no row is begun that would end later")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NETWORK")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--pipelines", nargs="+", choices=PIPELINES, default=PIPELINES)
     parser.add_argument("--tiny", action="store_true", help="sixteenths of the sizes, hardly any repeats")
     parser.add_argument("--output", type=Path, default=Path(os.environ.get("OUT", Path(__file__).parent / "results")))
     return parser
@@ -324,34 +328,34 @@ def main() -> None:
     result: dict[str, Any] = {"card": card(device), "ceilings": ceilings._asdict(), "rows": [], "left_out": []}
     name = re.sub(r"[^A-Za-z0-9]+", "_", result["card"]["name"]).strip("_")
     # What takes longest to begin comes last, so that every network has a row.
-    wanted = [(case, way) for way in WAYS[:-1] for case in CASES]
-    wanted += [(case, way) for way in REFINER_WAYS for case in REFINED]
-    wanted += [(case, WAYS[-1]) for case in CASES]
-    for case, way in wanted:
-        if case.network not in arguments.only or way not in arguments.ways:
+    wanted = [(case, pipeline) for pipeline in PIPELINES[:-1] for case in CASES]
+    wanted += [(case, pipeline) for pipeline in REFINER_PIPELINES for case in REFINED]
+    wanted += [(case, PIPELINES[-1]) for case in CASES]
+    for case, pipeline in wanted:
+        if case.network not in arguments.only or pipeline not in arguments.pipelines:
             continue
         size = bench.size(case)
-        row: dict[str, Any] = {"name": case.network, "size": list(size), "way": way}
-        if time.monotonic() + SECONDS_KEPT.get(way, 15.0) > end:
+        row: dict[str, Any] = {"name": case.network, "size": list(size), "pipeline": pipeline}
+        if time.monotonic() + SECONDS_KEPT.get(pipeline, 15.0) > end:
             result["left_out"].append(row)
         else:
-            result["rows"].append(row | outcome(bench, case, way, ceilings))
+            result["rows"].append(row | outcome(bench, case, pipeline, ceilings))
             print(json.dumps(result["rows"][-1]), flush=True)
         with atomic_path(arguments.output / f"gpu_{name}.json") as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def outcome(bench: Bench, case: Case, way: str, ceilings: Ceilings) -> dict[str, Any]:
+def outcome(bench: Bench, case: Case, pipeline: str, ceilings: Ceilings) -> dict[str, Any]:
     """What a row is found to be, or why it is not; the next ones start afresh."""
     start = time.perf_counter()
     try:
-        row = (refine if case in REFINED else segment)(bench, case, way, ceilings)
+        row = (refine if case in REFINED else segment)(bench, case, pipeline, ceilings)
         return {**row, "seconds_in_all": round(time.perf_counter() - start, 1)}
     except Exception as error:
         # One network that does not run must not cost the others their time on the card.
         return {"error": (str(error).strip() or repr(error)).splitlines()[0]}
     finally:
-        if way.startswith("compile"):
+        if pipeline.startswith("compile"):
             # Otherwise the second size of a network would be compiled for all sizes.
             torch.compiler.reset()
         if bench.device.type == "cuda":

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
 BEGIN, END = (f"<!-- {word} of what benchmarks/gpu_table.py writes -->" for word in ("Begin", "End"))
 HEADS = (
-    *("network", "size", "way", "network ms", "p90", "images/s", "times official", "of the roofline"),
+    *("network", "size", "pipeline", "network ms", "p90", "images/s", "times official", "of the roofline"),
     *("labels: images/s", "times official", "logits off by", "labels equal", "MiB"),
 )
 
@@ -31,17 +31,17 @@ def table(result: dict[str, Any]) -> str:
         f"| {' | '.join(HEADS)} |",
         "|---" * len(HEADS) + "|",
     ]
-    official = {(row["name"], *row["size"]): row for row in result["rows"] if row["way"] == OFFICIAL}
+    official = {(row["name"], *row["size"]): row for row in result["rows"] if row["pipeline"] == OFFICIAL}
     lines += [f"| {' | '.join(cells(row, official.get((row['name'], *row['size']), {})))} |" for row in result["rows"]]
     if result["left_out"]:
-        names = ", ".join("{name} {size[0]}x{size[1]} {way}".format(**row) for row in result["left_out"])
+        names = ", ".join("{name} {size[0]}x{size[1]} {pipeline}".format(**row) for row in result["left_out"])
         lines += ["", f"Time was too short for: {names}."]
     return "\n".join(lines)
 
 
 def cells(row: dict[str, Any], official: dict[str, Any]) -> list[str]:
-    """A row of the table, beside the official way's row of the same network and size."""
-    start = [f"`{row['name']}`", "{}x{}".format(*row["size"]), row["way"]]
+    """A row of the table, beside the official row of the same network and size."""
+    start = [f"`{row['name']}`", "{}x{}".format(*row["size"]), row["pipeline"]]
     if "error" in row:
         return [*start, row["error"], *[""] * (len(HEADS) - 4)]
     network = row.get("network")
@@ -67,7 +67,7 @@ def rate(row: dict[str, Any], figure: str) -> str:
 
 
 def times(row: dict[str, Any], official: dict[str, Any], figure: str) -> str:
-    """How many times as many images a second as in the official way."""
+    """How many times as many images a second as in the official pipeline."""
     if figure not in row or figure not in official:
         return ""
     return f"{row[figure]['per_second'] / official[figure]['per_second']:.2f}"

@@ -32,8 +32,8 @@ from torch.nn import functional as F
 
 import segscape
 from segscape.cli.main import main as segscape_main
-from segscape.concurrency import Behind
-from segscape.scenes.outputs import Painter
+from segscape.concurrency import BackgroundWriter
+from segscape.scenes.outputs import LabelWriter
 from segscape.scenes.scene import Scene
 from segscape.scenes.streaming.sweep import Sweep
 from segscape.scenes.streaming.worker import _Adder
@@ -47,17 +47,17 @@ PLAIN_BYTES_PER_PIXEL = 190
 
 
 def main() -> None:
-    """Measure every way at every side."""
+    """Measure every pipeline at every side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path, help="a photograph of a scene")
     parser.add_argument("--sides", type=int, nargs="+", default=[5000, 10000, 30000])
     parser.add_argument("--weights", nargs="+", default=["scapenet_lite0.aerial"], help="names or weights files")
-    parser.add_argument("--ways", nargs="+", default=["scene", "window", "plain"], choices=list(WAYS))
+    parser.add_argument("--pipelines", nargs="+", default=["scene", "window", "plain"], choices=list(PIPELINES))
     parser.add_argument("--work", type=Path, help="a folder for the scenes, which are made where they are missing")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(WAYS[arguments.child[0]](arguments.scene, *arguments.child[1:])))
+        print(json.dumps(PIPELINES[arguments.child[0]](arguments.scene, *arguments.child[1:])))
         return
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
@@ -68,10 +68,10 @@ def main() -> None:
             if not scene.exists():
                 make_scene(arguments.scene, scene, side)
             for weights in arguments.weights:
-                for way in arguments.ways:
-                    row = measured(scene, side, weights, way, work)
+                for pipeline in arguments.pipelines:
+                    row = measured(scene, side, weights, pipeline, work)
                     print(row, flush=True)
-                    same = {"side": side, "weights": row["weights"], "way": way}
+                    same = {"side": side, "weights": row["weights"], "pipeline": pipeline}
                     rows = [other for other in rows if not same.items() <= other.items()] + [row]
                     write(rows)
 
@@ -89,15 +89,15 @@ def make_scene(photograph: Path, scene: Path, side: int) -> None:
             file.write(np.moveaxis(part, -1, 0), window=Window(0, row, side, len(part)))
 
 
-def measured(scene: Path, side: int, weights: str, way: str, work: Path) -> dict[str, Any]:
-    """One way on one scene, in a process of its own."""
-    row = {"side": side, "weights": Path(weights).name, "way": way}
-    if way == "plain" and side * side * PLAIN_BYTES_PER_PIXEL > available():
+def measured(scene: Path, side: int, weights: str, pipeline: str, work: Path) -> dict[str, Any]:
+    """One pipeline on one scene, in a process of its own."""
+    row = {"side": side, "weights": Path(weights).name, "pipeline": pipeline}
+    if pipeline == "plain" and side * side * PLAIN_BYTES_PER_PIXEL > available():
         return row | {"not_run": "it would take more memory than there is"}
-    output = work / f"labels_{way}_{side}"
+    output = work / f"labels_{pipeline}_{side}"
     shutil.rmtree(output, ignore_errors=True)
     child = subprocess.run(
-        [sys.executable, __file__, str(scene), "--child", way, weights, str(output)],
+        [sys.executable, __file__, str(scene), "--child", pipeline, weights, str(output)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -111,13 +111,13 @@ def segmented(context: str) -> Callable[[Path, str, str], dict[str, float]]:
     """`segscape segment`, with the seconds that are spent in the network, its means over the scene included."""
 
     def run(scene: Path, weights: str, output: str) -> dict[str, float]:
-        spent = {"run": 0.0, "network": 0.0, "paint": 0.0, "waited_for_writing": 0.0}
+        spent = {"run": 0.0, "network": 0.0, "write": 0.0, "waited_for_writing": 0.0}
         timed(Scene, "run", spent, "run")
         timed(Sweep, "_computed", spent, "network")
         timed(_Adder, "__call__", spent, "network")
         timed(TilingWorker, "_logits_of", spent, "network")
-        timed(Painter, "run", spent, "paint")
-        timed(Behind, "__call__", spent, "waited_for_writing")
+        timed(LabelWriter, "run", spent, "write")
+        timed(BackgroundWriter, "__call__", spent, "waited_for_writing")
         start = time.perf_counter()
         words = ["segment", str(scene), "--weights", weights, "--output", output, "--max-memory", BUDGET]
         assert segscape_main([*words, "--context", context]) == 0
@@ -183,7 +183,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     RESULT.write_text(json.dumps({"machine": machine, "budget": BUDGET, "rows": rows}, indent=2) + "\n")
 
 
-WAYS: dict[str, Callable[[Path, str, str], dict[str, float]]] = {
+PIPELINES: dict[str, Callable[[Path, str, str], dict[str, float]]] = {
     "scene": segmented("scene"),
     "window": segmented("window"),
     "plain": plain,

@@ -2,7 +2,7 @@
 
 Contestants, each in a process of its own, one after the other:
 
-- `published`: the authors' way, written out in `published_crm.py`; too large for most machines beyond `--plain-pixels`;
+- `published`: the authors' code, in `published_crm.py`; too large for most machines from `--plain-pixels` on;
 - `exact`: the same stages with the package's plain decoder, whose coordinates are float64. It is there for its numbers:
   the published form's float32 coordinates are off by more than rounding elsewhere;
 - `float32`, `bfloat16`, `band`: `segscape.Refiner`, the last with `band=32`;

@@ -44,7 +44,7 @@ from segscape.runtime.deploy import deploy
 from segscape.scenes.images import Images
 from segscape.scenes.journal import Journal
 from segscape.scenes.logits import Logits
-from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.outputs import LabelWriter, OutputArrays
 from segscape.scenes.pipeline import Stages, run_tasks
 from segscape.scenes.planner import plan_scene
 from segscape.scenes.streaming.graph import trace
@@ -53,7 +53,7 @@ from segscape.scenes.streaming.worker import StreamingWorker
 from segscape.scenes.task import Sums, Task, Worker
 from segscape.scenes.tiles import TilingPlan
 from segscape.scenes.tiling import TilingWorker
-from segscape.scenes.views import Framing, Look
+from segscape.scenes.views import View, ViewGeometry
 from segscape.segmentation.padding import pad_to_fit
 
 RESULT = Path(__file__).parent / "results" / "seams.json"
@@ -201,20 +201,20 @@ def run_network(network: SegmentationNetwork, pixels: np.ndarray) -> Tensor:
 
 
 def measure(name: str, network: SegmentationNetwork, scene: Path) -> list[dict[str, Any]]:
-    """What each way of segmenting an image differs by."""
+    """What each mode of segmenting an image differs by."""
     with rasterio.open(scene) as file:
         pixels = np.ascontiguousarray(np.moveaxis(file.read(), 0, -1))
     whole = segment_whole(network, scene, pixels)
-    found = [{"way": "tiled", **tiled(network, whole)}]
+    found = [{"mode": "tiled", **tiled(network, whole)}]
     if name not in ONLY_TILED:
-        framing = Framing.of(network, whole.size, Look())
-        plan = plan_streaming(trace(network, framing.padded), memory=AMPLE, storage=AMPLE)
+        geometry = ViewGeometry.of(network, whole.size, View())
+        plan = plan_streaming(trace(network, geometry.padded), memory=AMPLE, storage=AMPLE)
         for rows in ROWS:
             cut = replace(plan, parts=PARTS[whole.size], rows=rows)
-            found.append({"way": "streamed", "rows": rows, **streamed(cut, framing, whole)})
+            found.append({"mode": "streamed", "rows": rows, **streamed(cut, geometry, whole)})
             if name in CONTROLS:
-                wrong = streamed(cut, framing, whole, wrap=BlockMeans)
-                found.append({"way": "means of a block", "rows": rows, **wrong})
+                wrong = streamed(cut, geometry, whole, wrap=BlockMeans)
+                found.append({"mode": "means of a block", "rows": rows, **wrong})
     largest = float(whole.labels.flatten().bincount().max() / whole.labels.numel())
     return [{**row, "largest_class": largest} for row in found]
 
@@ -222,7 +222,7 @@ def measure(name: str, network: SegmentationNetwork, scene: Path) -> list[dict[s
 def segment_whole(network: SegmentationNetwork, scene: Path, pixels: np.ndarray) -> Whole:
     logits = run_network(network, pixels)
     height, width = pixels.shape[:2]
-    padded = Framing.of(network, (height, width), Look()).padded
+    padded = ViewGeometry.of(network, (height, width), View()).padded
     full = F.interpolate(logits[None], padded, mode="bilinear", align_corners=network.align_corners)
     scores = full[0, :, :height, :width]
     return Whole(scene, logits, scores, scores.argmax(0))
@@ -230,7 +230,7 @@ def segment_whole(network: SegmentationNetwork, scene: Path, pixels: np.ndarray)
 
 def streamed(
     plan: StreamingPlan,
-    framing: Framing,
+    geometry: ViewGeometry,
     whole: Whole,
     *,
     wrap: Callable[[StreamingWorker, StreamingPlan], Worker] = lambda worker, _: worker,
@@ -239,11 +239,11 @@ def streamed(
     tiling = TilingPlan(whole.size, whole.size, 0)
     with tempfile.TemporaryDirectory() as name, open_source(whole.path) as source:
         folder = Path(name)
-        logits = Logits(folder / "logits", tiling, framing, CPU)
-        images = Images(source, tiling.tiles[0], framing, normalise=Normalisation(), device=CPU)
+        logits = Logits(folder / "logits", tiling, geometry, CPU)
+        images = Images(source, tiling.tiles[0], geometry, normalise=Normalisation(), device=CPU)
         worker = StreamingWorker(plan, images=images, logits=logits, path=folder / "maps", device=CPU)
         labels = run_worker(wrap(worker, plan), logits, whole.size, folder)
-        classes, height, width = framing.logits
+        classes, height, width = geometry.logits
         written = ScratchArray(folder / "logits", (height, width, classes), "float32")
         values = torch.from_numpy(written.read(Window(0, 0, height, width))).permute(2, 0, 1)
     return {"logits": difference(values, whole.logits, whole), "labels": differing(labels, whole)}
@@ -254,13 +254,13 @@ def tiled(network: SegmentationNetwork, whole: Whole) -> dict[str, float]:
     plan = plan_scene(network, whole.size, memory=AMPLE, storage=0, context="window", window=TILE)
     with tempfile.TemporaryDirectory() as name, open_source(whole.path) as source:
         folder = Path(name)
-        logits = Logits(folder / "logits", plan.tiling, plan.framings[0], CPU)
+        logits = Logits(folder / "logits", plan.tiling, plan.geometries[0], CPU)
         worker = TilingWorker(
             network,
             plan.tiling,
             batch=plan.batch,
-            framing=plan.framings[0],
-            images_of=lambda tile: Images(source, tile, plan.framings[0], normalise=Normalisation(), device=CPU),
+            geometry=plan.geometries[0],
+            images_of=lambda tile: Images(source, tile, plan.geometries[0], normalise=Normalisation(), device=CPU),
             logits=logits,
         )
         labels = run_worker(worker, logits, whole.size, folder)
@@ -269,10 +269,10 @@ def tiled(network: SegmentationNetwork, whole: Whole) -> dict[str, float]:
 
 
 def run_worker(worker: Worker, logits: Logits, size: tuple[int, int], folder: Path) -> Tensor:
-    """Do all of a worker's tasks and paint the labels (H, W)."""
+    """Do all of a worker's tasks and write the labels (H, W)."""
     labels = ScratchArray(folder / "labels", size, "uint8")
     with closing(Journal(folder / "journal.jsonl", {})) as journal:
-        run_tasks(Stages([worker, Painter([logits], Canvas(labels))]), journal, on_progress=lambda _: None)
+        run_tasks(Stages([worker, LabelWriter([logits], OutputArrays(labels))]), journal, on_progress=lambda _: None)
     return torch.from_numpy(labels.read(Window(0, 0, *size)))
 
 
@@ -287,9 +287,9 @@ def differing(labels: Tensor, whole: Whole) -> float:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Logits and labels of each network in Markdown: the worst, but of wrong means what shows the least."""
     columns: dict[str, tuple[Callable[..., float], dict[str, Any]]] = {
-        "streamed": (max, {"way": "streamed"}),
-        "means of a block": (min, {"way": "means of a block"}),
-        **{f"tiled, {size[0]} x {size[1]}": (max, {"way": "tiled", "size": size}) for size in PARTS},
+        "streamed": (max, {"mode": "streamed"}),
+        "means of a block": (min, {"mode": "means of a block"}),
+        **{f"tiled, {size[0]} x {size[1]}": (max, {"mode": "tiled", "size": size}) for size in PARTS},
     }
     lines = [["network", *columns], ["---", *["---:"] * len(columns)]]
     for name in dict.fromkeys(row["network"] for row in rows):

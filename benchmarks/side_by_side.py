@@ -5,7 +5,7 @@
     python benchmarks/side_by_side.py --peers /tmp/peers/bin/python    networks of other packages, too
     python benchmarks/side_by_side.py --table                          only write the table of docs/benchmark.md
 
-Every way goes from a PNG on disk to labels on disk at the image's size, batch 1, in a process of its own; the processes
+Every pipeline goes from a PNG on disk to labels on disk at the image's size, batch 1, in a process of its own; they
 take turns, an image each, so that whatever else the machine does hits all alike. The first images of each do not count,
 all others do.
 
@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from ways import STAGES
+from pipelines import STAGES
 
 import segscape
 from segscape.benchmark.report import machine
@@ -77,10 +77,10 @@ class Case(NamedTuple):
             raise argparse.ArgumentTypeError(f"{text} is no case; write NETWORK@HEIGHTxWIDTH, as stdc1_seg@512x1024.")
         return cls(found[1], (int(found[2]), int(found[3])))
 
-    def least_times_plain(self, way: str) -> float | None:
-        """How many times faster than the plain way a way is meant to be at least."""
+    def least_times_plain(self, pipeline: str) -> float | None:
+        """How many times faster than the plain pipeline a pipeline is meant to be at least."""
         goals = {"winograd": 3.5, "openvino fp32": 3.5, "auto": 6.0, "openvino int8": 10.0}
-        return 5.0 if way == "auto" and self.size[0] < 1024 else goals.get(way)
+        return 5.0 if pipeline == "auto" and self.size[0] < 1024 else goals.get(pipeline)
 
 
 CASES = (
@@ -93,20 +93,20 @@ CASES = (
 )
 
 
-class WayFailedError(RuntimeError):
-    """A way's process ended; the message says why."""
+class PipelineFailedError(RuntimeError):
+    """A pipeline's process ended; the message says why."""
 
 
 class Worker:
-    """A process that runs one way when it is asked to.
+    """A process that runs one pipeline when it is asked to.
 
     Args:
         python: The interpreter.
-        words: The arguments of `benchmarks/ways.py`.
+        words: The arguments of `benchmarks/pipelines.py`.
         folder: Its own, where it writes labels.
 
     Raises:
-        WayFailedError: It cannot be run here.
+        PipelineFailedError: It cannot be run here.
     """
 
     def __init__(self, python: str, words: list[str], folder: Path) -> None:
@@ -117,7 +117,7 @@ class Worker:
         environment = os.environ if ours else {**os.environ, "THP_MEM_ALLOC_ENABLE": "0"}
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [python, str(HERE / "ways.py"), *words, str(folder)],
+                [python, str(HERE / "pipelines.py"), *words, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -151,7 +151,7 @@ class Worker:
         if not line:
             self._process.wait()
             *_, last = ["", *self._log.read_text().strip().splitlines()]
-            raise WayFailedError(last or f"its process ended with status {self._process.returncode}")
+            raise PipelineFailedError(last or f"its process ended with status {self._process.returncode}")
         return json.loads(line)
 
 
@@ -166,23 +166,23 @@ def street_frame(size: tuple[int, int]) -> Image.Image:
 
 
 @contextmanager
-def workers(case: Case, ways: list[str], peers: str | None, folder: Path) -> Iterator[dict[str, Worker]]:
-    """A process for each way that can be run here; the others are named on standard error."""
+def workers(case: Case, pipelines: list[str], peers: str | None, folder: Path) -> Iterator[dict[str, Worker]]:
+    """A process for each pipeline that can be run here; the others are named on standard error."""
     frame = folder / "frame.png"
     street_frame(case.size).save(frame)
-    names = [(way, sys.executable, [way, case.network]) for way in ways]
+    names = [(pipeline, sys.executable, [pipeline, case.network]) for pipeline in pipelines]
     if peers and case.network == BESIDE_PEERS:
         names += [(peer, peers, ["peer", peer]) for peer in PEERS]
     with ExitStack() as stack:
         started = {}
-        for way, python, words in names:
+        for pipeline, python, words in names:
             try:
-                worker = Worker(python, [*words, str(frame)], folder / way.replace(" ", "_"))
-            except WayFailedError as error:
-                print(f"{case} {way} is left out: {error}", file=sys.stderr, flush=True)
+                worker = Worker(python, [*words, str(frame)], folder / pipeline.replace(" ", "_"))
+            except PipelineFailedError as error:
+                print(f"{case} {pipeline} is left out: {error}", file=sys.stderr, flush=True)
                 continue
             stack.callback(worker.stop)
-            started[way] = worker
+            started[pipeline] = worker
         yield started
 
 
@@ -190,38 +190,40 @@ def measure(case: Case, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of one case."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        workers(case, arguments.ways, arguments.peers, Path(folder)) as started,
+        workers(case, arguments.pipelines, arguments.peers, Path(folder)) as started,
     ):
-        samples: dict[str, list[dict[str, float]]] = {way: [] for way in started}
+        samples: dict[str, list[dict[str, float]]] = {pipeline: [] for pipeline in started}
         for turn in range(arguments.warm_up + arguments.repeats):
-            for way, worker in started.items():
+            for pipeline, worker in started.items():
                 seconds = worker.ask()
                 if turn >= arguments.warm_up:
-                    samples[way].append(seconds)
-        rows = [row_of(case, way, started[way], rows) for way, rows in samples.items()]
-        labels = {way: np.asarray(Image.open(worker.folder / "labels.png")) for way, worker in started.items()}
+                    samples[pipeline].append(seconds)
+        rows = [row_of(case, pipeline, started[pipeline], rows) for pipeline, rows in samples.items()]
+        labels = {
+            pipeline: np.asarray(Image.open(worker.folder / "labels.png")) for pipeline, worker in started.items()
+        }
         for row in rows:
-            way = row["way"]
+            pipeline = row["pipeline"]
             for base in (PLAIN, LEAN):
                 if base in samples:
-                    total = next(other["total_ms"] for other in rows if other["way"] == base)
+                    total = next(other["total_ms"] for other in rows if other["pipeline"] == base)
                     row[f"times_{base}"] = round(total / row["total_ms"], 2)
-            if way not in PEERS and PLAIN in labels:
-                row["labels_agree"] = round(float((labels[way] == labels[PLAIN]).mean()), 6)
-            if way in OURS and arguments.files:
-                answer = started[way].ask(f"pipelined {arguments.files}")
+            if pipeline not in PEERS and PLAIN in labels:
+                row["labels_agree"] = round(float((labels[pipeline] == labels[PLAIN]).mean()), 6)
+            if pipeline in OURS and arguments.files:
+                answer = started[pipeline].ask(f"pipelined {arguments.files}")
                 row["pipelined_per_second"] = round(answer["per_second"], 3)
     return rows
 
 
-def row_of(case: Case, way: str, worker: Worker, samples: list[dict[str, float]]) -> dict[str, Any]:
-    """One way's figures, of all its images that count."""
+def row_of(case: Case, pipeline: str, worker: Worker, samples: list[dict[str, float]]) -> dict[str, Any]:
+    """One pipeline's figures, of all its images that count."""
     totals = [sum(sample.values()) for sample in samples]
     stages = {stage: statistics.median(sample[stage] for sample in samples) for stage in STAGES}
     return {
         "network": case.network,
         "size": list(case.size),
-        "way": way,
+        "pipeline": pipeline,
         "computes": worker.computes,
         "images": len(samples),
         **{f"{stage}_ms": round(1000 * seconds, 2) for stage, seconds in stages.items()},
@@ -233,8 +235,8 @@ def row_of(case: Case, way: str, worker: Worker, samples: list[dict[str, float]]
 
 
 def join(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows, the new ones in place of old ones of the same case and way."""
-    rows = {(row["network"], *row["size"], row["way"]): row for row in (*old, *new)}
+    """Rows, the new ones in place of old ones of the same case and pipeline."""
+    rows = {(row["network"], *row["size"], row["pipeline"]): row for row in (*old, *new)}
     return list(rows.values())
 
 
@@ -245,9 +247,8 @@ def table(result: dict[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items() if number != "-")
         + ". Milliseconds, medians; goals in brackets."
     ]
-    heads = (
-        "way, read, network, labels, write, total, p90, times plain, times lean, outside, labels equal, files/s, MiB"
-    )
+    figures = "read, network, labels, write, total, p90, times plain, times lean, outside, labels equal, files/s, MiB"
+    heads = f"pipeline, {figures}"
     cases = dict.fromkeys(Case(row["network"], tuple(row["size"])) for row in result["rows"])
     for case in cases:
         own = [row for row in result["rows"] if (row["network"], tuple(row["size"])) == case]
@@ -259,16 +260,16 @@ def table(result: dict[str, Any]) -> str:
 
 def cells(case: Case, row: dict[str, Any]) -> list[str]:
     """A row of the table."""
-    way = row["way"]
-    computes = f" ({row['computes']})" if way == "auto" else ""
-    ours = way in OURS
+    pipeline = row["pipeline"]
+    computes = f" ({row['computes']})" if pipeline == "auto" else ""
+    ours = pipeline in OURS
     return [
-        way + computes,
+        pipeline + computes,
         *(f"{row[f'{stage}_ms']:.0f}" for stage in STAGES),
         f"{row['total_ms']:.0f}",
         f"{row['total_p90_ms']:.0f}",
-        with_goal(row.get("times_plain"), case.least_times_plain(way)),
-        with_goal(row.get("times_lean"), LEAST_TIMES_LEAN.get(way)),
+        with_goal(row.get("times_plain"), case.least_times_plain(pipeline)),
+        with_goal(row.get("times_lean"), LEAST_TIMES_LEAN.get(pipeline)),
         f"{row['outside_network']:.0%}" + (f" (<= {MOST_OUTSIDE:.0%})" if ours else ""),
         f"{row['labels_agree']:.2%}" if "labels_agree" in row else "",
         f"{row['pipelined_per_second']:.2f}" if "pipelined_per_second" in row else "",
@@ -292,11 +293,13 @@ def write_table(result: dict[str, Any]) -> None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=Case.of, nargs="+", default=CASES, metavar="NETWORK@HxW", help="cases to run")
-    parser.add_argument("--ways", nargs="+", choices=(PLAIN, LEAN, *OURS), default=(PLAIN, LEAN, *OURS))
+    parser.add_argument("--pipelines", nargs="+", choices=(PLAIN, LEAN, *OURS), default=(PLAIN, LEAN, *OURS))
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has what peers/requirements.txt lists")
-    parser.add_argument("--repeats", type=int, default=10, help="images of each way that count (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=10, help="images of each pipeline that count (default: %(default)s)"
+    )
     parser.add_argument("--warm-up", type=int, default=2, help="images before them (default: %(default)s)")
-    parser.add_argument("--files", type=int, default=12, help="of the command line's way over many (default: 12)")
+    parser.add_argument("--files", type=int, default=12, help="of the command line's pipeline over many (default: 12)")
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="measure nothing; write the docs' table from the results")
     return parser

@@ -1,6 +1,6 @@
 """Labels at the image's size from logits at stride 8, beside PyTorch's interpolation followed by an arg-max.
 
-All ways work in turn in one process, each on the layout that suits it: ours and the channels-last one on logits as
+All pipelines work in turn in one process, each on the layout that suits it: ours and the channels-last one on logits as
 networks give them, the others on planes.
 
     python benchmarks/upsample.py [--repeats 15] [--output benchmarks/results/upsample.json]
@@ -72,11 +72,11 @@ def agreeing_cells(logits: Tensor) -> float:
 
 
 def measure(num_classes: int, kind: str, align_corners: bool, repeats: int) -> dict[str, object]:
-    """Medians of all ways in milliseconds, how many times faster ours is, and where its labels differ."""
+    """Medians of all pipelines in milliseconds, how many times faster ours is, and where its labels differ."""
     planes = make_logits(num_classes, kind)
     channels_last = planes[None].contiguous(memory_format=torch.channels_last)[0]
     upsampling = Upsampling(SOURCE, SIZE, align_corners)
-    ways: dict[str, Callable[[], Tensor]] = {
+    pipelines: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: upsample_argmax(channels_last, SIZE, align_corners=align_corners),
         "ours_from_planes": lambda: upsample_argmax(planes, SIZE, align_corners=align_corners),
         "ours_confidence": lambda: upsampling.confidence(channels_last),
@@ -84,12 +84,12 @@ def measure(num_classes: int, kind: str, align_corners: bool, repeats: int) -> d
         "interpolate_argmax_channels_last": lambda: interpolate_argmax(channels_last, align_corners),
         "row_blocks": lambda: row_blocks(planes, align_corners),
     }
-    results = {name: way() for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    results = {name: pipeline() for name, pipeline in pipelines.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in pipelines}
     for _ in range(repeats):
-        for name, way in ways.items():
+        for name, pipeline in pipelines.items():
             start = time.perf_counter()
-            way()
+            pipeline()
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     return {
@@ -108,7 +108,7 @@ def measure(num_classes: int, kind: str, align_corners: bool, repeats: int) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15, help="runs of each way, in turn, after one to warm up")
+    parser.add_argument("--repeats", type=int, default=15, help="runs of each pipeline, in turn, after one to warm up")
     parser.add_argument("--classes", type=int, nargs="+", default=[19, 150])
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "upsample.json")
     arguments = parser.parse_args()

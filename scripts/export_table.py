@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from segscape.checkpoints.card import FOREGROUND, WeightsCard
-from segscape.export.traits import SUFFIXES
+from segscape.export.metadata import SUFFIXES
 from segscape.export.write import export_network
 from segscape.networks import SegmentationNetwork, list_models
 from segscape.normalisation import Normalisation

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import segscape
-from segscape.scenes import outputs as canvas
+from segscape.scenes import outputs as arrays
 from segscape.scenes import planner
 from segscape.scenes import scene as scenes
 from segscape.scenes import tiling as tiling_worker
@@ -35,7 +35,7 @@ def cut_small_blocks() -> None:
     """Make blocks so small that a photograph has several."""
     planner._BATCH_PIXELS = 256 * 256
     tiling_worker._BLOCK_PIXELS = 2 * 256 * 256
-    canvas._BLOCK_PIXELS = 480 * 200
+    arrays._BLOCK_PIXELS = 480 * 200
     streaming_plan._BLOCK_PIXELS = 300 * 300
     streaming_plan._BLOCK_OVERHEAD = 10.0
 
@@ -45,7 +45,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (planner, "_BATCH_PIXELS"),
         (tiling_worker, "_BLOCK_PIXELS"),
-        (canvas, "_BLOCK_PIXELS"),
+        (arrays, "_BLOCK_PIXELS"),
         (streaming_plan, "_BLOCK_PIXELS"),
         (streaming_plan, "_BLOCK_OVERHEAD"),
     ):

@@ -23,7 +23,7 @@ from PIL import Image
 from rasterio import Affine
 
 from segscape.cli.main import main
-from segscape.scenes import outputs as canvas
+from segscape.scenes import outputs as arrays
 from segscape.scenes import planner
 from segscape.scenes import scene as scenes
 from segscape.scenes import tiling as tiling_worker
@@ -49,7 +49,7 @@ SETTINGS = {
 }
 SIZES = {"tiled": (720, 960), "streaming": (480, 640), "whole": (120, 160)}
 TASKS = {"tiled": [9, 12], "streaming": [6, 6, 6, 6], "whole": [1, 1]}
-"""Of each sweep, painting counted as one."""
+"""Of each sweep, writing counted as one."""
 PATIENCE = 120
 """Seconds after which a run is taken to hang."""
 
@@ -61,7 +61,7 @@ def prepare() -> None:
     streaming_plan._BLOCK_PIXELS = 40_000
     streaming_plan._BLOCK_OVERHEAD = 10.0
     streaming_plan._STEPS = (192,)
-    canvas._BLOCK_PIXELS = 960 * 60
+    arrays._BLOCK_PIXELS = 960 * 60
     scenes.resident = lambda: 0
 
 
@@ -90,7 +90,7 @@ class Order:
         return self.folder / ".scene.tif.unfinished"
 
     def results(self) -> dict[str, bytes]:
-        """What whoever looks into the folder takes for results, by name."""
+        """What whoever views into the folder takes for results, by name."""
         return {path.name: path.read_bytes() for path in self.folder.glob("[!.]*")}
 
     def done(self) -> list[Task]:
@@ -102,7 +102,7 @@ class Order:
         return []
 
     def is_finished(self, expected: dict[str, bytes]) -> bool:
-        """Whether all is done; nothing looks finished that is not."""
+        """Whether all is done; nothing views finished that is not."""
         results = self.results()
         assert results.items() <= expected.items()
         hidden = list(self.folder.glob(".*"))

@@ -20,7 +20,7 @@ from segscape.runtime.deploy import deploy
 from segscape.scenes.dry_run import dry_run
 from segscape.scenes.planner import ScenePlan, fits_at_once, plan_scene, restored, seconds_per_pixel
 from segscape.scenes.streaming.plan import TooLittleMemoryError
-from segscape.scenes.views import looks
+from segscape.scenes.views import views
 
 AMPLE = 1 << 40
 SIZE = (640, 1000)
@@ -38,9 +38,9 @@ def stdc() -> SegmentationNetwork:
 
 @pytest.fixture(scope="module")
 def streamed(stdc: SegmentationNetwork) -> ScenePlan:
-    """A plan in two looks for half the memory that the whole takes."""
+    """A plan in two views for half the memory that the whole takes."""
     whole = plan_scene(stdc, SIZE, memory=AMPLE, storage=AMPLE)
-    return plan_scene(stdc, SIZE, memory=whole.memory // 2, storage=AMPLE, looks=looks([1.0], flip=True))
+    return plan_scene(stdc, SIZE, memory=whole.memory // 2, storage=AMPLE, views=views([1.0], flip=True))
 
 
 class _Tiny(nn.Module):
@@ -111,7 +111,7 @@ def test_streamed_where_it_does_not_fit(streamed: ScenePlan) -> None:
     whole = replace(streamed, streams=())
     assert (streamed.mode, streamed.exact) == ("streaming", True)
     assert "at once it would take" in streamed.reason
-    assert len(streamed.streams) == len(streamed.framings) == 2
+    assert len(streamed.streams) == len(streamed.geometries) == 2
     assert streamed.streams[0] is streamed.streams[1]
     assert streamed.streams[0].sweeps > 1
     assert streamed.storage == whole.storage + 2 * streamed.streams[0].storage
@@ -174,7 +174,7 @@ def test_means_of_windows(stdc: SegmentationNetwork) -> None:
     assert (plan.mode, plan.exact) == ("tiled", False)
     assert "means" in plan.reason
     assert plan.tiling.tile == (300, 500)
-    assert plan.framings[0].extent == (300, 500)
+    assert plan.geometries[0].extent == (300, 500)
     assert plan.work == len(plan.tiling.tiles) * 300 * 500
     assert plan.storage == len(plan.tiling.tiles) * 4 * 3 * 38 * 63
     by_default = plan_scene(stdc, SIZE, memory=AMPLE, storage=AMPLE, context="window")
@@ -197,15 +197,15 @@ def test_windows_only_where_there_are_means(stdc: SegmentationNetwork) -> None:
 
 
 def test_every_look_has_its_framing(stdc: SegmentationNetwork) -> None:
-    plan = plan_scene(stdc, (64, 90), memory=AMPLE, storage=0, looks=looks([0.5, 1.25], flip=True))
-    assert [framing.look for framing in plan.framings] == [(0.5, False), (0.5, True), (1.25, False), (1.25, True)]
-    assert [framing.size for framing in plan.framings] == [(32, 45)] * 2 + [(80, 112)] * 2
+    plan = plan_scene(stdc, (64, 90), memory=AMPLE, storage=0, views=views([0.5, 1.25], flip=True))
+    assert [geometry.view for geometry in plan.geometries] == [(0.5, False), (0.5, True), (1.25, False), (1.25, True)]
+    assert [geometry.size for geometry in plan.geometries] == [(32, 45)] * 2 + [(80, 112)] * 2
     assert plan.memory >= dry_run(stdc, (80, 112)).nbytes
     assert plan.work == 2 * (32 * 45 + 80 * 112)
 
 
 def test_restored_from_json(stdc: SegmentationNetwork, streamed: ScenePlan) -> None:
-    window = plan_scene(stdc, SIZE, memory=AMPLE, storage=0, context="window", looks=looks([0.5, 1.0], flip=False))
+    window = plan_scene(stdc, SIZE, memory=AMPLE, storage=0, context="window", views=views([0.5, 1.0], flip=False))
     for plan in (streamed, window, plan_scene(stdc, SIZE, memory=AMPLE, storage=0)):
         again = restored(stdc, SIZE, json.loads(json.dumps(plan.settings())))
         # Graphs are traced anew; what was decided about them is the same.

@@ -1,4 +1,4 @@
-"""The parts of a scene: what a network is given of it, and what is painted of its logits."""
+"""The parts of a scene: what a network is given of it, and what is filled of its logits."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Source, open_source
 from segscape.scenes.images import Images
 from segscape.scenes.logits import Logits
-from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.outputs import LabelWriter, OutputArrays
 from segscape.scenes.task import Task
 from segscape.scenes.tiles import TilingPlan
-from segscape.scenes.views import Framing, Look, looks
+from segscape.scenes.views import View, ViewGeometry, views
 from segscape.segmentation.upsampling.argmax import Upsampling
 from segscape.segmentation.upsampling.resizes import Resizes
 
@@ -84,26 +84,26 @@ def _resized(maps: Tensor, align_corners: bool, **size) -> Tensor:
 def test_windows_of_what_a_network_is_given(data, place: Window, scale, mirrored, align_corners, source) -> None:
     # PyTorch does not resize to nothing.
     place = Window(place.row // 2, place.col // 2, place.height + 1, place.width + 1).intersection(Window(0, 0, *SIZE))
-    framing = Framing.of(_Network(align_corners), place.size, Look(scale, mirrored))
+    geometry = ViewGeometry.of(_Network(align_corners), place.size, View(scale, mirrored))
     whole = Normalisation()(_pixels(source, place))
     if scale != 1:
         whole = _resized(whole, align_corners, scale_factor=scale)
-    assert framing.size == whole.shape[2:]
-    assert framing.padded == _Network(align_corners).fitting_size(*framing.size)
+    assert geometry.size == whole.shape[2:]
+    assert geometry.padded == _Network(align_corners).fitting_size(*geometry.size)
     whole = whole.flip(-1) if mirrored else whole
-    whole = F.pad(whole, (0, framing.padded[1] - whole.shape[3], 0, framing.padded[0] - whole.shape[2]))
-    images = Images(source, place, framing, normalise=Normalisation(), device=CPU)
-    window = data.draw(_windows(framing.padded))
+    whole = F.pad(whole, (0, geometry.padded[1] - whole.shape[3], 0, geometry.padded[0] - whole.shape[2]))
+    images = Images(source, place, geometry, normalise=Normalisation(), device=CPU)
+    window = data.draw(_windows(geometry.padded))
     tolerance = 0 if scale == 1 else 1e-5
     torch.testing.assert_close(images.read(window), whole[..., *window.slices], rtol=0, atol=tolerance)
 
 
 def test_looks() -> None:
-    assert looks([1.0], flip=False) == (Look(),)
-    assert looks([0.5, 2.0], flip=True) == (Look(0.5), Look(0.5, True), Look(2.0), Look(2.0, True))
+    assert views([1.0], flip=False) == (View(),)
+    assert views([0.5, 2.0], flip=True) == (View(0.5), View(0.5, True), View(2.0), View(2.0, True))
     for scales in ([], [1.0, 0.0]):
         with pytest.raises(ValueError, match="Scales are positive numbers"):
-            looks(scales, flip=False)
+            views(scales, flip=False)
 
 
 def test_a_mirror_exchanges_left_and_right() -> None:
@@ -142,24 +142,24 @@ def test_resizes_one_after_the_other(data, sizes, cut: int, mirrored: bool, alig
     torch.testing.assert_close(scores, whole[:, *window.slices], rtol=0, atol=1e-5)
 
 
-def _logits(network: _Network, source: Source, seen: Sequence[Look], folder: Path) -> list[Logits]:
-    """What a network says of an image in each look."""
+def _logits(network: _Network, source: Source, seen: Sequence[View], folder: Path) -> list[Logits]:
+    """What a network says of an image in each view."""
     whole = Window(0, 0, *SIZE)
     found = []
-    for number, look in enumerate(seen):
-        framing = Framing.of(network, SIZE, look)
-        images = Images(source, whole, framing, normalise=Normalisation(), device=CPU)
-        maps = network(images.read(Window(0, 0, *framing.padded)))[0]
-        assert maps.shape == framing.logits
-        order = SWAPPED if look.mirrored else None
-        found.append(Logits(folder / f"look{number}", TilingPlan(SIZE, SIZE, 0), framing, CPU, class_order=order))
+    for number, view in enumerate(seen):
+        geometry = ViewGeometry.of(network, SIZE, view)
+        images = Images(source, whole, geometry, normalise=Normalisation(), device=CPU)
+        maps = network(images.read(Window(0, 0, *geometry.padded)))[0]
+        assert maps.shape == geometry.logits
+        order = SWAPPED if view.mirrored else None
+        found.append(Logits(folder / f"view{number}", TilingPlan(SIZE, SIZE, 0), geometry, CPU, class_order=order))
         found[-1].write(0, Window(0, 0, *maps.shape[1:]), maps.permute(1, 2, 0).contiguous().numpy())
     return found
 
 
-def _canvas(folder: Path, *, with_scores: bool) -> Canvas:
+def _arrays(folder: Path, *, with_scores: bool) -> OutputArrays:
     scores = ScratchArray(folder / "scores", (*SIZE, 5), "uint8") if with_scores else None
-    return Canvas(*(ScratchArray(folder / name, SIZE, "uint8") for name in ("labels", "sure")), scores)
+    return OutputArrays(*(ScratchArray(folder / name, SIZE, "uint8") for name in ("labels", "sure")), scores)
 
 
 @pytest.mark.parametrize("with_scores", [True, False])
@@ -170,43 +170,43 @@ def _canvas(folder: Path, *, with_scores: bool) -> Canvas:
 def test_painted_as_by_a_protocol(
     scales, flip: bool, align_corners: bool, with_scores: bool, source, tmp_path: Path, monkeypatch
 ) -> None:
-    network, seen = _Network(align_corners).eval(), looks(scales, flip=flip)
+    network, seen = _Network(align_corners).eval(), views(scales, flip=flip)
     protocol = EvaluationProtocol(scales=scales, flip=flip, softmax="image")
     pixels = _pixels(source, Window(0, 0, *SIZE))
     expected = score_maps(protocol, network, pixels, normalise=Normalisation(), flip_pairs=[(1, 2)])[0]
     monkeypatch.setattr("segscape.scenes.outputs._BLOCK_PIXELS", 20 * SIZE[1])
     monkeypatch.setattr("segscape.scenes.outputs._STRIP", (13, 40))
     monkeypatch.setattr("segscape.scenes.outputs._STRIP_OF_SCORES", (7, 30))
-    canvas = _canvas(tmp_path, with_scores=with_scores)
-    painter = Painter(_logits(network, source, seen, tmp_path), canvas)
-    assert painter.tasks() == [[Task(0, block) for block in range(4)]]
-    assert painter.work(Task(0, 3)) == pytest.approx(painter.work(Task(0, 0)) / 10)
-    for task in reversed(painter.tasks()[0]):
-        painter.run(task, {}, lambda share: None)
-    _check(canvas, expected)
+    arrays = _arrays(tmp_path, with_scores=with_scores)
+    label_writer = LabelWriter(_logits(network, source, seen, tmp_path), arrays)
+    assert label_writer.tasks() == [[Task(0, block) for block in range(4)]]
+    assert label_writer.work(Task(0, 3)) == pytest.approx(label_writer.work(Task(0, 0)) / 10)
+    for task in reversed(label_writer.tasks()[0]):
+        label_writer.run(task, {}, lambda share: None)
+    _check(arrays, expected)
 
 
-def _check(canvas: Canvas, probabilities: Tensor) -> None:
-    """Compare what was painted with probabilities at the size of the scene."""
+def _check(arrays: OutputArrays, probabilities: Tensor) -> None:
+    """Compare what was filled with probabilities at the size of the scene."""
     whole = Window(0, 0, *SIZE)
-    labels = torch.from_numpy(canvas.labels.read(whole)).long()
+    labels = torch.from_numpy(arrays.labels.read(whole)).long()
     chosen = probabilities.gather(0, labels[None])[0]
     assert float((probabilities.amax(0) - chosen).max()) < 4e-5
-    assert canvas.confidence is not None
-    sure = torch.from_numpy(canvas.confidence.read(whole))
+    assert arrays.confidence is not None
+    sure = torch.from_numpy(arrays.confidence.read(whole))
     assert float((sure - 255 * probabilities.amax(0)).abs().max()) < 0.51
-    if canvas.scores is not None:
-        scores = torch.from_numpy(canvas.scores.read(whole)).permute(2, 0, 1)
+    if arrays.scores is not None:
+        scores = torch.from_numpy(arrays.scores.read(whole)).permute(2, 0, 1)
         assert float((scores - 255 * probabilities).abs().max()) < 0.51
 
 
 @pytest.mark.parametrize("with_scores", [True, False])
 @torch.inference_mode()
 def test_a_mirror_image_alone(with_scores: bool, source: Source, tmp_path: Path) -> None:
-    network, seen = _Network(align_corners=False).eval(), (Look(mirrored=True),)
-    canvas = _canvas(tmp_path, with_scores=with_scores)
+    network, seen = _Network(align_corners=False).eval(), (View(mirrored=True),)
+    arrays = _arrays(tmp_path, with_scores=with_scores)
     logits = _logits(network, source, seen, tmp_path)
-    Painter(logits, canvas).run(Task(0, 0), {}, lambda share: None)
+    LabelWriter(logits, arrays).run(Task(0, 0), {}, lambda share: None)
     images = F.pad(Normalisation()(_pixels(source, Window(0, 0, *SIZE))).flip(-1), (0, 5, 0, 2))
     full = _resized(network(images), align_corners=False, size=images.shape[2:])[0, :, : SIZE[0], : SIZE[1]]
-    _check(canvas, full.flip(-1)[SWAPPED].softmax(0))
+    _check(arrays, full.flip(-1)[SWAPPED].softmax(0))

@@ -14,34 +14,34 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from segscape.concurrency import Ahead, Behind
+from segscape.concurrency import BackgroundWriter, Prefetcher
 from segscape.scenes.journal import Journal
 from segscape.scenes.pipeline import Stages, joined, open_tasks, run_tasks
 from segscape.scenes.task import Sums, Task
 
 
 def test_a_journal_is_taken_up_again(tmp_path: Path) -> None:
-    path, subject = tmp_path / "new" / "journal", {"image": ["a", 1], "plan": (1, 2)}
-    assert Journal.subject_of(path) is None
-    first = Journal(path, subject)
+    path, run_signature = tmp_path / "new" / "journal", {"image": ["a", 1], "plan": (1, 2)}
+    assert Journal.signature_of(path) is None
+    first = Journal(path, run_signature)
     first.add(Task(0, 1), {"mean": [0.1, 1e-17]})
     first.add(Task(0, 0), {})
     first.close()
-    assert Journal.subject_of(path) == json.loads(json.dumps(subject))
-    again = Journal(path, subject)
+    assert Journal.signature_of(path) == json.loads(json.dumps(run_signature))
+    again = Journal(path, run_signature)
     assert again.done == {Task(0, 1): {"mean": [0.1, 1e-17]}, Task(0, 0): {}}
     again.add(Task(1, 0), {"other": [2.0]})
     again.close()
     assert len(path.read_text().splitlines()) == 4
-    assert list(Journal(path, subject).done) == [Task(0, 1), Task(0, 0), Task(1, 0)]
+    assert list(Journal(path, run_signature).done) == [Task(0, 1), Task(0, 0), Task(1, 0)]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_journal_cut_short_anywhere(data: st.DataObject, tmp_path: Path) -> None:
-    path, subject = tmp_path / "journal", {"image": "a\nb"}
+    path, run_signature = tmp_path / "journal", {"image": "a\nb"}
     path.unlink(missing_ok=True)
-    journal = Journal(path, subject)
+    journal = Journal(path, run_signature)
     for block in range(3):
         journal.add(Task(0, block), {"mean": [float(block)]})
     journal.close()
@@ -49,8 +49,8 @@ def test_a_journal_cut_short_anywhere(data: st.DataObject, tmp_path: Path) -> No
     left = whole[: data.draw(st.integers(0, len(whole)))]
     path.write_bytes(left)
     lines = left.count(b"\n")
-    assert (Journal.subject_of(path) is None) == (lines == 0)
-    journal = Journal(path, subject)
+    assert (Journal.signature_of(path) is None) == (lines == 0)
+    journal = Journal(path, run_signature)
     assert list(journal.done) == [Task(0, block) for block in range(max(lines - 1, 0))]
     for block in range(len(journal.done), 3):
         journal.add(Task(0, block), {"mean": [float(block)]})
@@ -175,7 +175,7 @@ def test_reading_ahead_keeps_the_order() -> None:
             made.append(item)
             yield item
 
-    with Ahead(items(), count=3) as ready:
+    with Prefetcher(items(), count=3) as ready:
         for number, item in enumerate(ready):
             assert item == number
             # Those that wait, the one in hand, and one in the making.
@@ -189,7 +189,7 @@ def test_an_error_ahead_is_raised_in_its_place() -> None:
         raise OSError("damaged")
 
     before, given = threading.active_count(), []
-    with pytest.raises(OSError, match="damaged"), Ahead(items()) as ready:
+    with pytest.raises(OSError, match="damaged"), Prefetcher(items()) as ready:
         given.extend(ready)
     assert given == [0, 1]
     assert threading.active_count() == before
@@ -198,10 +198,10 @@ def test_an_error_ahead_is_raised_in_its_place() -> None:
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_whoever_stops_early_leaves_no_thread(taken: int) -> None:
     before = threading.active_count()
-    with Ahead(itertools.count()) as ready:
+    with Prefetcher(itertools.count()) as ready:
         assert list(itertools.islice(ready, taken)) == list(range(taken))
     assert threading.active_count() == before
-    with pytest.raises(ZeroDivisionError), Ahead(itertools.count()):
+    with pytest.raises(ZeroDivisionError), Prefetcher(itertools.count()):
         _ = 1 / 0
     assert threading.active_count() == before
 
@@ -213,9 +213,9 @@ def test_calls_behind_are_made_in_order() -> None:
         time.sleep(0.002 if number % 2 else 0)
         made.append((number, threading.current_thread()))
 
-    with Behind(count=2) as behind:
+    with BackgroundWriter(count=2) as writer:
         for number in range(20):
-            behind(call, number)
+            writer(call, number)
             assert len(made) >= number - 2
     assert [number for number, _ in made] == list(range(20))
     assert {thread for _, thread in made}.isdisjoint({threading.current_thread()})
@@ -230,9 +230,9 @@ def test_an_error_behind_is_raised_on_leaving() -> None:
     before, made = threading.active_count(), []
 
     def write() -> None:
-        with Behind() as behind:
-            behind(made.append, 0)
-            behind(_fail)
+        with BackgroundWriter() as writer:
+            writer(made.append, 0)
+            writer(_fail)
 
     with pytest.raises(OSError, match="disk full"):
         write()
@@ -241,19 +241,19 @@ def test_an_error_behind_is_raised_on_leaving() -> None:
 
 
 def test_an_error_behind_is_raised_at_a_later_call() -> None:
-    with Behind(count=2) as behind:
-        behind(_fail)
-        behind(int)
+    with BackgroundWriter(count=2) as writer:
+        writer(_fail)
+        writer(int)
         with pytest.raises(OSError, match="disk full"):
-            behind(int)
+            writer(int)
 
 
-def test_an_error_of_the_block_is_not_hidden_by_one_behind() -> None:
+def test_an_error_of_the_block_is_not_hidden_by_one_writer() -> None:
     before = threading.active_count()
 
     def write() -> None:
-        with Behind() as behind:
-            behind(_fail)
+        with BackgroundWriter() as writer:
+            writer(_fail)
             raise ValueError("damaged image")
 
     with pytest.raises(ValueError, match="damaged image"):

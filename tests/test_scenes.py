@@ -268,7 +268,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(scene: Path, tmp_path: Path, ca
 
 
 def test_another_run_s_remains_are_kept(scene: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("segscape.scenes.outputs.Painter.run", lambda *_: (_ for _ in ()).throw(OSError("Full.")))
+    monkeypatch.setattr("segscape.scenes.outputs.LabelWriter.run", lambda *_: (_ for _ in ()).throw(OSError("Full.")))
     assert segment(scene, "--output", tmp_path / "out") == 1
     monkeypatch.undo()
     assert segment(scene, "--output", tmp_path / "out", "--context", "scene") == 1

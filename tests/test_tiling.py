@@ -21,11 +21,11 @@ from segscape.runtime.deploy import deploy
 from segscape.scenes import tiling as worker_module
 from segscape.scenes.images import Images
 from segscape.scenes.logits import Logits
-from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.outputs import LabelWriter, OutputArrays
 from segscape.scenes.task import Task
 from segscape.scenes.tiles import TilingPlan
 from segscape.scenes.tiling import TilingWorker
-from segscape.scenes.views import Framing, Look
+from segscape.scenes.views import View, ViewGeometry
 from segscape.segmentation.padding import pad_to_fit
 
 
@@ -144,25 +144,25 @@ def network() -> segscape.networks.SegmentationNetwork:
     return deploy(segscape.create_model("stdc1_seg", num_classes=4))
 
 
-@pytest.mark.parametrize("look", [Look(), Look(0.75), Look(1.0, mirrored=True)])
+@pytest.mark.parametrize("view", [View(), View(0.75), View(1.0, mirrored=True)])
 @torch.inference_mode()
-def test_blended_as_at_full_size(look: Look, network, street_frame: Path, tmp_path: Path, monkeypatch) -> None:
+def test_blended_as_at_full_size(view: View, network, street_frame: Path, tmp_path: Path, monkeypatch) -> None:
     plan = TilingPlan((150, 190), (96, 128), 24)
-    framing = Framing.of(network, plan.tile, look)
+    geometry = ViewGeometry.of(network, plan.tile, view)
     with open_source(street_frame) as source:
-        logits = Logits(tmp_path / "logits", plan, framing, torch.device("cpu"))
+        logits = Logits(tmp_path / "logits", plan, geometry, torch.device("cpu"))
 
         def images_of(place: Window) -> Images:
-            return Images(source, place, framing, normalise=Normalisation(), device=torch.device("cpu"))
+            return Images(source, place, geometry, normalise=Normalisation(), device=torch.device("cpu"))
 
-        monkeypatch.setattr(worker_module, "_BLOCK_PIXELS", 3 * framing.padded[0] * framing.padded[1])
-        worker = TilingWorker(network, plan, batch=3, framing=framing, images_of=images_of, logits=logits)
+        monkeypatch.setattr(worker_module, "_BLOCK_PIXELS", 3 * geometry.padded[0] * geometry.padded[1])
+        worker = TilingWorker(network, plan, batch=3, geometry=geometry, images_of=images_of, logits=logits)
         assert worker.tasks() == [[Task(0, 0), Task(0, 1)]]
         for task in reversed(worker.tasks()[0]):
             worker.run(task, {}, lambda share: None)
         pixels = torch.from_numpy(source.read(Window(0, 0, *plan.size)))
     images = Normalisation()(pixels.permute(2, 0, 1)[None])
-    expected = _naive_blend(plan, lambda tile: _seen(network, images[..., *tile.slices], look))
+    expected = _naive_blend(plan, lambda tile: _seen(network, images[..., *tile.slices], view))
     found = logits.scores(Window(0, 0, *plan.size))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert torch.equal(logits.scores(Window(40, 33, 70, 101)), found[:, 40:110, 33:134])
@@ -185,25 +185,25 @@ def _naive_blend(plan: TilingPlan, scores_of: Callable[[Window], Tensor]) -> Ten
     return total
 
 
-def _seen(network, images: Tensor, look: Look) -> Tensor:
+def _seen(network, images: Tensor, view: View) -> Tensor:
     """What the network says of a tile, at the tile's size."""
 
     def resized(maps: Tensor, **size) -> Tensor:
         return F.interpolate(maps, mode="bilinear", align_corners=network.align_corners, **size)
 
-    scaled = resized(images, scale_factor=look.scale) if look.scale != 1 else images
-    padded = pad_to_fit(network, scaled.flip(-1) if look.mirrored else scaled)
+    scaled = resized(images, scale_factor=view.scale) if view.scale != 1 else images
+    padded = pad_to_fit(network, scaled.flip(-1) if view.mirrored else scaled)
     maps = resized(network(padded), size=padded.shape[2:])[..., : scaled.shape[2], : scaled.shape[3]]
-    maps = maps.flip(-1) if look.mirrored else maps
+    maps = maps.flip(-1) if view.mirrored else maps
     return resized(maps, size=images.shape[2:])[0]
 
 
 def _check_labels(logits: Logits, expected: Tensor, folder: Path) -> None:
     """Compare labels and confidence with those of full-size scores."""
     size = expected.shape[1], expected.shape[2]
-    canvas = Canvas(ScratchArray(folder / "labels", size, "uint8"), ScratchArray(folder / "sure", size, "uint8"))
-    Painter([logits], canvas).run(Task(0, 0), {}, lambda share: None)
-    labels, sure = (torch.from_numpy(array.read(Window(0, 0, *size))) for array in (canvas.labels, canvas.confidence))
+    arrays = OutputArrays(ScratchArray(folder / "labels", size, "uint8"), ScratchArray(folder / "sure", size, "uint8"))
+    LabelWriter([logits], arrays).run(Task(0, 0), {}, lambda share: None)
+    labels, sure = (torch.from_numpy(array.read(Window(0, 0, *size))) for array in (arrays.labels, arrays.confidence))
     chosen = expected.gather(0, labels.long()[None])[0]
     assert float((expected.amax(0) - chosen).max()) < 1e-4
     assert float((sure - 255 * expected.softmax(0).amax(0)).abs().max()) < 0.51

@@ -142,7 +142,7 @@ def test_tiles_are_of_the_training_size_where_the_network_sees(tmp_path: Path) -
     with Scene(segmenter, scene, SceneFiles(tmp_path / "out.tif"), SceneSettings(4 << 30, "window")) as opened:
         tiling = opened.plan.tiling
         assert (opened.plan.mode, tiling.tile) == ("tiled", (384, 512))
-        assert {framing.size for framing in opened.plan.framings} == {(96, 128)}
+        assert {geometry.size for geometry in opened.plan.geometries} == {(96, 128)}
         opened.run(on_progress=lambda share: None)
     total = torch.zeros(4, 700, 900)
     parts = [scores_by_hand(resize_smoothly(values[tile.slices].copy(), (96, 128)), tile.size) for tile in tiling.tiles]
@@ -278,7 +278,7 @@ def test_exported_for_one_size_in_tiles(tmp_path: Path) -> None:
         scene = write_scene(tmp_path / f"{metres}.tif", noise(360, 480), metres)
         with Scene(segmenter, scene, files, how) as opened:
             assert opened.plan.tiling.tile == tile
-            assert opened.plan.framings[0].padded == (64, 96)
+            assert opened.plan.geometries[0].padded == (64, 96)
     scene = write_scene(tmp_path / "fine.tif", noise(360, 480), 0.05)
     with pytest.raises(ValueError, match="as it is to be seen, is smaller than the 64 x 96 pixels"):
         Scene(segmenter, scene, files, how)

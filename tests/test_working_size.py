@@ -229,14 +229,14 @@ def test_photographs_that_run_as_scenes(size: int, mode: str, tmp_path: Path, mo
 
 def test_scales_are_of_the_working_size(tmp_path: Path) -> None:
     """A large photograph is seen as its small form is, with scales and mirror images too."""
-    from segscape.scenes.views import looks
+    from segscape.scenes.views import views
 
     image, scores = noise(240, 320), []
     for name, pixels in (("own", image), ("small", resize_smoothly(image, (80, 107)))):
         segmenter = segscape.Segmenter(Coarse(), card(working_size=80), device="cpu")
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
         files = SceneFiles(tmp_path / f"{name}_labels.png", scores=tmp_path / f"{name}.tif")
-        how = SceneSettings(4 << 30, context="scene", looks=looks([0.75, 1.25], flip=True))
+        how = SceneSettings(4 << 30, context="scene", views=views([0.75, 1.25], flip=True))
         with Scene(segmenter, tmp_path / f"{name}.png", files, how) as scene:
             scene.run(on_progress=lambda share: None)
         with rasterio.open(files.scores) as made:

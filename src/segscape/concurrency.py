@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class Ahead(Generic[_T]):
+class Prefetcher(Generic[_T]):
     """The items of an iterator, made by a thread that is a few of them ahead.
 
     Args:
@@ -62,7 +62,7 @@ class Ahead(Generic[_T]):
                 raise value
 
 
-class Behind:
+class BackgroundWriter:
     """Calls made in order by a thread of their own; leaving the block waits for them.
 
     Args:
@@ -77,7 +77,7 @@ class Behind:
         self._calls: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
         self._count = count
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __call__(self, function: Callable[..., None], *arguments: Any) -> None:

@@ -1,5 +1,5 @@
 """Networks as files that run outside of Python: written, checked against PyTorch, and read back.
 
-From the top: `write` makes a file, `verify` compares what it computes with PyTorch, `read` runs one, `traits` is what a
-file says of itself.
+`write` makes a file, `verify` compares what it computes with PyTorch, `read` runs one, and `metadata` is what a file
+says of itself.
 """

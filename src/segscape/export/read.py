@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segscape.checkpoints.card import WeightsCard
-from segscape.export.traits import CARD_KEY, SUFFIXES, TRAITS_KEY, Format, GraphTraits, format_of
+from segscape.export.metadata import CARD_KEY, GRAPH_KEY, SUFFIXES, Format, GraphMetadata, format_of
 from segscape.registry import model_entry
 from segscape.runtime.base import Runtime
 from segscape.runtime.graphs import quiet
@@ -32,7 +32,7 @@ class ExportedGraph:
     Attributes:
         format: Of the file.
         card: Of the weights.
-        traits: Of the graph.
+        metadata: Of the graph.
         fingerprint: The SHA-256 of the file, and of the `.bin` beside it if there is one, in hexadecimal digits.
         device: Where it computes.
         run: From its inputs, on any device, to its output on the CPU; see `segscape.runtime.graphs`.
@@ -40,7 +40,7 @@ class ExportedGraph:
 
     format: Format
     card: WeightsCard
-    traits: GraphTraits
+    metadata: GraphMetadata
     fingerprint: str
     device: torch.device
     run: _Run
@@ -58,8 +58,8 @@ class ExportedRuntime(Runtime):
     def __init__(self, graph: ExportedGraph) -> None:
         self.name = graph.format
         self.device = graph.device
-        self.size = graph.traits.size
-        self.gives_labels = graph.traits.output == "labels"
+        self.size = graph.metadata.size
+        self.gives_labels = graph.metadata.output == "labels"
         self._graph = graph
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class ExportedRuntime(Runtime):
         Raises:
             ValueError: The images are smaller than the file takes.
         """
-        least = self._graph.traits.min_size
+        least = self._graph.metadata.min_size
         if min(images.shape[2:]) < least:
             raise ValueError(
                 f"This exported network takes images with sides from {least} pixels on, not of {images.shape[2]} x "
@@ -121,17 +121,17 @@ def open_exported(path: Path, device: str | torch.device | None = None) -> Expor
         if not part.is_file():
             raise FileNotFoundError(f"There is no file {part}" + (f", which {path} needs." if part != path else "."))
     place = _place(kind, device)
-    metadata, run = _OPENERS[kind](path, place)
-    if CARD_KEY not in metadata or TRAITS_KEY not in metadata:
+    entries, run = _OPENERS[kind](path, place)
+    if CARD_KEY not in entries or GRAPH_KEY not in entries:
         raise ValueError(f"{path} has no Segscape card; make it with `segscape export`.")
     try:
-        card, traits = WeightsCard.from_json(metadata[CARD_KEY]), GraphTraits.from_json(metadata[TRAITS_KEY])
+        card, metadata = WeightsCard.from_json(entries[CARD_KEY]), GraphMetadata.from_json(entries[GRAPH_KEY])
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}; make it again with `segscape export`.") from None
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.read_bytes())
-    return ExportedGraph(kind, card, traits, digest.hexdigest(), place, run)
+    return ExportedGraph(kind, card, metadata, digest.hexdigest(), place, run)
 
 
 def _place(kind: Format, device: str | torch.device | None) -> torch.device:
@@ -174,8 +174,8 @@ def _open_onnx(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Ru
 def _open_openvino(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Run]:
     try:
         model = openvino_core().read_model(path)
-        keys = [key for key in (CARD_KEY, TRAITS_KEY) if model.has_rt_info([key])]
-        metadata = {key: model.get_rt_info([key]).astype(str) for key in keys}
+        keys = [key for key in (CARD_KEY, GRAPH_KEY) if model.has_rt_info([key])]
+        entries = {key: model.get_rt_info([key]).astype(str) for key in keys}
         request = openvino_core().compile_model(model, "CPU", openvino_settings("fp32")).create_infer_request()
     except RuntimeError as error:
         raise _unreadable(path, error) from None
@@ -186,16 +186,16 @@ def _open_openvino(path: Path, device: torch.device) -> tuple[Mapping[str, str],
             results = request.infer([x.contiguous().numpy() for x in inputs], share_inputs=True)
             return torch.from_numpy(results[0].copy())
 
-    return metadata, run
+    return entries, run
 
 
 def _open_torch(path: Path, device: torch.device) -> tuple[Mapping[str, str], _Run]:
     from torch.export.passes import move_to_device_pass
 
-    metadata = {CARD_KEY: "", TRAITS_KEY: ""}
+    entries = {CARD_KEY: "", GRAPH_KEY: ""}
     try:
         with quiet():
-            program = torch.export.load(path, extra_files=metadata)
+            program = torch.export.load(path, extra_files=entries)
             module = move_to_device_pass(program, device).module()
     except Exception as error:  # its errors have nothing else in common
         raise _unreadable(path, error) from None
@@ -204,7 +204,7 @@ def _open_torch(path: Path, device: torch.device) -> tuple[Mapping[str, str], _R
         with torch.inference_mode():
             return module(*(x.to(device) for x in inputs)).cpu()
 
-    return {key: value for key, value in metadata.items() if value}, run
+    return {key: value for key, value in entries.items() if value}, run
 
 
 _OPENERS: dict[Format, Callable[[Path, torch.device], tuple[Mapping[str, str], _Run]]] = {

@@ -71,7 +71,7 @@ def verify(graph: ExportedGraph, network: Network) -> Verification:
         graph: The file, as it was read back.
         network: What it was made of, on the CPU, in evaluation mode.
     """
-    labels = graph.traits.output == "labels"
+    labels = graph.metadata.output == "labels"
     errors = {}
     for count, height, width in _shapes(graph, network):
         inputs = _inputs(network, graph.card, count, (height, width))
@@ -90,8 +90,8 @@ def _most(labels: bool) -> float:
 
 def _shapes(graph: ExportedGraph, network: Network) -> list[tuple[int, int, int]]:
     """The (N, H, W) to try."""
-    if graph.traits.size is not None:
-        return [(1, *graph.traits.size)]
+    if graph.metadata.size is not None:
+        return [(1, *graph.metadata.size)]
     least = least_traced_side(network)
     first, second = (network.fitting_size(*(max(side, least) for side in size)) for size in _TRIED_SIZES)
     # Where many sizes do not fit, these two would be squares.

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from segscape.checkpoints.card import WeightsCard
+from segscape.export.metadata import CARD_KEY, GRAPH_KEY, Format, GraphMetadata, format_of
 from segscape.export.read import open_exported
-from segscape.export.traits import CARD_KEY, TRAITS_KEY, Format, GraphTraits, format_of
 from segscape.export.verify import MOST_DIFFERENT, MOST_ERROR, Verification, verify
 from segscape.files import atomic_path
 from segscape.networks import SegmentationNetwork
@@ -77,20 +77,20 @@ def _atomic_paths(path: Path, kind: Format) -> Iterator[Path]:
 def _write(
     deployed: Network, card: WeightsCard, path: Path, kind: Format, *, size: tuple[int, int] | None, labels: bool
 ) -> None:
-    traits = _traits(deployed, kind, size=size, labels=labels)
-    metadata = {CARD_KEY: card.to_json(), TRAITS_KEY: traits.to_json()}
+    metadata = _metadata(deployed, kind, size=size, labels=labels)
+    entries = {CARD_KEY: card.to_json(), GRAPH_KEY: metadata.to_json()}
     match kind:
         case "onnx":
             import onnx
 
             model = onnx_model(deployed, size=size, labels=labels)
-            onnx.helper.set_model_props(model, metadata)
+            onnx.helper.set_model_props(model, entries)
             onnx.save_model(model, path)
         case "openvino":
             import openvino
 
             graph = openvino_model(deployed, size=size, labels=labels)
-            for key, value in metadata.items():
+            for key, value in entries.items():
                 graph.set_rt_info(value, [key])
             openvino.save_model(graph, path, compress_to_fp16=False)
         case "torch":
@@ -98,15 +98,15 @@ def _write(
             # As large as the images; nobody needs them.
             program.example_inputs = None
             with quiet():
-                torch.export.save(program, path, extra_files=metadata)
+                torch.export.save(program, path, extra_files=entries)
 
 
-def _traits(network: Network, kind: Format, *, size: tuple[int, int] | None, labels: bool) -> GraphTraits:
+def _metadata(network: Network, kind: Format, *, size: tuple[int, int] | None, labels: bool) -> GraphMetadata:
     # The logits of a network that refines masks are of the images' size: there is nothing to resize.
     stride, align_corners = (
         (network.stride, network.align_corners) if isinstance(network, SegmentationNetwork) else (1, False)
     )
-    return GraphTraits(
+    return GraphMetadata(
         output="labels" if labels else "logits",
         size=size,
         size_multiple=network.size_multiple,

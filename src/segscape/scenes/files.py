@@ -17,7 +17,7 @@ from segscape.rasters.polygons import write_polygons
 from segscape.rasters.scratch import MemoryArray
 from segscape.rasters.sink import write_bands, write_label_map
 from segscape.rasters.source import Source
-from segscape.scenes.outputs import Canvas
+from segscape.scenes.outputs import OutputArrays
 from segscape.scenes.preview import preview
 
 Pixels = npt.NDArray[np.uint8]
@@ -55,13 +55,13 @@ class SceneFiles:
 
 
 def write_files(
-    files: SceneFiles, canvas: Canvas, source: Source, card: WeightsCard, *, refine: Refine | None = None
+    files: SceneFiles, arrays: OutputArrays, source: Source, card: WeightsCard, *, refine: Refine | None = None
 ) -> dict[str, float]:
     """Write what was wanted of a scene, each file whole or not at all.
 
     Args:
         files: Which.
-        canvas: What was computed, complete.
+        arrays: What was computed, complete.
         source: The scene.
         card: Names and colours of its classes.
         refine: Improves the labels, with the whole image in memory.
@@ -73,9 +73,9 @@ def write_files(
         OSError: A file cannot be written.
     """
     whole = Window(0, 0, *source.size)
-    labels: Readable = canvas.labels
+    labels: Readable = arrays.labels
     if refine is not None:
-        labels = MemoryArray(refine(source.read(whole), canvas.labels.read(whole)))
+        labels = MemoryArray(refine(source.read(whole), arrays.labels.read(whole)))
     has_gaps = source.valid(Window(0, 0, 1, 1)) is not None
     if has_gaps:
         labels = _Masked(labels, source, IGNORE_INDEX)
@@ -97,8 +97,8 @@ def write_files(
             skip=(IGNORE_INDEX,),
         )
     for path, values, names in (
-        (files.confidence, canvas.confidence, ("confidence",)),
-        (files.scores, canvas.scores, card.class_names),
+        (files.confidence, arrays.confidence, ("confidence",)),
+        (files.scores, arrays.scores, card.class_names),
     ):
         if path is not None and values is not None:
             write_bands(path, values, names=names, georeference=source.georeference)

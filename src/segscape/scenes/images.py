@@ -11,7 +11,7 @@ from segscape.geometry.window import Window
 from segscape.normalisation import Normalisation
 from segscape.rasters.resize import read_smoothly
 from segscape.rasters.source import Source
-from segscape.scenes.views import Framing
+from segscape.scenes.views import ViewGeometry
 
 
 class Images:
@@ -20,43 +20,43 @@ class Images:
     Args:
         source: The scene.
         place: The rectangle.
-        framing: How it is seen.
+        geometry: How it is seen.
         normalise: From 8-bit pixels to what the network takes.
         device: Of the result.
     """
 
     def __init__(
-        self, source: Source, place: Window, framing: Framing, *, normalise: Normalisation, device: torch.device
+        self, source: Source, place: Window, geometry: ViewGeometry, *, normalise: Normalisation, device: torch.device
     ) -> None:
-        self._source, self._place, self._framing = source, place, framing
+        self._source, self._place, self._geometry = source, place, geometry
         self._normalise, self._device = normalise, device
 
     def read(self, window: Window) -> Tensor:
         """A part of what the network is given, (1, 3, window.height, window.width) float32.
 
         Args:
-            window: Within `framing.padded`.
+            window: Within `geometry.padded`.
 
         Raises:
             ValueError: The file is damaged there.
         """
-        framing = self._framing
-        inside = window.intersection(Window.whole(framing.size))
+        geometry = self._geometry
+        inside = window.intersection(Window.whole(geometry.size))
         if not (inside.height and inside.width):
             return torch.zeros(1, 3, *window.size, device=self._device)
         seen = inside
-        if framing.look.mirrored:
-            seen = inside._replace(col=framing.size[1] - inside.stop_col)
-        values = self._pixels(seen) if framing.size == framing.working else self._scaled(seen)
-        if framing.look.mirrored:
+        if geometry.view.mirrored:
+            seen = inside._replace(col=geometry.size[1] - inside.stop_col)
+        values = self._pixels(seen) if geometry.size == geometry.working else self._scaled(seen)
+        if geometry.view.mirrored:
             values = values.flip(-1)
         # 0 is the mean colour, with which a network is given what it lacks to a size that it takes.
         return F.pad(values, (0, window.width - inside.width, 0, window.height - inside.height))[None]
 
     def _pixels(self, window: Window) -> Tensor:
         """The normalised pixels (3, h, w) of a part of the rectangle at its working size."""
-        place, working = self._place, self._framing.working
-        if working == self._framing.extent:
+        place, working = self._place, self._geometry.working
+        if working == self._geometry.extent:
             values = self._source.read(window.shifted(place.row, place.col))
         else:
             values = read_smoothly(self._source.read, place, working, window)
@@ -65,18 +65,18 @@ class Images:
 
     def _scaled(self, window: Window) -> Tensor:
         """The same of the scaled rectangle."""
-        framing = self._framing
+        geometry = self._geometry
         rows, cols = (
             interpolation(
                 wanted,
                 size,
                 source,
                 torch.float32,
-                align_corners=framing.align_corners,
+                align_corners=geometry.align_corners,
                 # PyTorch copies along an axis whose length the scale leaves as it is.
-                scale=None if size == source else framing.look.scale,
+                scale=None if size == source else geometry.view.scale,
             )
-            for wanted, size, source in zip((window.rows, window.cols), framing.size, framing.working, strict=True)
+            for wanted, size, source in zip((window.rows, window.cols), geometry.size, geometry.working, strict=True)
         )
         pixels = self._pixels(Window.of(rows.source, cols.source))
         return resample_map(pixels, rows.relative_to(rows.source), cols.relative_to(cols.source))

@@ -18,17 +18,17 @@ class Journal:
 
     Args:
         path: The file; it is made where it is missing.
-        subject: What must not have changed for the finished tasks to count, as plain JSON.
+        run_signature: What must not have changed for the finished tasks to count, as plain JSON.
 
     Attributes:
         done: The sums of each finished task.
 
     Raises:
-        ValueError: The file is about another subject, the message says what differs; or another process has it open.
+        ValueError: The file is of another run, the message says what differs; or another process has it open.
         OSError: It cannot be read or written.
     """
 
-    def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, run_signature: Mapping[str, Any]) -> None:
         self.done: dict[Task, Sums] = {}
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ class Journal:
                 f"Another process is at work in {path.parent}; wait for it, or choose another --output."
             ) from None
         try:
-            self._restore(subject)
+            self._restore(run_signature)
         except ValueError:
             self._file.close()
             raise
 
     @staticmethod
-    def subject_of(path: Path) -> dict[str, Any] | None:
+    def signature_of(path: Path) -> dict[str, Any] | None:
         """What a journal is about; nothing where there is none, or none that says it."""
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             line = file.readline()
@@ -55,18 +55,18 @@ class Journal:
         return None
 
     @staticmethod
-    def check_subject(path: Path, found: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
+    def check_signature(path: Path, found: Mapping[str, Any], run_signature: Mapping[str, Any]) -> None:
         """Refuse a journal of something else.
 
         Args:
             path: The journal.
             found: What it is about.
-            subject: What it has to be about; other entries do not count.
+            run_signature: What it has to be about; other entries do not count.
 
         Raises:
             ValueError: They differ.
         """
-        plain = json.loads(json.dumps(subject))
+        plain = json.loads(json.dumps(run_signature))
         differing = sorted(key for key in plain if found.get(key) != plain[key])
         if differing:
             raise ValueError(
@@ -88,16 +88,16 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def _restore(self, subject: Mapping[str, Any]) -> None:
+    def _restore(self, run_signature: Mapping[str, Any]) -> None:
         """Take over what the file holds, or begin it."""
         self._file.seek(0)
         # A line that the end of the process has cut short says nothing.
         whole = [line for line in self._file if line.endswith(b"\n")]
         if not whole:
             self._file.truncate(0)
-            self._append(subject)
+            self._append(run_signature)
             return
-        self.check_subject(self._path, json.loads(whole[0]), subject)
+        self.check_signature(self._path, json.loads(whole[0]), run_signature)
         for line in whole[1:]:
             entry = json.loads(line)
             self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]

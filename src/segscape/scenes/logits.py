@@ -13,7 +13,7 @@ from torch import Tensor
 from segscape.geometry.window import Window
 from segscape.rasters.scratch import ScratchArray
 from segscape.scenes.tiles import Cell, TilingPlan
-from segscape.scenes.views import Framing
+from segscape.scenes.views import ViewGeometry
 from segscape.segmentation.upsampling.argmax import Upsampling
 
 
@@ -34,14 +34,14 @@ class Direct(NamedTuple):
 
 
 class Logits:
-    """What a network says of a scene in one look: a map of logits for each tile.
+    """What a network says of a scene in one view: a map of logits for each tile.
 
     Args:
         path: The file.
         tiling: The tiles; a scene that is seen whole is one.
-        framing: How a tile is seen.
+        geometry: How a tile is seen.
         device: Where scores are computed.
-        class_order: For each class the place among the network's logits, in a look that exchanges classes.
+        class_order: For each class the place among the network's logits, in a view that exchanges classes.
 
     Raises:
         OSError: The disk has no room for the file.
@@ -51,19 +51,19 @@ class Logits:
         self,
         path: Path,
         tiling: TilingPlan,
-        framing: Framing,
+        geometry: ViewGeometry,
         device: torch.device,
         *,
         class_order: Sequence[int] | None = None,
     ) -> None:
-        self._tiling, self._framing, self._device, self._order = tiling, framing, device, class_order
-        classes, self._height, width = framing.logits
+        self._tiling, self._geometry, self._device, self._order = tiling, geometry, device, class_order
+        classes, self._height, width = geometry.logits
         self._array = ScratchArray(path, (tiling.count * self._height, width, classes), "float32")
 
     @property
     def classes(self) -> int:
         """K, the number of classes."""
-        return self._framing.logits[0]
+        return self._geometry.logits[0]
 
     def write(self, tile: int, window: Window, values: npt.NDArray[Any]) -> None:
         """Set a part of a tile's map.
@@ -85,7 +85,7 @@ class Logits:
 
     def direct(self, cell: Cell) -> Direct | None:
         """What a cell is made of where that is one tile by one resize; nothing where there is more to it."""
-        resizes = self._framing.resizes
+        resizes = self._geometry.resizes
         if len(cell.tiles) > 1 or len(resizes.steps) > 1 or resizes.mirrored:
             return None
         return Direct(resizes.steps[0], *self._read(cell.tiles[0], cell.window))
@@ -96,7 +96,7 @@ class Logits:
         for cell in self._tiling.cells(window):
             part = torch.stack(
                 [
-                    self._framing.resizes.scores(logits, window=inside, held=held)
+                    self._geometry.resizes.scores(logits, window=inside, held=held)
                     * torch.from_numpy(weights).to(self._device)
                     for (logits, inside, held), weights in zip(
                         (self._read(tile, cell.window) for tile in cell.tiles), cell.weights, strict=True
@@ -110,7 +110,7 @@ class Logits:
     def _read(self, tile: int, window: Window) -> tuple[Tensor, Window, Window]:
         corner = self._tiling.tiles[tile]
         inside = window._replace(row=window.row - corner.row, col=window.col - corner.col)
-        held = self._framing.resizes.reads(inside)
+        held = self._geometry.resizes.reads(inside)
         values = torch.from_numpy(self._array.read(self._in_file(tile, held))).to(self._device)
         return values.permute(2, 0, 1), inside, held
 

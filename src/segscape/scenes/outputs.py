@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.concurrency import Behind
+from segscape.concurrency import BackgroundWriter
 from segscape.geometry.window import Window, windows
 from segscape.rasters.scratch import ScratchArray
 from segscape.scenes.logits import Logits
@@ -22,17 +22,17 @@ from segscape.segmentation.upsampling.argmax import load_kernels
 _BLOCK_PIXELS = 32 << 20
 _STRIP = (2048, 4096)
 _STRIP_OF_SCORES = (64, 2048)
-"""The pixels that are painted before they are written, without and with the scores of all classes."""
+"""The pixels that are filled before they are written, without and with the scores of all classes."""
 _WINDOW_PIXELS = 64 * 512
 _WINDOW_WIDTH = 512
 """Of how many pixels the scores of all classes are held at a time."""
 _WORK = 0.02
-"""What painting a pixel costs, where computing the logits of one costs 1."""
+"""What writing a pixel costs, where computing the logits of one costs 1."""
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """The arrays that a scene is painted on.
+class OutputArrays:
+    """The arrays that a scene is written to.
 
     Attributes:
         labels: (H, W) uint8.
@@ -45,20 +45,20 @@ class Canvas:
     scores: ScratchArray | None = None
 
 
-class Painter:
+class LabelWriter:
     """Makes labels from logits, block by block.
 
-    Several looks are averaged as probabilities, each at the size of the scene; of a single one the logits decide.
+    Several views are averaged as probabilities, each at the size of the scene; of a single one the logits decide.
 
     Args:
-        looks: The logits of each look, complete.
-        canvas: What to paint on.
+        views: The logits of each view, complete.
+        arrays: What to write to.
     """
 
-    def __init__(self, looks: Sequence[Logits], canvas: Canvas) -> None:
-        self._looks, self._canvas = looks, canvas
+    def __init__(self, views: Sequence[Logits], arrays: OutputArrays) -> None:
+        self._views, self._arrays = views, arrays
         Thread(target=load_kernels, daemon=True).start()
-        height, width = canvas.labels.size
+        height, width = arrays.labels.size
         self._blocks = list(windows((height, width), (max(_BLOCK_PIXELS // width, 1), width)))
 
     def tasks(self) -> list[list[Task]]:
@@ -74,24 +74,24 @@ class Painter:
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
         """Do one task; see `segscape.scenes.task.Worker`."""
         block = self._blocks[task.block]
-        step = _STRIP if self._canvas.scores is None else _STRIP_OF_SCORES
-        with Behind() as behind:
+        step = _STRIP if self._arrays.scores is None else _STRIP_OF_SCORES
+        with BackgroundWriter() as writer:
             for part in windows(block.size, step):
                 on_progress(part.row / block.height)
-                strip = _Strip.of(self._canvas, part._replace(row=block.row + part.row), self._looks[0].classes)
-                self._paint(strip)
-                strip.write(self._canvas, behind)
+                strip = _Strip.of(self._arrays, part._replace(row=block.row + part.row), self._views[0].classes)
+                self._write_labels(strip)
+                strip.write(self._arrays, writer)
         return {}
 
-    def _paint(self, strip: _Strip) -> None:
-        if len(self._looks) > 1:
-            self._paint_scores(strip, strip.window, self._mean)
+    def _write_labels(self, strip: _Strip) -> None:
+        if len(self._views) > 1:
+            self._write_scores(strip, strip.window, self._mean)
             return
-        (logits,) = self._looks
+        (logits,) = self._views
         for cell in logits.cells(strip.window):
             direct = None if strip.scores is not None else logits.direct(cell)
             if direct is None:
-                self._paint_scores(strip, cell.window, logits.scores)
+                self._write_scores(strip, cell.window, logits.scores)
                 continue
             # Without the scores of all classes.
             upsampling, values, inside, held = direct
@@ -100,8 +100,8 @@ class Painter:
             if strip.confidence is not None:
                 strip.confidence[at] = _array(upsampling.confidence(values, window=inside, held=held))
 
-    def _paint_scores(self, strip: _Strip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
-        """Paint what scores say, logits or, of several looks, probabilities; those of a few rows are held at a time."""
+    def _write_scores(self, strip: _Strip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
+        """Write what scores say, logits or, of several views, probabilities; those of a few rows are held at a time."""
         width = min(window.width, _WINDOW_WIDTH)
         for part in windows(window.size, (_WINDOW_PIXELS // width, width)):
             place = part._replace(row=window.row + part.row, col=window.col + part.col)
@@ -109,7 +109,7 @@ class Painter:
             strip.labels[at] = _array(scores.argmax(0))
             if strip.confidence is None and strip.scores is None:
                 continue
-            probabilities = scores if len(self._looks) > 1 else scores.softmax(0)
+            probabilities = scores if len(self._views) > 1 else scores.softmax(0)
             shares = probabilities.mul(255).round_().byte()
             if strip.confidence is not None:
                 strip.confidence[at] = _array(shares.amax(0))
@@ -117,16 +117,16 @@ class Painter:
                 strip.scores[at] = _array(shares.permute(1, 2, 0))
 
     def _mean(self, window: Window) -> Tensor:
-        """The mean probabilities of all looks at a window, (K, h, w)."""
-        parts = (logits.scores(window).softmax(0) for logits in self._looks)
+        """The mean probabilities of all views at a window, (K, h, w)."""
+        parts = (logits.scores(window).softmax(0) for logits in self._views)
         total = next(parts)
         for part in parts:
             total += part
-        return total / len(self._looks)
+        return total / len(self._views)
 
 
 class _Strip(NamedTuple):
-    """What is painted of a window of the scene, to be written in one go."""
+    """What is filled of a window of the scene, to be written in one go."""
 
     window: Window
     labels: npt.NDArray[np.uint8]
@@ -134,26 +134,26 @@ class _Strip(NamedTuple):
     scores: npt.NDArray[np.uint8] | None
 
     @classmethod
-    def of(cls, canvas: Canvas, window: Window, classes: int) -> _Strip:
+    def of(cls, arrays: OutputArrays, window: Window, classes: int) -> _Strip:
         return cls(
             window,
             np.empty(window.size, np.uint8),
-            None if canvas.confidence is None else np.empty(window.size, np.uint8),
-            None if canvas.scores is None else np.empty((*window.size, classes), np.uint8),
+            None if arrays.confidence is None else np.empty(window.size, np.uint8),
+            None if arrays.scores is None else np.empty((*window.size, classes), np.uint8),
         )
 
     def at(self, window: Window) -> tuple[slice, slice]:
         """Where a window of the scene lies in these arrays."""
         return window._replace(row=window.row - self.window.row, col=window.col - self.window.col).slices
 
-    def write(self, canvas: Canvas, behind: Behind) -> None:
+    def write(self, arrays: OutputArrays, writer: BackgroundWriter) -> None:
         for array, values in (
-            (canvas.labels, self.labels),
-            (canvas.confidence, self.confidence),
-            (canvas.scores, self.scores),
+            (arrays.labels, self.labels),
+            (arrays.confidence, self.confidence),
+            (arrays.scores, self.scores),
         ):
             if array is not None and values is not None:
-                behind(array.write, self.window, values)
+                writer(array.write, self.window, values)
 
 
 def _array(values: Tensor) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from segscape.scenes.streaming.graph import Graph, trace
 from segscape.scenes.streaming.layer import UnsupportedLayerError
 from segscape.scenes.streaming.plan import StreamingPlan, TooLittleMemoryError, plan_streaming
 from segscape.scenes.tiles import TilingPlan
-from segscape.scenes.views import PLAIN, Framing, Look
+from segscape.scenes.views import IDENTITY, View, ViewGeometry
 
 Mode = Literal["whole", "streaming", "tiled"]
 Context = Literal["scene", "window"]
@@ -47,8 +47,8 @@ class ScenePlan:
         mode: `"whole"` computes the image at once, `"streaming"` the same by blocks, `"tiled"` something close to it.
         reason: Why, in words.
         tiling: The tiles; but for `"tiled"` a single one.
-        framings: How a tile is seen in each look.
-        streams: How each look is streamed, where it is.
+        geometries: How a tile is seen in each view.
+        streams: How each view is streamed, where it is.
         batch: How many tiles are computed together.
         memory: Bytes beside the program itself, estimated.
     """
@@ -56,7 +56,7 @@ class ScenePlan:
     mode: Mode
     reason: str
     tiling: TilingPlan
-    framings: tuple[Framing, ...]
+    geometries: tuple[ViewGeometry, ...]
     streams: tuple[StreamingPlan, ...]
     batch: int
     memory: int
@@ -76,12 +76,12 @@ class ScenePlan:
         """Pixels through the network, those counted again that are computed again."""
         if self.streams:
             return sum(stream.macs / stream.macs_per_pixel for stream in self.streams)
-        return self.tiling.count * float(sum(math.prod(framing.padded) for framing in self.framings))
+        return self.tiling.count * float(sum(math.prod(geometry.padded) for geometry in self.geometries))
 
     @property
     def storage(self) -> int:
         """Bytes on disk of what is kept while it is computed, without the results."""
-        return _logits_bytes(self.tiling, self.framings) + sum(stream.storage for stream in self.streams)
+        return _logits_bytes(self.tiling, self.geometries) + sum(stream.storage for stream in self.streams)
 
     def settings(self) -> dict[str, Any]:
         """What `restored` needs to make the same plan again, as plain JSON."""
@@ -92,8 +92,8 @@ class ScenePlan:
             "batch": self.batch,
             "tile": self.tiling.tile,
             "overlap": self.tiling.overlap,
-            "working": self.framings[0].working,
-            "looks": [framing.look for framing in self.framings],
+            "working": self.geometries[0].working,
+            "looks": [geometry.view for geometry in self.geometries],
             "streams": [
                 {
                     "kept": [node.name for node in stream.kept],
@@ -116,7 +116,7 @@ def plan_scene(
     taken: Callable[[], int] = lambda: 0,
     context: Context | None = "scene",
     window: tuple[int, int] | None = None,
-    looks: Sequence[Look] = PLAIN,
+    views: Sequence[View] = IDENTITY,
     working: tuple[int, int] | None = None,
     can_stream: bool = True,
 ) -> ScenePlan:
@@ -131,8 +131,8 @@ def plan_scene(
         context: What the network's global means are taken of: the `"scene"`, or each `"window"`; None for windows,
             but for a network without such means the scene, which has no seams.
         window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
-        looks: The ways in which the image is seen; their results are averaged.
-        working: (height, width) at which the looks begin, in pixels; by default the image's own. Windows, and what the
+        views: The ways in which the image is seen; their results are averaged.
+        working: (height, width) at which the views begin, in pixels; by default the image's own. Windows, and what the
             network takes, are of this size.
         can_stream: Whether the network's layers are at hand, which streaming computes with.
 
@@ -142,31 +142,31 @@ def plan_scene(
     working, window = working or size, window or _TILE
     if (context or _own_context(network, working, window, can_stream=can_stream)) == "window":
         tiling, seen = _tiling(size, window, working)
-        framings = _framings(network, tiling.tile, looks, seen)
-        return _tiled(tiling, framings, memory - taken(), "the network's means are to be those of windows")
-    framings = _framings(network, size, looks, working)
+        geometries = _geometries(network, tiling.tile, views, seen)
+        return _tiled(tiling, geometries, memory - taken(), "the network's means are to be those of windows")
+    geometries = _geometries(network, size, views, working)
     whole = TilingPlan(size, size, 0)
-    needed = _needed(framings)
+    needed = _needed(geometries)
     if needed <= memory - taken():
-        return ScenePlan("whole", "it fits into the memory", whole, framings, (), 1, needed)
+        return ScenePlan("whole", "it fits into the memory", whole, geometries, (), 1, needed)
     if not can_stream:
-        return _smaller(network, size, looks, working, memory - taken(), "an exported network cannot be streamed")
+        return _smaller(network, size, views, working, memory - taken(), "an exported network cannot be streamed")
     try:
-        graphs = _graphs(network, framings)
+        graphs = _graphs(network, geometries)
     except UnsupportedLayerError as error:
         reason = f"the network cannot be streamed, for {error}"
-        return _smaller(network, size, looks, working, memory - taken(), reason)
-    reductions = graphs[framings[0].padded].reductions
+        return _smaller(network, size, views, working, memory - taken(), reason)
+    reductions = graphs[geometries[0].padded].reductions
     if reductions > _MOST_REDUCTIONS:
         reason = f"streaming this network would take {reductions + 1} sweeps"
-        return _smaller(network, size, looks, working, memory - taken(), reason)
-    left, memory = storage - _logits_bytes(whole, framings), memory - taken()
+        return _smaller(network, size, views, working, memory - taken(), reason)
+    left, memory = storage - _logits_bytes(whole, geometries), memory - taken()
     plans = {
-        padded: plan_streaming(graph, memory=memory, storage=left // len(looks)) for padded, graph in graphs.items()
+        padded: plan_streaming(graph, memory=memory, storage=left // len(views)) for padded, graph in graphs.items()
     }
-    streams = tuple(plans[framing.padded] for framing in framings)
+    streams = tuple(plans[geometry.padded] for geometry in geometries)
     reason = f"at once it would take {needed / 2**30:.1f} GiB"
-    return ScenePlan("streaming", reason, whole, framings, streams, 1, max(stream.memory for stream in streams))
+    return ScenePlan("streaming", reason, whole, geometries, streams, 1, max(stream.memory for stream in streams))
 
 
 def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory: int) -> bool:
@@ -177,10 +177,10 @@ def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory:
         size: (height, width) at which it is seen, in pixels.
         memory: Bytes that the whole process may take.
     """
-    # A closer look takes a second or two the first time.
+    # A closer view takes a second or two the first time.
     if math.prod(size) <= _SMALL and math.prod(size) * _SMALL_BYTES <= memory - resident():
         return True
-    return _needed(_framings(network, size, PLAIN, size)) <= memory - resident()
+    return _needed(_geometries(network, size, IDENTITY, size)) <= memory - resident()
 
 
 def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapping[str, Any]) -> ScenePlan:
@@ -192,17 +192,19 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         settings: As `ScenePlan.settings` gives them, or read back from JSON.
     """
     tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
-    framings = _framings(network, tiling.tile, [Look(*look) for look in settings["looks"]], tuple(settings["working"]))
-    graphs = _graphs(network, framings) if settings["streams"] else {}
+    geometries = _geometries(
+        network, tiling.tile, [View(*view) for view in settings["looks"]], tuple(settings["working"])
+    )
+    graphs = _graphs(network, geometries) if settings["streams"] else {}
     streams = []
-    # Without streams there are none to go with the framings.
-    for framing, cut in zip(framings, settings["streams"], strict=False):
-        graph = graphs[framing.padded]
+    # Without streams there are none to go with the geometries.
+    for geometry, cut in zip(geometries, settings["streams"], strict=False):
+        graph = graphs[geometry.padded]
         named = {node.name: node for node in graph.layers}
         kept = tuple(named[name] for name in cut["kept"])
         streams.append(StreamingPlan(graph, kept, tuple(cut["parts"]), cut["rows"], cut["memory"], cut["macs"]))
     return ScenePlan(
-        settings["mode"], settings["reason"], tiling, framings, tuple(streams), settings["batch"], settings["memory"]
+        settings["mode"], settings["reason"], tiling, geometries, tuple(streams), settings["batch"], settings["memory"]
     )
 
 
@@ -239,24 +241,24 @@ def _own_context(
     return "window" if takes_means else "scene"
 
 
-def _framings(
-    network: SegmentationNetwork, extent: tuple[int, int], looks: Sequence[Look], working: tuple[int, int]
-) -> tuple[Framing, ...]:
-    return tuple(Framing.of(network, extent, look, working=working) for look in looks)
+def _geometries(
+    network: SegmentationNetwork, extent: tuple[int, int], views: Sequence[View], working: tuple[int, int]
+) -> tuple[ViewGeometry, ...]:
+    return tuple(ViewGeometry.of(network, extent, view, working=working) for view in views)
 
 
-def _graphs(network: SegmentationNetwork, framings: Sequence[Framing]) -> dict[tuple[int, int], Graph]:
+def _graphs(network: SegmentationNetwork, geometries: Sequence[ViewGeometry]) -> dict[tuple[int, int], Graph]:
     """The graph for each size of the images that the network is given."""
-    return {padded: trace(network, padded) for padded in dict.fromkeys(framing.padded for framing in framings)}
+    return {padded: trace(network, padded) for padded in dict.fromkeys(geometry.padded for geometry in geometries)}
 
 
-def _needed(framings: Sequence[Framing]) -> int:
+def _needed(geometries: Sequence[ViewGeometry]) -> int:
     """Bytes that computing a tile takes."""
-    return round(_WORKSPACE * max(framing.nbytes for framing in framings))
+    return round(_WORKSPACE * max(geometry.nbytes for geometry in geometries))
 
 
-def _logits_bytes(tiling: TilingPlan, framings: Sequence[Framing]) -> int:
-    return tiling.count * sum(4 * math.prod(framing.logits) for framing in framings)
+def _logits_bytes(tiling: TilingPlan, geometries: Sequence[ViewGeometry]) -> int:
+    return tiling.count * sum(4 * math.prod(geometry.logits) for geometry in geometries)
 
 
 def _tiling(
@@ -272,7 +274,7 @@ def _tiling(
 def _smaller(
     network: SegmentationNetwork,
     size: tuple[int, int],
-    looks: Sequence[Look],
+    views: Sequence[View],
     working: tuple[int, int],
     memory: int,
     reason: str,
@@ -281,16 +283,16 @@ def _smaller(
     side = _TILE[0]
     while True:
         tiling, seen = _tiling(size, (side, side), working)
-        framings = _framings(network, tiling.tile, looks, seen)
-        if _needed(framings) <= memory or side <= _LEAST_TILE:
-            return _tiled(tiling, framings, memory, f"the scene does not fit into the memory, and {reason}")
+        geometries = _geometries(network, tiling.tile, views, seen)
+        if _needed(geometries) <= memory or side <= _LEAST_TILE:
+            return _tiled(tiling, geometries, memory, f"the scene does not fit into the memory, and {reason}")
         side //= 2
 
 
-def _tiled(tiling: TilingPlan, framings: tuple[Framing, ...], memory: int, reason: str) -> ScenePlan:
-    needed = _needed(framings)
+def _tiled(tiling: TilingPlan, geometries: tuple[ViewGeometry, ...], memory: int, reason: str) -> ScenePlan:
+    needed = _needed(geometries)
     if needed > memory:
         raise TooLittleMemoryError(needed, memory)
-    largest = max(math.prod(framing.padded) for framing in framings)
+    largest = max(math.prod(geometry.padded) for geometry in geometries)
     batch = max(min(_BATCH_PIXELS // largest, memory // max(needed, 1), tiling.count), 1)
-    return ScenePlan("tiled", reason, tiling, framings, (), batch, batch * needed)
+    return ScenePlan("tiled", reason, tiling, geometries, (), batch, batch * needed)

@@ -22,13 +22,13 @@ from segscape.scenes.files import Refine, SceneFiles, write_files
 from segscape.scenes.images import Images
 from segscape.scenes.journal import Journal
 from segscape.scenes.logits import Logits
-from segscape.scenes.outputs import Canvas, Painter
+from segscape.scenes.outputs import LabelWriter, OutputArrays
 from segscape.scenes.pipeline import Stages, run_tasks
 from segscape.scenes.planner import Context, ScenePlan, plan_scene, restored
 from segscape.scenes.streaming.worker import StreamingWorker
 from segscape.scenes.task import Worker
 from segscape.scenes.tiling import TilingWorker
-from segscape.scenes.views import PLAIN, Look
+from segscape.scenes.views import IDENTITY, View
 from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.working_size import sight_of
 
@@ -48,14 +48,14 @@ class SceneSettings:
     Attributes:
         memory: Bytes that the whole process may take, or on a GPU what is computed there.
         context: See `segscape.scenes.planner.plan_scene`.
-        looks: See the same.
+        views: See the same.
         bands: See `segscape.rasters.source.open_source`.
         scaling: See the same.
     """
 
     memory: int
     context: Context | None = None
-    looks: tuple[Look, ...] = PLAIN
+    views: tuple[View, ...] = IDENTITY
     bands: tuple[int, ...] | None = None
     scaling: Scaling | None = None
 
@@ -107,7 +107,7 @@ class Scene:
             )
         self.folder = files.labels.with_name(f".{files.labels.name}.unfinished")
         stamp = image.stat()
-        self._subject: dict[str, Any] = {
+        self._run_signature: dict[str, Any] = {
             "image": [str(image.resolve()), stamp.st_size, stamp.st_mtime_ns],
             "weights": segmenter.fingerprint,
             "settings": {key: value for key, value in asdict(settings).items() if key != "memory"},
@@ -116,7 +116,7 @@ class Scene:
             "computed_by": [__version__, *segmenter.computed_by],
         }
         self.plan = self._planned(settings)
-        self._subject["plan"] = self.plan.settings()
+        self._run_signature["plan"] = self.plan.settings()
         self._journal: Journal | None = None
 
     def __enter__(self) -> Self:
@@ -146,7 +146,7 @@ class Scene:
     @cached_property
     def worker(self) -> Worker:
         """Does the scene's tasks."""
-        return Stages([*self._networks(), Painter(self._logits, self._canvas)])
+        return Stages([*self._networks(), LabelWriter(self._logits, self._arrays)])
 
     @property
     def journal(self) -> Journal:
@@ -159,7 +159,7 @@ class Scene:
         if self._journal is None:
             if not self.resumed:
                 self._check_room(self.plan.storage)
-            self._journal = Journal(self.folder / _JOURNAL, self._subject)
+            self._journal = Journal(self.folder / _JOURNAL, self._run_signature)
         return self._journal
 
     def run(self, *, on_progress: Callable[[float], None]) -> dict[str, float]:
@@ -196,7 +196,7 @@ class Scene:
         Raises:
             OSError: A file cannot be written.
         """
-        shares = write_files(self._files, self._canvas, self._source, self._segmenter.card, refine=self._refine)
+        shares = write_files(self._files, self._arrays, self._source, self._segmenter.card, refine=self._refine)
         self._discard()
         return shares
 
@@ -216,7 +216,7 @@ class Scene:
         if runtime.size is None:
             return
         only = "{} x {}".format(*runtime.size)
-        if settings.looks != PLAIN:
+        if settings.views != IDENTITY:
             raise ValueError(f"This exported network takes nothing but {only} pixels; export it with --size dynamic.")
         if any(side < least for side, least in zip(self.sight.size, runtime.size, strict=True)):
             seen = "" if self.sight.size == self.size else ", as it is to be seen,"
@@ -240,9 +240,9 @@ class Scene:
 
     def _planned(self, settings: SceneSettings) -> ScenePlan:
         """The plan, or that of the run that was interrupted."""
-        earlier = Journal.subject_of(self.folder / _JOURNAL)
+        earlier = Journal.signature_of(self.folder / _JOURNAL)
         if earlier is not None:
-            Journal.check_subject(self.folder / _JOURNAL, earlier, self._subject)
+            Journal.check_signature(self.folder / _JOURNAL, earlier, self._run_signature)
             return restored(self._segmenter.deployed, self.size, earlier["plan"])
         # Planning what is far too large would take long.
         self._check_room()
@@ -255,18 +255,18 @@ class Scene:
             storage=round(shutil.disk_usage(_existing(self.folder)).free * _STORAGE),
             context="window" if self._segmenter.runtime.size else settings.context,
             window=self._segmenter.runtime.size or self._segmenter.card.training_size,
-            looks=settings.looks,
+            views=settings.views,
             working=self.sight.size,
             can_stream=self._segmenter.streams,
         )
 
     @cached_property
-    def _canvas(self) -> Canvas:
+    def _arrays(self) -> OutputArrays:
         def array(name: str, *channels: int) -> ScratchArray:
             return ScratchArray(self.folder / name, (*self.size, *channels), "uint8")
 
         files = self._files
-        return Canvas(
+        return OutputArrays(
             array("labels"),
             None if files.confidence is None else array("confidence"),
             None if files.scores is None else array("scores", self._segmenter.card.num_classes),
@@ -274,34 +274,34 @@ class Scene:
 
     @cached_property
     def _logits(self) -> list[Logits]:
-        """Of each look."""
+        """Of each view."""
         return [
             Logits(
-                self.folder / f"look{number}.logits",
+                self.folder / f"view{number}.logits",
                 self.plan.tiling,
-                framing,
+                geometry,
                 self._segmenter.device,
-                class_order=self._segmenter.card.mirrored_classes if framing.look.mirrored else None,
+                class_order=self._segmenter.card.mirrored_classes if geometry.view.mirrored else None,
             )
-            for number, framing in enumerate(self.plan.framings)
+            for number, geometry in enumerate(self.plan.geometries)
         ]
 
     def _networks(self) -> list[Worker]:
-        """What fills the logits of each look."""
+        """What fills the logits of each view."""
         # The process has so much memory and no more.
         return_freed()
         plan, segmenter = self.plan, self._segmenter
         workers: list[Worker] = []
-        for number, (framing, logits) in enumerate(zip(plan.framings, self._logits, strict=True)):
+        for number, (geometry, logits) in enumerate(zip(plan.geometries, self._logits, strict=True)):
             images_of = partial(
-                Images, self._source, framing=framing, normalise=segmenter.card.normalisation, device=segmenter.device
+                Images, self._source, geometry=geometry, normalise=segmenter.card.normalisation, device=segmenter.device
             )
             if plan.streams:
                 stream = StreamingWorker(
                     plan.streams[number],
                     images=images_of(Window(0, 0, *self.size)),
                     logits=logits,
-                    path=self.folder / f"look{number}",
+                    path=self.folder / f"view{number}",
                     device=segmenter.device,
                     convolutions=segmenter.runtime.layers if isinstance(segmenter.runtime, WinogradRuntime) else {},
                 )
@@ -311,7 +311,7 @@ class Scene:
                     segmenter.runtime,
                     plan.tiling,
                     batch=plan.batch,
-                    framing=framing,
+                    geometry=geometry,
                     images_of=images_of,
                     logits=logits,
                 )

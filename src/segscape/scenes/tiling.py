@@ -9,25 +9,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.concurrency import Ahead, Behind
+from segscape.concurrency import BackgroundWriter, Prefetcher
 from segscape.geometry.window import Window
 from segscape.scenes.images import Images
 from segscape.scenes.logits import Logits
 from segscape.scenes.task import Sums, Task
 from segscape.scenes.tiles import TilingPlan
-from segscape.scenes.views import Framing
+from segscape.scenes.views import ViewGeometry
 
 _BLOCK_PIXELS = 16 << 20
 
 
 class TilingWorker:
-    """Runs one network over one scene in one look.
+    """Runs one network over one scene in one view.
 
     Args:
         runtime: Computes the logits, on the images' device.
         plan: Where the tiles lie.
         batch: How many tiles are computed together.
-        framing: How a tile is seen.
+        geometry: How a tile is seen.
         images_of: What the network is given of a tile.
         logits: Where what it says goes.
     """
@@ -38,13 +38,13 @@ class TilingWorker:
         plan: TilingPlan,
         *,
         batch: int,
-        framing: Framing,
+        geometry: ViewGeometry,
         images_of: Callable[[Window], Images],
         logits: Logits,
     ) -> None:
-        self._runtime, self._tiles, self._batch, self._framing = runtime, plan.tiles, batch, framing
+        self._runtime, self._tiles, self._batch, self._geometry = runtime, plan.tiles, batch, geometry
         self._images_of, self._logits = images_of, logits
-        pixels = framing.padded[0] * framing.padded[1]
+        pixels = geometry.padded[0] * geometry.padded[1]
         self._in_block = max(_BLOCK_PIXELS // (pixels * batch), 1) * batch
 
     def tasks(self) -> list[list[Task]]:
@@ -53,18 +53,18 @@ class TilingWorker:
 
     def work(self, task: Task) -> float:
         """How much work a task is, in pixels through the network."""
-        return len(self._numbers(task)) * self._framing.padded[0] * self._framing.padded[1]
+        return len(self._numbers(task)) * self._geometry.padded[0] * self._geometry.padded[1]
 
     @torch.inference_mode()
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
         """Do one task; see `segscape.scenes.task.Worker`."""
         numbers = self._numbers(task)
         batches = [numbers[first : first + self._batch] for first in range(0, len(numbers), self._batch)]
-        with Ahead(self._images(batch) for batch in batches) as ready, Behind() as behind:
+        with Prefetcher(self._images(batch) for batch in batches) as ready, BackgroundWriter() as writer:
             for done, (batch, images) in enumerate(zip(batches, ready, strict=True)):
                 on_progress(done / len(batches))
                 for number, logits in zip(batch, self._logits_of(images), strict=True):
-                    behind(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
+                    writer(self._logits.write, number, Window(0, 0, *logits.shape[:2]), logits)
         return {}
 
     def _logits_of(self, images: Tensor) -> npt.NDArray[np.float32]:
@@ -73,7 +73,7 @@ class TilingWorker:
 
     def _images(self, numbers: Sequence[int]) -> Tensor:
         """What the network is given of some tiles, (n, 3, h, w)."""
-        whole = Window(0, 0, *self._framing.padded)
+        whole = Window(0, 0, *self._geometry.padded)
         return torch.cat([self._images_of(self._tiles[number]).read(whole) for number in numbers])
 
     def _numbers(self, task: Task) -> range:

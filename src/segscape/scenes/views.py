@@ -12,7 +12,7 @@ from segscape.segmentation.upsampling.argmax import Upsampling
 from segscape.segmentation.upsampling.resizes import Resizes
 
 
-class Look(NamedTuple):
+class View(NamedTuple):
     """One of several ways to show an image to a network, in testing with scales and mirror images.
 
     Attributes:
@@ -24,11 +24,11 @@ class Look(NamedTuple):
     mirrored: bool = False
 
 
-PLAIN = (Look(),)
+IDENTITY = (View(),)
 """The image as it is."""
 
 
-def looks(scales: Sequence[float], *, flip: bool) -> tuple[Look, ...]:
+def views(scales: Sequence[float], *, flip: bool) -> tuple[View, ...]:
     """Every scale, and every scale mirrored where that is wanted.
 
     Raises:
@@ -36,16 +36,16 @@ def looks(scales: Sequence[float], *, flip: bool) -> tuple[Look, ...]:
     """
     if not scales or min(scales) <= 0:
         raise ValueError(f"Scales are positive numbers such as 0.75 or 1.5, not {list(scales)}.")
-    return tuple(Look(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
+    return tuple(View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
 
 
 @dataclass(frozen=True)
-class Framing:
+class ViewGeometry:
     """A rectangle of one size, seen in one way.
 
     Attributes:
         extent: (height, width) of the rectangle, in pixels of the scene.
-        look: The way.
+        view: The way.
         working: (height, width) of the rectangle at its working size, to which `resize_smoothly` brings its pixels.
         size: (height, width) of the scaled rectangle.
         padded: (height, width) that the network is given.
@@ -56,7 +56,7 @@ class Framing:
     """
 
     extent: tuple[int, int]
-    look: Look
+    view: View
     working: tuple[int, int]
     size: tuple[int, int]
     padded: tuple[int, int]
@@ -70,13 +70,13 @@ class Framing:
         cls,
         network: SegmentationNetwork,
         extent: tuple[int, int],
-        look: Look,
+        view: View,
         *,
         working: tuple[int, int] | None = None,
-    ) -> Framing:
+    ) -> ViewGeometry:
         """How `network` sees a rectangle of `extent`, whose working size by default is its own."""
         working = working or extent
-        height, width = (max(int(side * look.scale), 1) for side in working)
+        height, width = (max(int(side * view.scale), 1) for side in working)
         size = height, width
         padded = network.fitting_size(*size)
         logits, nbytes = dry_run(network, padded)
@@ -89,5 +89,5 @@ class Framing:
             steps = (straight,)
         else:
             steps = Upsampling(logits[1:], padded, convention), Upsampling(size, extent, convention)
-        resizes = Resizes(steps, extent, look.mirrored)
-        return cls(extent, look, working, size, padded, logits, nbytes, resizes, convention)
+        resizes = Resizes(steps, extent, view.mirrored)
+        return cls(extent, view, working, size, padded, logits, nbytes, resizes, convention)

@@ -10,7 +10,7 @@ from typing import get_args
 from rich.console import Console
 
 from segscape.checkpoints.store import create_model, find_weights, read_card
-from segscape.export.traits import SUFFIXES, Format, format_of
+from segscape.export.metadata import SUFFIXES, Format, format_of
 from segscape.export.write import export_network
 from segscape.networks import RefinementNetwork, SegmentationNetwork
 

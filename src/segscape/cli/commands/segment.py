@@ -30,7 +30,7 @@ from segscape.runtime.system_memory import free_memory, resident
 from segscape.scenes.files import SceneFiles
 from segscape.scenes.planner import Context, fits_at_once
 from segscape.scenes.scene import SceneSettings
-from segscape.scenes.views import looks
+from segscape.scenes.views import views
 from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.segmentation.working_size import photograph_sight
 
@@ -175,7 +175,7 @@ def main(words: list[str]) -> int:
     )
     settings = SceneSettings(
         memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
-        looks=looks(arguments.scales, flip=arguments.flip),
+        views=views(arguments.scales, flip=arguments.flip),
         bands=arguments.bands,
         scaling=arguments.scaling,
     )

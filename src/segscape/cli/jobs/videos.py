@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
-from segscape.concurrency import Ahead, Behind
+from segscape.concurrency import BackgroundWriter, Prefetcher
 from segscape.rasters.video import VideoSink, VideoSource
 from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.viz.overlay import colourise
@@ -79,9 +79,9 @@ def convert_video(
                 opened.enter_context(VideoSink(path, source.size, source.frame_rate)): draw
                 for path, draw in drawings.items()
             }
-            behind = opened.enter_context(Behind())
-            for frame in opened.enter_context(Ahead(iter(source))):
-                behind(_write, sinks, work(frame))
+            writer = opened.enter_context(BackgroundWriter())
+            for frame in opened.enter_context(Prefetcher(iter(source))):
+                writer(_write, sinks, work(frame))
                 count += 1
                 bar.update(task, completed=count)
     finally:

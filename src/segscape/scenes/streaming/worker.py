@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx
 
-from segscape.concurrency import Ahead, Behind
+from segscape.concurrency import BackgroundWriter, Prefetcher
 from segscape.geometry.window import Patch, Window
 from segscape.rasters.scratch import ScratchArray
 from segscape.scenes.images import Images
@@ -27,7 +27,7 @@ _Consumer = Callable[[Patch], None]
 
 
 class StreamingWorker:
-    """Runs one network over one scene in one look.
+    """Runs one network over one scene in one view.
 
     Args:
         plan: How.
@@ -84,14 +84,19 @@ class StreamingWorker:
             assert given is node, "sources are read in another order than they were announced"
             return values
 
-        with Ahead((node, self._read(node, window)) for node, window in reads) as ready, Behind() as behind:
-            sweep.run(self._plan.step, values, read, self._consumers(task, gathered, behind))
+        with (
+            Prefetcher((node, self._read(node, window)) for node, window in reads) as ready,
+            BackgroundWriter() as writer,
+        ):
+            sweep.run(self._plan.step, values, read, self._consumers(task, gathered, writer))
         return {name: total.flatten().tolist() for name, total in gathered.items()}
 
     def _sweep(self, task: Task) -> Sweep:
         return self._plan.sweep(task.sweep, self._plan.blocks()[task.block])
 
-    def _consumers(self, task: Task, gathered: dict[str, Tensor], behind: Behind) -> dict[fx.Node, list[_Consumer]]:
+    def _consumers(
+        self, task: Task, gathered: dict[str, Tensor], writer: BackgroundWriter
+    ) -> dict[fx.Node, list[_Consumer]]:
         """Who is given the rows of which map."""
         plan = self._plan
         block = plan.blocks()[task.block]
@@ -99,10 +104,10 @@ class StreamingWorker:
         for mean in plan.means(task.sweep):
             consumers[mean.source].append(_Adder(plan.own(block, map_size(mean.source)), mean, gathered))
         for node in plan.written(task.sweep):
-            consumers[node].append(_Writer(plan.own(block, map_size(node)), self._kept[node].write, behind))
+            consumers[node].append(_Writer(plan.own(block, map_size(node)), self._kept[node].write, writer))
         if task.sweep == plan.graph.reductions:
             own = plan.own(block, map_size(plan.graph.output))
-            consumers[plan.graph.output].append(_Writer(own, partial(self._logits.write, 0), behind))
+            consumers[plan.graph.output].append(_Writer(own, partial(self._logits.write, 0), writer))
         return consumers
 
     def _read(self, node: fx.Node, window: Window) -> Tensor:
@@ -129,14 +134,16 @@ class _Adder:
 class _Writer:
     """Writes a map's own rows of a block."""
 
-    def __init__(self, own: Window, write: Callable[[Window, npt.NDArray[Any]], None], behind: Behind) -> None:
-        self._own, self._write, self._behind = own, write, behind
+    def __init__(
+        self, own: Window, write: Callable[[Window, npt.NDArray[Any]], None], writer: BackgroundWriter
+    ) -> None:
+        self._own, self._write, self._writer = own, write, writer
 
     def __call__(self, patch: Patch) -> None:
         part = _own_part(patch, self._own)
         if part is not None:
             values = part.values[0].permute(1, 2, 0).contiguous().cpu().numpy()
-            self._behind(self._write, part.window, values)
+            self._writer(self._write, part.window, values)
 
 
 def _own_part(patch: Patch, own: Window) -> Patch | None:

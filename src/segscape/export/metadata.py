@@ -14,15 +14,15 @@ SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "tor
 """What an exported file's name ends in, by its format; an OpenVINO file has its weights beside it in a `.bin`."""
 
 CARD_KEY = "segscape"
-TRAITS_KEY = "segscape_graph"
-"""Under these keys a file's metadata hold the weights card and the traits, each as JSON: ONNX in `metadata_props`,
+GRAPH_KEY = "segscape_graph"
+"""Under these keys a file holds the weights card and the metadata of its graph, each as JSON: ONNX in `metadata_props`,
 OpenVINO in `rt_info`, PyTorch in `extra_files`."""
 
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class GraphTraits:
+class GraphMetadata:
     """What must be known of an exported graph to use it.
 
     Attributes:
@@ -43,12 +43,12 @@ class GraphTraits:
     align_corners: bool
 
     def to_json(self) -> str:
-        """The traits as a line of JSON."""
+        """The metadata as a line of JSON."""
         return json.dumps({"version": _VERSION, **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str) -> GraphTraits:
-        """The traits that `to_json` wrote.
+    def from_json(cls, text: str) -> GraphMetadata:
+        """The metadata that `to_json` wrote.
 
         Raises:
             ValueError: The text is not such a line, or of another version.

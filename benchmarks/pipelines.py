@@ -1,7 +1,7 @@
-"""Ways from an image file to a label file, each run by a process of its own that waits for its turn.
+"""Pipelines from an image file to a label file, each run by a process of its own that waits for its turn.
 
-`benchmarks/side_by_side.py` starts this file once for each way, writes a line for each image that is to be segmented,
-and reads a line of JSON with the seconds of each stage. Only "ours" needs Segscape itself; the peers of
+`benchmarks/side_by_side.py` starts this file once for each of them, writes a line for each image to be segmented, and
+reads a line of JSON with the seconds of each stage. Only "ours" needs Segscape itself; the peers of
 `benchmarks/peers/networks.py` run in an environment of their own.
 """
 
@@ -119,12 +119,12 @@ def lean(name: str) -> Way:
     return plain_way(network, Convention(network.align_corners, softmax=False), channels_last=True)
 
 
-def segmenter(name: str, way: str) -> Segmenter:
+def segmenter(name: str, pipeline: str) -> Segmenter:
     """Segscape as the command line makes it.
 
     Args:
         name: Of the network.
-        way: A runtime, and a precision if it is not the runtime's own, such as `openvino int8`.
+        pipeline: A runtime, and a precision if it is not the runtime's own, such as `openvino int8`.
     """
     import segscape
     from segscape.benchmark.subject import example_frames
@@ -139,7 +139,7 @@ def segmenter(name: str, way: str) -> Segmenter:
         classes = CLASSES.get(name, 19)
         names = tuple(f"class {index}" for index in range(classes))
         card = WeightsCard(name, names, ((0, 0, 0),) * classes, Normalisation())
-    runtime, _, precision = way.partition(" ")
+    runtime, _, precision = pipeline.partition(" ")
     calibration = example_frames() if precision == "int8" else ()
     return segscape.Segmenter(
         *(network, card),
@@ -185,9 +185,9 @@ def peer(name: str) -> Way:
 
 
 def main() -> None:
-    """Serve one way: a line in, a line of JSON out, until the input ends."""
+    """Serve one pipeline: a line in, a line of JSON out, until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way")
+    parser.add_argument("pipeline")
     parser.add_argument("network")
     parser.add_argument("frame", type=Path)
     parser.add_argument("folder", type=Path, help="where labels are written")
@@ -196,10 +196,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     made = None
-    if arguments.way in ("plain", "lean", "peer"):
-        run = {"plain": plain, "lean": lean, "peer": peer}[arguments.way](arguments.network)
+    if arguments.pipeline in ("plain", "lean", "peer"):
+        run = {"plain": plain, "lean": lean, "peer": peer}[arguments.pipeline](arguments.network)
     else:
-        made = segmenter(arguments.network, arguments.way)
+        made = segmenter(arguments.network, arguments.pipeline)
         run = ours(made)
     name = f"{made.runtime.name} {made.runtime.precision}" if made else "torch fp32"
     print(json.dumps({"computes": name}), file=answers, flush=True)
