@@ -226,7 +226,7 @@ def segment(bench: Bench, case: Case, pipeline: str, ceilings: Ceilings) -> dict
 def refine(bench: Bench, case: Case, pipeline: str, ceilings: Ceilings) -> dict[str, Any]:
     """A row of a network that refines masks; its bytes are not counted."""
     torch.manual_seed(0)
-    precision = "float32" if pipeline.endswith("fp32") else "bfloat16"
+    precision = "fp32" if pipeline.endswith("fp32") else "bf16"
     refiner = Refiner(segscape.create_model(case.network), bench.device, precision=precision)
     image, mask = example_pair(bench.size(case))
     totals: list[int] = []

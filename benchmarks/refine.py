@@ -103,7 +103,7 @@ def run_plain(name: str, network: CRM, image: np.ndarray, mask: np.ndarray) -> t
 def run_refiner(name: str, network: CRM, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
     watch = Stopwatch()
     stages.decode_block = watch.around(stages.decode_block)
-    refiner = segscape.Refiner(network, "cpu", precision="bfloat16" if name == "bfloat16" else "float32")
+    refiner = segscape.Refiner(network, "cpu", precision="bf16" if name == "bfloat16" else "fp32")
     start = time.perf_counter()
     result = refiner.refine(image, mask, band=BAND if name == "band" else None)
     seconds = time.perf_counter() - start

@@ -45,7 +45,7 @@ from segscape.scenes.images import Images
 from segscape.scenes.journal import Journal
 from segscape.scenes.logits import Logits
 from segscape.scenes.outputs import LabelWriter, OutputArrays
-from segscape.scenes.pipeline import Stages, run_tasks
+from segscape.scenes.pipeline import WorkerSequence, run_tasks
 from segscape.scenes.planner import plan_scene
 from segscape.scenes.streaming.graph import trace
 from segscape.scenes.streaming.plan import StreamingPlan, plan_streaming
@@ -272,7 +272,9 @@ def run_worker(worker: Worker, logits: Logits, size: tuple[int, int], folder: Pa
     """Do all of a worker's tasks and write the labels (H, W)."""
     labels = ScratchArray(folder / "labels", size, "uint8")
     with closing(Journal(folder / "journal.jsonl", {})) as journal:
-        run_tasks(Stages([worker, LabelWriter([logits], OutputArrays(labels))]), journal, on_progress=lambda _: None)
+        run_tasks(
+            WorkerSequence([worker, LabelWriter([logits], OutputArrays(labels))]), journal, on_progress=lambda _: None
+        )
     return torch.from_numpy(labels.read(Window(0, 0, *size)))
 
 

@@ -19,7 +19,7 @@ from segscape.cli.main import main
 from segscape.data.stream import SampleStream, StreamSource
 from segscape.data.transforms import CameraAugmentation
 from segscape.data.transforms.camera import OtherCamera, ScaledCrop
-from segscape.labels import AERIAL, CAMVID, DUBAI, IDD_LITE, ClassMap, LabelSpec, unions_of
+from segscape.labels import AERIAL, CAMVID, DUBAI, IDD_LITE, ClassMapping, LabelSpec, unions_of
 from segscape.losses import Criterion, CrossEntropy, LossTerm, OhemCrossEntropy
 from segscape.losses.unions import join_unions
 from segscape.training.datamodule import JointDataModule, JointSet
@@ -37,8 +37,8 @@ RULES = {
 
 
 def test_rules_become_unions_and_homes() -> None:
-    idd = ClassMap.of(IDD_LITE, CAMVID, RULES)
-    unions = unions_of([ClassMap.same(CAMVID), idd])
+    idd = ClassMapping.of(IDD_LITE, CAMVID, RULES)
+    unions = unions_of([ClassMapping.same(CAMVID), idd])
     names = CAMVID.class_names
     assert {tuple(names[index] for index in union) for union in unions} == {
         ("Building", "Pole", "SignSymbol", "Fence"),
@@ -57,11 +57,11 @@ def test_rules_become_unions_and_homes() -> None:
 
 
 def test_classes_can_be_left_out_or_stand_for_themselves() -> None:
-    dubai = ClassMap.of(DUBAI, AERIAL, {"land": ["ground"], "road": []})
+    dubai = ClassMapping.of(DUBAI, AERIAL, {"land": ["ground"], "road": []})
     assert dubai.members == ((0,), (2,), (), (3,), (4,))
     assert dubai.table(())[2] == 255
     assert dubai.home == (0, 255, 1, 3, 4, 255)
-    assert ClassMap.same(AERIAL).is_same
+    assert ClassMapping.same(AERIAL).is_same
     assert not dubai.is_same
 
 
@@ -76,7 +76,7 @@ def test_classes_can_be_left_out_or_stand_for_themselves() -> None:
 )
 def test_rules_that_cannot_be_followed(rules: dict[str, list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ClassMap.of(DUBAI, AERIAL, rules)
+        ClassMapping.of(DUBAI, AERIAL, rules)
 
 
 def _summed(logits: torch.Tensor, labels: torch.Tensor, unions: list[tuple[int, ...]]) -> torch.Tensor:
@@ -326,10 +326,10 @@ def test_measured_sets_of_one_kind_go_by_their_folders(tmp_path: Path) -> None:
 def test_too_many_unions() -> None:
     own = LabelSpec("own", tuple("abcdefgh"), ((0, 0, 0),) * 8, {index: index for index in range(8)})
     pairs = [
-        ClassMap(own, own, tuple((i, j) for i in range(8) for j in range(i + 1, 8))[:8]),
-        *(ClassMap(own, own, ((0, 1, 2 + k % 6),) * 8) for k in range(3)),
+        ClassMapping(own, own, tuple((i, j) for i in range(8) for j in range(i + 1, 8))[:8]),
+        *(ClassMapping(own, own, ((0, 1, 2 + k % 6),) * 8) for k in range(3)),
     ]
     assert len(unions_of(pairs)) == 11
     wide = LabelSpec("wide", tuple(map(str, range(250))), ((0, 0, 0),) * 250, {index: index for index in range(250)})
     with pytest.raises(ValueError, match="5 is the most"):
-        unions_of([ClassMap(wide, wide, tuple((index, index + 1) for index in range(6)))])
+        unions_of([ClassMapping(wide, wide, tuple((index, index + 1) for index in range(6)))])

@@ -69,8 +69,8 @@ def test_one_pair(run, refiner_weights: Path, pairs: Path, tmp_path: Path, capsy
 def test_options_reach_the_refiner(run, refiner_weights: Path, pairs: Path, tmp_path: Path) -> None:
     image, mask = pairs / "images" / "a.jpg", pairs / "masks" / "a.png"
     output = tmp_path / "x.png"
-    assert run(image, mask, "--output", output, "--steps", 2, "--band", 5, "--precision", "bfloat16") == 0
-    refiner = Refiner.from_weights(refiner_weights, "cpu", precision="bfloat16")
+    assert run(image, mask, "--output", output, "--steps", 2, "--band", 5, "--precision", "bf16") == 0
+    refiner = Refiner.from_weights(refiner_weights, "cpu", precision="bf16")
     expected = refiner.refine(image, mask, steps=2, band=5).probability
     assert np.array_equal(np.asarray(Image.open(output)), np.rint(255 * expected))
 

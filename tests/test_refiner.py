@@ -25,7 +25,7 @@ from segscape.refinement.fusion import fuse
 from segscape.refinement.plan import StageAxis, around, grid
 from segscape.refinement.planes import Plane
 from segscape.refinement.refiner import Refiner
-from segscape.refinement.stages import Engine, Scene
+from segscape.refinement.stages import Engine, StageInputs
 from segscape.refinement.workload import Workload
 from segscape.runtime.deploy import deploy
 from tests.references.crm import inner, pipeline_network, plain_stages
@@ -164,9 +164,9 @@ def test_any_blocks_equal_whole(exact: CRM, lines, stretch, parts) -> None:
 def _refined(network: CRM, image: np.ndarray, mask: np.ndarray, *, memory: float = 1 << 30) -> np.ndarray:
     """The last probabilities, in the network's own precision."""
     engine = Engine(deploy(network), Normalisation())
-    scene = Scene.of(torch.from_numpy(image), torch.from_numpy(mask), None)
+    inputs = StageInputs.of(torch.from_numpy(image), torch.from_numpy(mask), None)
     with torch.inference_mode():
-        *_, (_, plane) = engine.run(scene, memory=memory)
+        *_, (_, plane) = engine.run(inputs, memory=memory)
     return plane.values[..., 0].numpy()
 
 
@@ -191,9 +191,9 @@ def test_residual_refinement_equals_plain_one(residual: CRM, size: tuple[int, in
     *_, last = plain_stages(residual, image, mask)
     for memory in (1 << 30, 14 << 20):
         engine = Engine(deploy(residual), residual.normalisation)
-        scene = Scene.of(torch.from_numpy(image), torch.from_numpy(mask), None)
+        inputs = StageInputs.of(torch.from_numpy(image), torch.from_numpy(mask), None)
         with torch.inference_mode():
-            *_, (_, plane) = engine.run(scene, memory=memory)
+            *_, (_, plane) = engine.run(inputs, memory=memory)
         np.testing.assert_allclose(plane.values[..., 0].numpy(), inner(last.probability), atol=1e-10)
 
 
@@ -266,8 +266,8 @@ def test_empty_mask_stays_empty_without_work(network: CRM) -> None:
     counted = engine.network.decoder.last = _Counted(engine.network.decoder.last)
     counted.weight = counted.module.weight
     told = []
-    scene = Scene.of(torch.zeros(40, 50, 3, dtype=torch.uint8), torch.zeros(40, 50, dtype=torch.uint8), None)
-    *_, (scale, plane) = engine.run(scene, memory=1 << 30, on_progress=lambda *work: told.append(work))
+    inputs = StageInputs.of(torch.zeros(40, 50, 3, dtype=torch.uint8), torch.zeros(40, 50, dtype=torch.uint8), None)
+    *_, (scale, plane) = engine.run(inputs, memory=1 << 30, on_progress=lambda *work: told.append(work))
     assert scale == 1.0
     assert plane.values.shape == (40, 50, 1)
     assert not plane.values.any()
@@ -346,7 +346,7 @@ def test_too_little_memory(network: CRM, band: int | None) -> None:
         Refiner(network, "cpu", max_memory=1 << 20).refine(image, mask, band=band)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_near(network: CRM, precision) -> None:
     image, mask = _scene(70, 80)
     exact = Refiner(network, "cpu").refine(image, mask).probability

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 from segscape.concurrency import BackgroundWriter, Prefetcher
 from segscape.scenes.journal import Journal
-from segscape.scenes.pipeline import Stages, joined, open_tasks, run_tasks
+from segscape.scenes.pipeline import WorkerSequence, joined, open_tasks, run_tasks
 from segscape.scenes.task import Sums, Task
 
 
@@ -105,7 +105,7 @@ class _Worker:
 
 def test_stages_follow_each_other(tmp_path: Path) -> None:
     log: list = []
-    stages = Stages([_Worker("a", (2, 1), log), _Worker("b", (1, 2), log)])
+    stages = WorkerSequence([_Worker("a", (2, 1), log), _Worker("b", (1, 2), log)])
     assert stages.tasks() == [[(0, 0), (0, 1)], [(1, 0)], [(2, 0)], [(3, 0), (3, 1)]]
     assert [stages.work(sweep[0]) for sweep in stages.tasks()] == [1, 2, 1, 2]
     shares: list[float] = []

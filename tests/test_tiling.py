@@ -50,9 +50,9 @@ def _inside(inner: Window, outer: Window) -> bool:
 def _dense(plan: TilingPlan) -> npt.NDArray[np.float32]:
     """How much each tile counts at each pixel, (tiles, H, W)."""
     weights = np.zeros((len(plan.tiles), *plan.size), np.float32)
-    for cell in plan.cells(Window(0, 0, *plan.size)):
-        for tile, weight in zip(cell.tiles, cell.weights, strict=True):
-            weights[tile, *cell.window.slices] += weight
+    for blend in plan.blends(Window(0, 0, *plan.size)):
+        for tile, weight in zip(blend.tiles, blend.weights, strict=True):
+            weights[tile, *blend.window.slices] += weight
     return weights
 
 
@@ -89,13 +89,13 @@ def test_no_axis_has_more_tiles_than_it_needs(plan: TilingPlan) -> None:
 def test_cells_share_out_any_window(data: st.DataObject, plan: TilingPlan) -> None:
     window = data.draw(_windows(plan.size))
     counted = np.zeros(plan.size, int)
-    for cell in plan.cells(window):
-        assert _inside(cell.window, window)
-        assert all(_inside(cell.window, plan.tiles[tile]) for tile in cell.tiles)
-        assert len(set(cell.tiles)) == len(cell.tiles) == len(cell.fades) in (1, 2, 4)
-        assert all(weight.shape == cell.window.size and (weight > 0).all() for weight in cell.weights)
-        np.testing.assert_allclose(np.sum(list(cell.weights), axis=0), 1, rtol=0, atol=1e-6)
-        counted[cell.window.slices] += 1
+    for blend in plan.blends(window):
+        assert _inside(blend.window, window)
+        assert all(_inside(blend.window, plan.tiles[tile]) for tile in blend.tiles)
+        assert len(set(blend.tiles)) == len(blend.tiles) == len(blend.fades) in (1, 2, 4)
+        assert all(weight.shape == blend.window.size and (weight > 0).all() for weight in blend.weights)
+        np.testing.assert_allclose(np.sum(list(blend.weights), axis=0), 1, rtol=0, atol=1e-6)
+        counted[blend.window.slices] += 1
     assert (counted[window.slices] == 1).all()
     assert counted.sum() == window.height * window.width
 
@@ -104,9 +104,9 @@ def test_cells_share_out_any_window(data: st.DataObject, plan: TilingPlan) -> No
 @given(data=st.data(), plan=_plans())
 def test_weights_do_not_depend_on_the_window(data: st.DataObject, plan: TilingPlan) -> None:
     dense, window = _dense(plan), data.draw(_windows(plan.size))
-    for cell in plan.cells(window):
-        for tile, weight in zip(cell.tiles, cell.weights, strict=True):
-            np.testing.assert_array_equal(weight, dense[tile, *cell.window.slices])
+    for blend in plan.blends(window):
+        for tile, weight in zip(blend.tiles, blend.weights, strict=True):
+            np.testing.assert_array_equal(weight, dense[tile, *blend.window.slices])
 
 
 @settings(max_examples=100, deadline=None)
@@ -133,9 +133,9 @@ def test_a_scene_of_a_tile_s_size_is_one_tile(size: tuple[int, int]) -> None:
     plan = TilingPlan(size, size, 0)
     whole = Window(0, 0, *size)
     assert plan.tiles == [whole]
-    (cell,) = plan.cells(whole)
-    assert (cell.window, cell.tiles) == (whole, (0,))
-    assert (next(cell.weights) == 1).all()
+    (blend,) = plan.blends(whole)
+    assert (blend.window, blend.tiles) == (whole, (0,))
+    assert (next(blend.weights) == 1).all()
 
 
 @pytest.fixture(scope="module")

@@ -146,10 +146,10 @@ def test_tiles_are_of_the_training_size_where_the_network_sees(tmp_path: Path) -
         opened.run(on_progress=lambda share: None)
     total = torch.zeros(4, 700, 900)
     parts = [scores_by_hand(resize_smoothly(values[tile.slices].copy(), (96, 128)), tile.size) for tile in tiling.tiles]
-    for cell in tiling.cells(Window(0, 0, 700, 900)):
+    for cell in tiling.blends(Window(0, 0, 700, 900)):
         for number, weight in zip(cell.tiles, cell.weights, strict=True):
             tile = tiling.tiles[number]
-            at = cell.window._replace(row=cell.window.row - tile.row, col=cell.window.col - tile.col)
+            at = cell.window.relative_to(tile)
             total[:, *cell.window.slices] += parts[number][:, *at.slices] * torch.from_numpy(weight)
     assert same(labels_of(tmp_path / "out.tif"), total.argmax(0).numpy())
 

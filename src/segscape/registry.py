@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 if TYPE_CHECKING:
     from torch import nn
 
-Task = Literal["segmentation", "refinement", "classification"]
+NetworkTask = Literal["segmentation", "refinement", "classification"]
 Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
 
@@ -27,7 +27,7 @@ class ModelEntry:
 
     name: str
     build: Callable[..., nn.Module]
-    task: Task
+    task: NetworkTask
 
     def create(self, num_classes: int) -> nn.Module:
         """The network with fresh weights for K classes; one that refines masks knows the object alone, so K is 1.
@@ -45,7 +45,7 @@ class ModelEntry:
 _ENTRIES: dict[str, ModelEntry] = {}
 
 
-def register_model(*, task: Task = "segmentation") -> Callable[[Builder], Builder]:
+def register_model(*, task: NetworkTask = "segmentation") -> Callable[[Builder], Builder]:
     """Register the decorated function under its own name.
 
     Args:
@@ -64,7 +64,7 @@ def register_model(*, task: Task = "segmentation") -> Callable[[Builder], Builde
     return register
 
 
-def list_models(pattern: str = "*", *, task: Task = "segmentation") -> list[str]:
+def list_models(pattern: str = "*", *, task: NetworkTask = "segmentation") -> list[str]:
     """Names of the registered networks, sorted.
 
     Args:

@@ -21,20 +21,13 @@ from segscape.networks import RefinementNetwork, SegmentationNetwork, list_model
 from segscape.normalisation import Normalisation
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import read_mask
-from segscape.refinement.refiner import Precision as RefinerPrecision
-from segscape.refinement.refiner import Refiner
+from segscape.refinement.refiner import Refiner, RefinerPrecision
 from segscape.runtime.base import Precision
 from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.upsampling.argmax import upsample_argmax
 
 NUM_CLASSES = 19
 """Of networks with random weights: as many as Cityscapes has."""
-_REFINER_PRECISIONS: dict[str, RefinerPrecision] = {
-    "auto": "float32",
-    "fp32": "float32",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-}
 _EXAMPLES = Path(str(files("segscape"))) / "examples"
 
 
@@ -169,9 +162,9 @@ def prepare_refinement(entry: Entry, folder: Path) -> Subject:
         FileNotFoundError: There are no such weights.
         ValueError: Masks are refined neither by this runtime nor in this precision.
     """
-    if entry.runtime not in ("torch", "auto") or entry.precision not in _REFINER_PRECISIONS:
+    if entry.runtime not in ("torch", "auto") or entry.precision == "int8":
         raise ValueError("Masks are refined by the runtime torch alone, in fp32, bf16 or fp16.")
-    precision = _REFINER_PRECISIONS[entry.precision]
+    precision: RefinerPrecision = "fp32" if entry.precision == "auto" else entry.precision
     card = card_of(entry.name)
     if card:
         refiner = Refiner.from_weights(entry.name, entry.device, precision=precision)
@@ -191,7 +184,7 @@ def prepare_refinement(entry: Entry, folder: Path) -> Subject:
         num_classes=1,
         device=refiner.device,
         runtime="torch",
-        precision="fp32" if entry.precision == "auto" else entry.precision,
+        precision=precision,
         reason=None,
         runs={
             "labels": lambda: refiner.refine(pixels, mask, on_progress=lambda _, total: million_macs.append(total)),

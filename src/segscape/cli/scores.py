@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from segscape.labels import ClassMap
+from segscape.labels import ClassMapping
 from segscape.training.refinement import COARSE, PROTOCOL, RefinementTask
 from segscape.training.segmentation import Measurement, SegmentationTask
 
@@ -17,7 +17,7 @@ def scores_tables(task: SegmentationTask) -> list[Table]:
     return [_scores_table(task, each) for each in task.maps]
 
 
-def _scores_table(task: SegmentationTask, classes: ClassMap) -> Table:
+def _scores_table(task: SegmentationTask, classes: ClassMapping) -> Table:
     names, excluded = classes.own.class_names, classes.own.excluded
     measured = [found for found in task.results if found.classes is classes]
     results = [found.scores for found in measured]

@@ -15,7 +15,7 @@ from segscape.labels import LabelSpec
 from segscape.rasters.image import read_image, read_labels
 
 
-def read_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
+def read_indices(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
     """Class indices of a label image: its values, or its colours where it is colour-coded and `spec` has colours.
 
     Args:
@@ -39,16 +39,16 @@ def read_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
 
 
 def read_index_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-    """The class indices that a label image holds as they are; see `read_mask`."""
+    """The class indices that a label image holds as they are; see `read_indices`."""
     values = read_labels(path)
     with _named(path):
         return spec.check_indices(values)
 
 
 def read_corner_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-    """As `read_mask`, for colours whose channels are all off or on: each channel is thresholded at 128 first."""
+    """As `read_indices`, for colours whose channels are all off or on: each channel is thresholded at 128 first."""
     if not _is_coloured(path):
-        return read_mask(path, spec)
+        return read_indices(path, spec)
     return spec.colours_to_indices(np.where(read_image(path) >= 128, np.uint8(255), np.uint8(0)))
 
 

@@ -1,7 +1,7 @@
 """Label specifications: one table a data set, of class names, colours, raw values and the ignored index."""
 
 from segscape.labels.aerial import AERIAL, DEEPGLOBE, DRONEDEPLOY, DUBAI, INRIA_AERIAL, INRIA_AERIAL_RAW
-from segscape.labels.joint import ClassMap, unions_of
+from segscape.labels.joint import ClassMapping, unions_of
 from segscape.labels.objects import SALIENT
 from segscape.labels.people import LIP
 from segscape.labels.scenes import (
@@ -34,7 +34,7 @@ __all__ = [
     "INRIA_AERIAL_RAW",
     "LIP",
     "SALIENT",
-    "ClassMap",
+    "ClassMapping",
     "Colour",
     "LabelSpec",
     "unions_of",

@@ -21,7 +21,7 @@ Union = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class ClassMap:
+class ClassMapping:
     """What the classes of one data set are among a network's.
 
     Attributes:
@@ -36,12 +36,12 @@ class ClassMap:
     members: tuple[Union, ...]
 
     @classmethod
-    def same(cls, spec: LabelSpec) -> ClassMap:
+    def same(cls, spec: LabelSpec) -> ClassMapping:
         """The map of a network's own classes."""
         return cls(spec, spec, tuple((index,) for index in range(spec.num_classes)))
 
     @classmethod
-    def of(cls, own: LabelSpec, network: LabelSpec, rules: Mapping[str, Sequence[str]]) -> ClassMap:
+    def of(cls, own: LabelSpec, network: LabelSpec, rules: Mapping[str, Sequence[str]]) -> ClassMapping:
         """The map that rules describe.
 
         Args:
@@ -104,7 +104,7 @@ class ClassMap:
         return table
 
 
-def unions_of(maps: Iterable[ClassMap]) -> tuple[Union, ...]:
+def unions_of(maps: Iterable[ClassMapping]) -> tuple[Union, ...]:
     """The unions that the classes of several data sets stand for, each once, sorted.
 
     Raises:

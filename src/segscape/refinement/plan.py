@@ -54,7 +54,7 @@ class BlockAxis(NamedTuple):
         )
 
 
-class Block(NamedTuple):
+class BlockPlan(NamedTuple):
     """A rectangle of the queried points.
 
     Attributes:
@@ -106,7 +106,7 @@ class StageAxis:
         return BlockAxis(queried, points, features, needs, counts(needs, features, queried.stop - queried.start))
 
 
-def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) -> list[Block]:
+def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) -> list[BlockPlan]:
     """Cut a stage into the grid of least work whose blocks fit into the memory.
 
     Args:
@@ -130,7 +130,7 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
         col_parts = cols.cut(across)
         work = workload.macs(*(np.sum([part.counts for part in parts], axis=0) for parts in (row_parts, col_parts)))
         if work < least:
-            best, least = [Block(*pair) for pair in itertools.product(row_parts, col_parts)], work
+            best, least = [BlockPlan(*pair) for pair in itertools.product(row_parts, col_parts)], work
         if across == 1 or work > _HOPELESS * least:
             break
     if not best:
@@ -145,7 +145,7 @@ def _peak(workload: Workload, rows: Sequence[BlockAxis], cols: Sequence[BlockAxi
 
 def around(
     rows: StageAxis, cols: StageAxis, workload: Workload, memory: float, wanted: npt.NDArray[np.bool_]
-) -> list[Block]:
+) -> list[BlockPlan]:
     """Cover some of the queried points with blocks of little work in all that fit into the memory.
 
     Args:
@@ -175,7 +175,7 @@ class _Cover:
         by_row = np.logical_or.reduceat(wanted, self._tops[:-1], axis=0)
         self._occupied: npt.NDArray[np.bool_] = np.logical_or.reduceat(by_row, self._lefts[:-1], axis=1)
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[BlockPlan]:
         """The blocks of the cover."""
         height, width = self._occupied.shape
         work, blocks = self._cover(0, height, 0, width)
@@ -184,7 +184,7 @@ class _Cover:
             raise _too_little(self._workload.memory(corner.rows.counts, corner.cols.counts), self._memory)
         return blocks
 
-    def _cover(self, top: int, bottom: int, left: int, right: int) -> tuple[float, list[Block]]:
+    def _cover(self, top: int, bottom: int, left: int, right: int) -> tuple[float, list[BlockPlan]]:
         """The work and the blocks for the wanted points of a rectangle."""
         inside = self._occupied[top:bottom, left:right]
         if not inside.any():
@@ -207,11 +207,11 @@ class _Cover:
         halved = halves[0][0] + halves[1][0]
         return (halved, halves[0][1] + halves[1][1]) if halved < work else (work, [block])
 
-    def _block(self, top: int, bottom: int, left: int, right: int) -> Block:
+    def _block(self, top: int, bottom: int, left: int, right: int) -> BlockPlan:
         tops, lefts = self._tops, self._lefts
-        return Block(self._rows.extent(tops[top], tops[bottom]), self._cols.extent(lefts[left], lefts[right]))
+        return BlockPlan(self._rows.extent(tops[top], tops[bottom]), self._cols.extent(lefts[left], lefts[right]))
 
-    def _work(self, block: Block) -> float:
+    def _work(self, block: BlockPlan) -> float:
         """What a block costs in time; more than anything if it does not fit."""
         sides = block.rows.counts, block.cols.counts
         return self._workload.macs(*sides) + _BLOCK_MACS if self._workload.memory(*sides) <= self._memory else math.inf

@@ -22,8 +22,9 @@ from segscape.normalisation import Normalisation
 from segscape.rasters.masks import read_mask, to_mask
 from segscape.refinement.band import boundary_band
 from segscape.refinement.planes import Plane
-from segscape.refinement.stages import BORDER, SCALES, Engine, Progress, Scene
+from segscape.refinement.stages import BORDER, SCALES, Engine, Progress, StageInputs
 from segscape.runtime.deploy import deploy
+from segscape.runtime.eager import DTYPES
 from segscape.runtime.system_memory import default_budget
 from segscape.segmentation.inputs import as_pixels, usable_device
 
@@ -33,7 +34,7 @@ MaskInput = str | Path | Image.Image | npt.NDArray[Any]
 """A path, a Pillow image, or an array (H, W): uint8, bool, or floating point from 0 to 1."""
 DEFAULT_WEIGHTS = "crm_efficientnet_lite0.objects"
 """The weights that refine if nothing else is said."""
-Precision = Literal["float32", "bfloat16", "float16"]
+RefinerPrecision = Literal["fp32", "bf16", "fp16"]
 """A floating-point type of PyTorch, by its name."""
 
 
@@ -78,7 +79,7 @@ class Refiner:
         device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
         max_memory: Bytes that a refinement may take beside the network and the caller's arrays. By default half of
             what is free, on a CPU at most 2 GiB. The result does not depend on it, but for rounding.
-        precision: Of the features. Coordinates stay float64, the decoder and the masks float32.
+        precision: Of the features. Coordinates stay float64, decoder and masks fp32.
         normalisation: Of the images, where it is not the network's own.
         least_side: Stages that would see the image's shorter side with fewer pixels are left out of `refine`, but for
             the last: a network that has learnt little does harm there. By default none is.
@@ -104,16 +105,18 @@ class Refiner:
         device: str | torch.device | None = None,
         *,
         max_memory: int | None = None,
-        precision: Precision = "float32",
+        precision: RefinerPrecision = "fp32",
         normalisation: Normalisation | None = None,
         least_side: int = 0,
     ) -> None:
+        if precision not in get_args(RefinerPrecision):
+            raise ValueError(f"Masks are refined in {', '.join(get_args(RefinerPrecision))}, not in {precision!r}.")
         self.device = usable_device(device)
         self.network = network.eval().to(self.device)
         deployed = deploy(self.network)
         assert isinstance(deployed, CRM), "the engine computes CRM's layers itself"
         for part in (deployed.extractor, deployed.fusion):
-            part.to(getattr(torch, precision))
+            part.to(DTYPES[precision])
         self._engine = Engine(deployed, normalisation or network.normalisation)
         self._max_memory = max_memory
         self._least_side = least_side
@@ -125,7 +128,7 @@ class Refiner:
         device: str | torch.device | None = None,
         *,
         max_memory: int | None = None,
-        precision: Precision = "float32",
+        precision: RefinerPrecision = "fp32",
     ) -> Refiner:
         """A refiner from a name of `list_weights()` or the path of a weights file.
 
@@ -183,15 +186,15 @@ class Refiner:
         """
         if not 1 <= steps <= len(SCALES):
             raise ValueError(f"There are {len(SCALES)} stages, so steps is 1 to {len(SCALES)}, not {steps}.")
-        scene = self._scene(image, mask, band)
+        inputs = self._scene(image, mask, band)
         seconds: dict[float, float] = {}
         probability = np.empty(0, np.float32)
-        scales = self._scales(steps, scene)
-        run = self._engine.run(scene, memory=self._memory(), scales=scales, on_progress=on_progress)
+        scales = self._scales(steps, inputs)
+        run = self._engine.run(inputs, memory=self._memory(), scales=scales, on_progress=on_progress)
         start = time.perf_counter()
         for scale, plane in run:
             if scale == scales[-1]:
-                probability = _inner(plane, scene)
+                probability = _inner(plane, inputs)
             elif self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             now = time.perf_counter()
@@ -216,20 +219,20 @@ class Refiner:
             FileNotFoundError: See `refine`.
             ValueError: See `refine`.
         """
-        scene = self._scene(image, mask, band)
-        for scale, plane in self._engine.run(scene, memory=self._memory(), every_point=True):
-            yield scale, _inner(plane, scene)
+        inputs = self._scene(image, mask, band)
+        for scale, plane in self._engine.run(inputs, memory=self._memory(), every_point=True):
+            yield scale, _inner(plane, inputs)
 
-    def _scales(self, steps: int, scene: Scene) -> tuple[float, ...]:
+    def _scales(self, steps: int, inputs: StageInputs) -> tuple[float, ...]:
         """Those of the stages that are run."""
         *coarse, last = SCALES[:steps]
-        side = min(scene.image.size) - 2 * BORDER
+        side = min(inputs.image.size) - 2 * BORDER
         return (*(scale for scale in coarse if scale * side >= self._least_side), last)
 
     def _memory(self) -> int:
         return default_budget(self.device) if self._max_memory is None else self._max_memory
 
-    def _scene(self, image: ImageInput, mask: MaskInput, band: int | None) -> Scene:
+    def _scene(self, image: ImageInput, mask: MaskInput, band: int | None) -> StageInputs:
         pixels, values = as_pixels(image), _as_mask(mask)
         if pixels.shape[:2] != values.shape:
             (height, width), (mask_height, mask_width) = pixels.shape[:2], values.shape
@@ -240,7 +243,7 @@ class Refiner:
         if band is not None and band < 1:
             raise ValueError(f"A band reaches at least 1 pixel from the mask's boundary, not {band}.")
         near = None if band is None else self._tensor(boundary_band(values > _half(values), band))
-        return Scene.of(self._tensor(pixels), self._tensor(values), near)
+        return StageInputs.of(self._tensor(pixels), self._tensor(values), near)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
@@ -273,8 +276,8 @@ def _half(mask: npt.NDArray[Any]) -> float:
     return 127.5 if mask.dtype == np.uint8 else 0.5
 
 
-def _inner(plane: Plane, scene: Scene) -> npt.NDArray[np.float32]:
+def _inner(plane: Plane, inputs: StageInputs) -> npt.NDArray[np.float32]:
     """A stage's result without the mirrored border, (H, W)."""
-    height, width = (lines - 2 * BORDER for lines in scene.image.size)
+    height, width = (lines - 2 * BORDER for lines in inputs.image.size)
     top, left = plane.rows[BORDER], plane.cols[BORDER]
     return plane.values[top : top + height, left : left + width, 0].cpu().numpy()

@@ -24,7 +24,7 @@ from segscape.normalisation import Normalisation
 from segscape.refinement.decoder import decode_block
 from segscape.refinement.extraction import Chain
 from segscape.refinement.fusion import fuse
-from segscape.refinement.plan import Block, Lines, StageAxis, around, grid
+from segscape.refinement.plan import BlockPlan, Lines, StageAxis, around, grid
 from segscape.refinement.planes import ABSENT, Plane
 from segscape.refinement.workload import Workload
 
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
     scale: float
     rows: StageAxis
     cols: StageAxis
-    blocks: list[Block]
+    blocks: list[BlockPlan]
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -62,7 +62,7 @@ class Stage(NamedTuple):
         return Plane(values, *(_places(axis.queried, axis.full) for axis in (self.rows, self.cols)))
 
 
-class Scene(NamedTuple):
+class StageInputs(NamedTuple):
     """What stays the same from stage to stage, all mirrored at the borders.
 
     Attributes:
@@ -76,8 +76,8 @@ class Scene(NamedTuple):
     band: Plane | None
 
     @classmethod
-    def of(cls, image: Tensor, mask: Tensor, band: Tensor | None) -> Scene:
-        """The scene of an image (H, W, 3), its mask (H, W) and a band (H, W)."""
+    def of(cls, image: Tensor, mask: Tensor, band: Tensor | None) -> StageInputs:
+        """The inputs of an image (H, W, 3), its mask (H, W) and a band (H, W)."""
         rows, cols = (mirrored(lines, BORDER) for lines in mask.shape)
         return cls(
             Plane(image, rows, cols),
@@ -104,7 +104,7 @@ class Engine:
 
     def run(
         self,
-        scene: Scene,
+        inputs: StageInputs,
         *,
         memory: float,
         scales: Sequence[float] = SCALES,
@@ -114,7 +114,7 @@ class Engine:
         """Refine a mask.
 
         Args:
-            scene: The image and the mask.
+            inputs: The image and the mask.
             memory: Bytes that the maps and the blocks may take.
             scales: Of the stages, ascending.
             every_point: Decode all points at every stage, not only those that are read.
@@ -126,21 +126,21 @@ class Engine:
         Raises:
             ValueError: The memory is too small.
         """
-        memory -= self._map_bytes(scene)
+        memory -= self._map_bytes(inputs)
         following: list[float | None] = [*scales[1:], None]
         stages = [
-            self._stage(scene, scale, [self._read(lines, finer, every_point) for lines in scene.image.size], memory)
+            self._stage(inputs, scale, [self._read(lines, finer, every_point) for lines in inputs.image.size], memory)
             for scale, finer in zip(scales, following, strict=True)
         ]
         report = _Report(sum(self._work(stage) for stage in stages), on_progress)
-        mask, empty = scene.coarse, False
+        mask, empty = inputs.coarse, False
         for stage in stages:
             empty = empty or _is_empty(mask)
             if empty:
                 mask = stage.result(torch.zeros(stage.size, dtype=self._dtype, device=self._device))
                 report.add(self._work(stage))
             else:
-                mask = self._next_mask(scene, stage, mask, report, memory=memory, last=stage is stages[-1])
+                mask = self._next_mask(inputs, stage, mask, report, memory=memory, last=stage is stages[-1])
             yield stage.scale, mask
 
     def _read(self, full: int, finer: float | None, every_point: bool) -> Lines:
@@ -153,75 +153,75 @@ class Engine:
         low, high, _ = interpolation(Interval(0, size), size, full, self._dtype)
         return np.union1d(low, high)
 
-    def _stage(self, scene: Scene, scale: float, queried: Sequence[Lines], memory: float) -> Stage:
+    def _stage(self, inputs: StageInputs, scale: float, queried: Sequence[Lines], memory: float) -> Stage:
         dtype = self._features_dtype
         rows, cols = (
             StageAxis(self._chain, full=full, lines=round(full * scale), queried=lines, dtype=dtype)
-            for full, lines in zip(scene.image.size, queried, strict=True)
+            for full, lines in zip(inputs.image.size, queried, strict=True)
         )
-        if scene.band is None:
+        if inputs.band is None:
             blocks = grid(rows, cols, self._workload, memory)
         else:
-            wanted = scene.band.at(rows.queried, cols.queried, torch.bool)[..., 0].cpu().numpy()
+            wanted = inputs.band.at(rows.queried, cols.queried, torch.bool)[..., 0].cpu().numpy()
             blocks = around(rows, cols, self._workload, memory, wanted)
         return Stage(scale, rows, cols, blocks)
 
-    def _map_bytes(self, scene: Scene) -> int:
+    def _map_bytes(self, inputs: StageInputs) -> int:
         """Of the image, of the mask that a stage reads and of the one that it makes."""
-        given = sum(plane.values.nbytes for plane in scene if plane is not None)
-        return given + 2 * math.prod(scene.image.size) * self._dtype.itemsize
+        given = sum(plane.values.nbytes for plane in inputs if plane is not None)
+        return given + 2 * math.prod(inputs.image.size) * self._dtype.itemsize
 
     def _work(self, stage: Stage) -> float:
         return sum(self._workload.macs(block.rows.counts, block.cols.counts) for block in stage.blocks)
 
     def _next_mask(
-        self, scene: Scene, stage: Stage, mask: Plane, report: _Report, *, memory: float, last: bool
+        self, inputs: StageInputs, stage: Stage, mask: Plane, report: _Report, *, memory: float, last: bool
     ) -> Plane:
         """A stage's probabilities; all of them where those that are read do not tell whether they count as empty."""
-        result = stage.result(self._probabilities(scene, stage, mask, report))
+        result = stage.result(self._probabilities(inputs, stage, mask, report))
         if last or result.complete or not _is_empty(result):
             return result
-        whole = self._stage(scene, stage.scale, [np.arange(lines) for lines in scene.image.size], memory)
-        return whole.result(self._probabilities(scene, whole, mask, None))
+        whole = self._stage(inputs, stage.scale, [np.arange(lines) for lines in inputs.image.size], memory)
+        return whole.result(self._probabilities(inputs, whole, mask, None))
 
-    def _probabilities(self, scene: Scene, stage: Stage, mask: Plane, report: _Report | None) -> Tensor:
+    def _probabilities(self, inputs: StageInputs, stage: Stage, mask: Plane, report: _Report | None) -> Tensor:
         """(rows, cols, 1): refined in the stage's blocks, and between them as the coarse mask has it."""
-        if scene.band is None:
+        if inputs.band is None:
             result = torch.empty(stage.size, dtype=self._dtype, device=self._device)
         else:
-            result = _unit(scene.coarse.at(stage.rows.queried, stage.cols.queried, self._dtype), scene.coarse)
+            result = _unit(inputs.coarse.at(stage.rows.queried, stage.cols.queried, self._dtype), inputs.coarse)
         for block in stage.blocks:
             window = result[block.rows.queried, block.cols.queried, 0]
             points = stage.rows.queried[block.rows.queried], stage.cols.queried[block.cols.queried]
-            projected = self._features(scene, mask, block)
-            logits = self._decode(projected, block, window if scene.band is None else None)
+            projected = self._features(inputs, mask, block)
+            logits = self._decode(projected, block, window if inputs.band is None else None)
             if self.network.residual:
                 logits += mask_logits(_unit(mask.at(*points, self._dtype), mask))[..., 0]
             logits.sigmoid_()
-            if scene.band is not None:
-                torch.where(scene.band.at(*points, torch.bool)[..., 0], logits, window, out=window)
+            if inputs.band is not None:
+                torch.where(inputs.band.at(*points, torch.bool)[..., 0], logits, window, out=window)
             del projected
             if report is not None:
                 report.add(self._workload.macs(block.rows.counts, block.cols.counts))
         return result
 
-    def _features(self, scene: Scene, mask: Plane, block: Block) -> Tensor:
+    def _features(self, inputs: StageInputs, mask: Plane, block: BlockPlan) -> Tensor:
         """The block's features as the decoder reads them, (h, w, width)."""
         network, (rows, cols) = self.network, block
-        branches = self._chain.run(self._crop(scene, mask, block), rows.needs, cols.needs, network.fusion.branches)
+        branches = self._chain.run(self._crop(inputs, mask, block), rows.needs, cols.needs, network.fusion.branches)
         sizes = list(zip(self._chain.map_sizes(rows.needs.size), self._chain.map_sizes(cols.needs.size), strict=True))
         return fuse(network.fusion, network.decoder, branches, sizes, Window.of(rows.features, cols.features))
 
-    def _crop(self, scene: Scene, mask: Plane, block: Block) -> Tensor:
+    def _crop(self, inputs: StageInputs, mask: Plane, block: BlockPlan) -> Tensor:
         """What the extractor reads, (1, 4, h, w): the image, normalised, and the mask from -1 to 1."""
         rows, cols = block.rows.needs, block.cols.needs
         size, window = (rows.size, cols.size), Window.of(rows.needed[0], cols.needed[0])
-        image = self.normalisation(scene.image.resized(size, window, self._dtype).permute(2, 0, 1)[None])
+        image = self.normalisation(inputs.image.resized(size, window, self._dtype).permute(2, 0, 1)[None])
         inside = _unit(mask.resized(size, window, self._dtype), mask).permute(2, 0, 1)[None]
         crop = torch.cat([image, inside.mul_(2).sub_(1)], dim=1)
         return crop.to(self._features_dtype, memory_format=torch.channels_last)
 
-    def _decode(self, projected: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
+    def _decode(self, projected: Tensor, block: BlockPlan, out: Tensor | None = None) -> Tensor:
         rows, cols = (axis.points_among_features(self._device) for axis in block)
         return decode_block(self.network.decoder, projected, rows, cols, out)
 

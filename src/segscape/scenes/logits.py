@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segscape.geometry.window import Window
 from segscape.rasters.scratch import ScratchArray
-from segscape.scenes.tiles import Cell, TilingPlan
+from segscape.scenes.tiles import Blend, TilingPlan
 from segscape.scenes.views import ViewGeometry
 from segscape.segmentation.upsampling.argmax import Upsampling
 
@@ -79,40 +79,40 @@ class Logits:
         ordered = values if self._order is None else values[..., self._order]
         self._array.write(self._in_file(tile, window), ordered)
 
-    def cells(self, window: Window) -> list[Cell]:
-        """The cells of a rectangle of the scene."""
-        return list(self._tiling.cells(window))
+    def blends(self, window: Window) -> list[Blend]:
+        """A rectangle of the scene in parts that come from the same tiles."""
+        return list(self._tiling.blends(window))
 
-    def direct(self, cell: Cell) -> Direct | None:
-        """What a cell is made of where that is one tile by one resize; nothing where there is more to it."""
+    def direct(self, blend: Blend) -> Direct | None:
+        """What a window is made of where that is one tile by one resize; nothing where there is more to it."""
         resizes = self._geometry.resizes
-        if len(cell.tiles) > 1 or len(resizes.steps) > 1 or resizes.mirrored:
+        if len(blend.tiles) > 1 or len(resizes.steps) > 1 or resizes.mirrored:
             return None
-        return Direct(resizes.steps[0], *self._read(cell.tiles[0], cell.window))
+        return Direct(resizes.steps[0], *self._read(blend.tiles[0], blend.window))
 
     def scores(self, window: Window) -> Tensor:
         """The scores of a rectangle of the scene, blended where tiles meet: (K, window.height, window.width)."""
         scores = torch.empty(self.classes, *window.size, device=self._device)
-        for cell in self._tiling.cells(window):
+        for blend in self._tiling.blends(window):
             part = torch.stack(
                 [
                     self._geometry.resizes.scores(logits, window=inside, held=held)
                     * torch.from_numpy(weights).to(self._device)
                     for (logits, inside, held), weights in zip(
-                        (self._read(tile, cell.window) for tile in cell.tiles), cell.weights, strict=True
+                        (self._read(tile, blend.window) for tile in blend.tiles), blend.weights, strict=True
                     )
                 ]
             ).sum(0)
-            rows, cols = cell.window._replace(row=cell.window.row - window.row, col=cell.window.col - window.col).slices
+            rows, cols = blend.window.relative_to(window).slices
             scores[:, rows, cols] = part
         return scores
 
     def _read(self, tile: int, window: Window) -> tuple[Tensor, Window, Window]:
         corner = self._tiling.tiles[tile]
-        inside = window._replace(row=window.row - corner.row, col=window.col - corner.col)
+        inside = window.relative_to(corner)
         held = self._geometry.resizes.reads(inside)
         values = torch.from_numpy(self._array.read(self._in_file(tile, held))).to(self._device)
         return values.permute(2, 0, 1), inside, held
 
     def _in_file(self, tile: int, window: Window) -> Window:
-        return window._replace(row=window.row + tile * self._height)
+        return window.shifted(tile * self._height, 0)

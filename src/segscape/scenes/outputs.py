@@ -78,33 +78,33 @@ class LabelWriter:
         with BackgroundWriter() as writer:
             for part in windows(block.size, step):
                 on_progress(part.row / block.height)
-                strip = _Strip.of(self._arrays, part._replace(row=block.row + part.row), self._views[0].classes)
+                strip = _OutputStrip.of(self._arrays, part.shifted(block.row, 0), self._views[0].classes)
                 self._write_labels(strip)
                 strip.write(self._arrays, writer)
         return {}
 
-    def _write_labels(self, strip: _Strip) -> None:
+    def _write_labels(self, strip: _OutputStrip) -> None:
         if len(self._views) > 1:
             self._write_scores(strip, strip.window, self._mean)
             return
         (logits,) = self._views
-        for cell in logits.cells(strip.window):
-            direct = None if strip.scores is not None else logits.direct(cell)
+        for blend in logits.blends(strip.window):
+            direct = None if strip.scores is not None else logits.direct(blend)
             if direct is None:
-                self._write_scores(strip, cell.window, logits.scores)
+                self._write_scores(strip, blend.window, logits.scores)
                 continue
             # Without the scores of all classes.
             upsampling, values, inside, held = direct
-            at = strip.at(cell.window)
+            at = strip.at(blend.window)
             strip.labels[at] = _array(upsampling.argmax(values, window=inside, held=held))
             if strip.confidence is not None:
                 strip.confidence[at] = _array(upsampling.confidence(values, window=inside, held=held))
 
-    def _write_scores(self, strip: _Strip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
+    def _write_scores(self, strip: _OutputStrip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
         """Write what scores say, logits or, of several views, probabilities; those of a few rows are held at a time."""
         width = min(window.width, _WINDOW_WIDTH)
         for part in windows(window.size, (_WINDOW_PIXELS // width, width)):
-            place = part._replace(row=window.row + part.row, col=window.col + part.col)
+            place = part.shifted(window.row, window.col)
             scores, at = scores_of(place), strip.at(place)
             strip.labels[at] = _array(scores.argmax(0))
             if strip.confidence is None and strip.scores is None:
@@ -125,7 +125,7 @@ class LabelWriter:
         return total / len(self._views)
 
 
-class _Strip(NamedTuple):
+class _OutputStrip(NamedTuple):
     """What is filled of a window of the scene, to be written in one go."""
 
     window: Window
@@ -134,7 +134,7 @@ class _Strip(NamedTuple):
     scores: npt.NDArray[np.uint8] | None
 
     @classmethod
-    def of(cls, arrays: OutputArrays, window: Window, classes: int) -> _Strip:
+    def of(cls, arrays: OutputArrays, window: Window, classes: int) -> _OutputStrip:
         return cls(
             window,
             np.empty(window.size, np.uint8),
@@ -144,7 +144,7 @@ class _Strip(NamedTuple):
 
     def at(self, window: Window) -> tuple[slice, slice]:
         """Where a window of the scene lies in these arrays."""
-        return window._replace(row=window.row - self.window.row, col=window.col - self.window.col).slices
+        return window.relative_to(self.window).slices
 
     def write(self, arrays: OutputArrays, writer: BackgroundWriter) -> None:
         for array, values in (

@@ -10,7 +10,7 @@ from segscape.scenes.journal import Journal
 from segscape.scenes.task import Sums, Task, Worker
 
 
-class Stages:
+class WorkerSequence:
     """Workers whose tasks follow each other, as one worker.
 
     Args:

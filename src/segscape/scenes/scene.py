@@ -23,7 +23,7 @@ from segscape.scenes.images import Images
 from segscape.scenes.journal import Journal
 from segscape.scenes.logits import Logits
 from segscape.scenes.outputs import LabelWriter, OutputArrays
-from segscape.scenes.pipeline import Stages, run_tasks
+from segscape.scenes.pipeline import WorkerSequence, run_tasks
 from segscape.scenes.planner import Context, ScenePlan, plan_scene, restored
 from segscape.scenes.streaming.worker import StreamingWorker
 from segscape.scenes.task import Worker
@@ -146,7 +146,7 @@ class Scene:
     @cached_property
     def worker(self) -> Worker:
         """Does the scene's tasks."""
-        return Stages([*self._networks(), LabelWriter(self._logits, self._arrays)])
+        return WorkerSequence([*self._networks(), LabelWriter(self._logits, self._arrays)])
 
     @property
     def journal(self) -> Journal:

@@ -12,34 +12,34 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from segscape.geometry.interval import Interval
 from segscape.geometry.window import Window
 
 _FADE = 4
 """A tile passes over into the next within this part of what they share, in its middle: least is known at the edges."""
 
 
-class Zone(NamedTuple):
-    """Lines of one axis that come from one tile, or from two between which there is a gradual passage.
+class AxisBlend(NamedTuple):
+    """Rows (or columns) that come from one tile, or from two between which there is a gradual passage.
 
     Attributes:
-        start: The first line.
-        stop: One past the last line.
+        interval: Which rows.
         tiles: The places of the tiles on this axis, one or two.
     """
 
-    start: int
-    stop: int
+    interval: Interval
     tiles: tuple[int, ...]
 
-    def weights(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """(tiles, n), how much each tile counts at the lines from `start` to `stop`; 1 in sum."""
+    def weights(self, wanted: Interval) -> npt.NDArray[np.float32]:
+        """(tiles, n), how much each tile counts at some of the rows; 1 in sum."""
         if len(self.tiles) == 1:
-            return np.ones((1, stop - start), np.float32)
-        second = (np.arange(start, stop, dtype=np.float32) + 0.5 - self.start) / (self.stop - self.start)
+            return np.ones((1, wanted.length), np.float32)
+        place = np.arange(wanted.start, wanted.stop, dtype=np.float32) + 0.5
+        second = (place - self.interval.start) / self.interval.length
         return np.stack([1 - second, second])
 
 
-class Cell(NamedTuple):
+class Blend(NamedTuple):
     """A rectangle of the scene that comes from the same one, two or four tiles.
 
     Attributes:
@@ -65,7 +65,7 @@ class TilingPlan:
     Attributes:
         size: (height, width) of the scene, in pixels.
         tile: (height, width) of a tile, no larger than the scene.
-        overlap: How many lines two neighbouring tiles share at least, in pixels.
+        overlap: How many rows or columns two neighbouring tiles share at least, in pixels.
     """
 
     size: tuple[int, int]
@@ -83,29 +83,27 @@ class TilingPlan:
         rows, cols = (self._starts(axis) for axis in (0, 1))
         return [Window(row, col, *self.tile) for row in rows for col in cols]
 
-    def cells(self, window: Window) -> Iterator[Cell]:
-        """The cells of a rectangle of the scene, row by row."""
+    def blends(self, window: Window) -> Iterator[Blend]:
+        """A rectangle of the scene in parts that come from the same tiles, row by row."""
         across = len(self._starts(1))
-        cols = list(self._zones(1, window.col, window.stop_col))
-        for (top, bottom, row), (left, right, col) in itertools.product(
-            self._zones(0, window.row, window.stop_row), cols
-        ):
+        cols = list(self._within(1, window.cols))
+        for (rows_inside, row), (cols_inside, col) in itertools.product(self._within(0, window.rows), cols):
             pairs = list(
                 itertools.product(
-                    zip(row.tiles, row.weights(top, bottom), strict=True),
-                    zip(col.tiles, col.weights(left, right), strict=True),
+                    zip(row.tiles, row.weights(rows_inside), strict=True),
+                    zip(col.tiles, col.weights(cols_inside), strict=True),
                 )
             )
-            yield Cell(
-                Window(top, left, bottom - top, right - left),
+            yield Blend(
+                Window.of(rows_inside, cols_inside),
                 tuple(row_tile * across + col_tile for (row_tile, _), (col_tile, _) in pairs),
-                tuple((rows, columns) for (_, rows), (_, columns) in pairs),
+                tuple((by_row, by_col) for (_, by_row), (_, by_col) in pairs),
             )
 
     @cached_property
-    def _axes(self) -> tuple[list[Zone], list[Zone]]:
-        """The zones of the rows and of the columns."""
-        return self._zones_of(0), self._zones_of(1)
+    def _axes(self) -> tuple[list[AxisBlend], list[AxisBlend]]:
+        """From which tiles all rows come, and all columns."""
+        return self._axis_blends(0), self._axis_blends(1)
 
     def _starts(self, axis: int) -> list[int]:
         side, length = self.size[axis], self.tile[axis]
@@ -114,24 +112,24 @@ class TilingPlan:
         steps = -(-(side - length) // (length - self.overlap))
         return [place * (side - length) // steps for place in range(steps + 1)]
 
-    def _zones_of(self, axis: int) -> list[Zone]:
+    def _axis_blends(self, axis: int) -> list[AxisBlend]:
         starts, length = self._starts(axis), self.tile[axis]
         fade = self.overlap // _FADE
         first = 0
-        zones = []
+        blends = []
         for place, (left, right) in enumerate(itertools.pairwise(starts)):
-            middle = (right + left + length) // 2
-            passage = Zone(middle - fade // 2, middle - fade // 2 + fade, (place, place + 1))
-            zones += [Zone(first, passage.start, (place,)), passage]
+            middle = (right + left + length) // 2 - fade // 2
+            passage = Interval(middle, middle + fade)
+            blends += [AxisBlend(Interval(first, passage.start), (place,)), AxisBlend(passage, (place, place + 1))]
             first = passage.stop
-        return [*zones, Zone(first, self.size[axis], (len(starts) - 1,))]
+        return [*blends, AxisBlend(Interval(first, self.size[axis]), (len(starts) - 1,))]
 
-    def _zones(self, axis: int, start: int, stop: int) -> Iterator[tuple[int, int, Zone]]:
-        """The zones that meet some lines, each with the first and one past the last of those lines inside."""
-        zones = self._axes[axis]
-        for zone in zones[bisect.bisect_right(zones, start, key=lambda zone: zone.stop) :]:
-            if zone.start >= stop:
+    def _within(self, axis: int, wanted: Interval) -> Iterator[tuple[Interval, AxisBlend]]:
+        """From which tiles some rows come, each with those of the rows that do."""
+        blends = self._axes[axis]
+        for blend in blends[bisect.bisect_right(blends, wanted.start, key=lambda blend: blend.interval.stop) :]:
+            if blend.interval.start >= wanted.stop:
                 return
-            inside = max(zone.start, start), min(zone.stop, stop)
-            if inside[0] < inside[1]:
-                yield *inside, zone
+            inside = blend.interval.intersection(wanted)
+            if inside.length:
+                yield inside, blend

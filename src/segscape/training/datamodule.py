@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from segscape.data.datasets import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages, find_dataset
 from segscape.data.stream import StreamSource
 from segscape.data.transforms import Augmentation, CameraAugmentation
-from segscape.labels import AERIAL, ClassMap, LabelSpec, unions_of
+from segscape.labels import AERIAL, ClassMapping, LabelSpec, unions_of
 from segscape.labels.file import read_label_file
 from segscape.training.loaders import eval_loader, train_loader
 
@@ -72,7 +72,7 @@ class SegmentationDataModule(L.LightningDataModule):
         super().__init__()
         self.dataset = find_dataset(dataset)
         self.label_spec = self.dataset.spec(Path(root))
-        self.maps = (ClassMap.same(self.label_spec),)
+        self.maps = (ClassMapping.same(self.label_spec),)
         self.unions: tuple[tuple[int, ...], ...] = ()
         self.root = root
         self.augmentation = augmentation
@@ -151,7 +151,7 @@ class JointSet:
         resolution: Metres a pixel of its images, with `resolutions` in place of `scales`.
         resolutions: The finest and the coarsest resolution, in metres a pixel, to which its images are scaled.
         classes: By the name of one of its classes, the names of the network's classes that it stands for; see
-            `segscape.labels.ClassMap.of`.
+            `segscape.labels.ClassMapping.of`.
         train_split: The split to train on.
         val_split: The split to measure.
     """
@@ -247,7 +247,7 @@ class JointDataModule(L.LightningDataModule):
         # Scores go by a set's name, so measured sets of one kind are told apart by their folders.
         named = Counter(spec.name for spec, each in zip(specs, sets, strict=True) if each.val_split is not None)
         self._maps = [
-            ClassMap.of(
+            ClassMapping.of(
                 replace(spec, name=f"{spec.name} ({each.root})") if named[spec.name] > 1 else spec,
                 *(self.label_spec, each.classes),
             )

@@ -16,7 +16,7 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, load_inference_state, read_weights
 from segscape.checkpoints.transfer import transfer
 from segscape.evaluation.protocols import EvaluationProtocol, score_maps
-from segscape.labels import IGNORE_INDEX, ClassMap, LabelSpec
+from segscape.labels import IGNORE_INDEX, ClassMapping, LabelSpec
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.networks import SegmentationNetwork
@@ -36,7 +36,7 @@ class Measurement:
         scores: What was found.
     """
 
-    classes: ClassMap
+    classes: ClassMapping
     protocol: str
     scores: Scores
 
@@ -106,7 +106,7 @@ class SegmentationTask(L.LightningModule):
         name: str,
         label_spec: LabelSpec,
         optimiser: OptimiserSettings,
-        maps: tuple[ClassMap, ...] | None = None,
+        maps: tuple[ClassMapping, ...] | None = None,
         unions: tuple[tuple[int, ...], ...] = (),
         losses: list[LossTerm] | None = None,
         protocols: list[EvaluationProtocol] | None = None,
@@ -148,7 +148,7 @@ class SegmentationTask(L.LightningModule):
         self.working_resolution = working_resolution
         self.settings = optimiser
         self.protocols = {protocol.name: protocol for protocol in protocols or [EvaluationProtocol()]}
-        self.maps = maps or (ClassMap.same(label_spec),)
+        self.maps = maps or (ClassMapping.same(label_spec),)
         self.small_classes = _indices(label_spec, small_classes or [])
         self.normalise = net.normalisation
         self.results: list[Measurement] = []
@@ -232,7 +232,7 @@ class SegmentationTask(L.LightningModule):
         }
 
     @staticmethod
-    def _own_classes(each: ClassMap, predicted: Tensor) -> Tensor:
+    def _own_classes(each: ClassMapping, predicted: Tensor) -> Tensor:
         """Predicted indices of the network's classes (N, H, W) as those of a data set."""
         return predicted if each.is_same else torch.tensor(each.home, device=predicted.device)[predicted]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
 
 from segscape.cli.arguments import pixels
 from segscape.cli.commands.refine import load_refiner
@@ -19,19 +18,18 @@ from segscape.cli.jobs.files import OnProgress, Targets, find_images, run_jobs
 from segscape.cli.jobs.videos import VIDEO_SUFFIXES, Drawing, Frame, convert_video
 from segscape.cli.progress import progress, show_error
 from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
+from segscape.cli.timing import Timing, timing_table
 from segscape.cutout.background import Background, as_background
 from segscape.cutout.cutter import DEFAULT_WEIGHTS, CutOut, Cutter
 from segscape.rasters.image import read_image, write_image
 from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.segmentation.segmenter import Segmenter
 
-_STAGES = ("read", "network", "refine", "write")
-# Photographs with a row of their own in the table.
-_LISTED = 20
+_STAGES = {stage: stage for stage in ("read", "network", "refine", "write")}
 
 
 @dataclass(frozen=True)
-class Job:
+class CutoutJob:
     """One photograph or video.
 
     Attributes:
@@ -45,34 +43,17 @@ class Job:
     mask: Path | None
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What is kept of a result when its pixels are written.
-
-    Attributes:
-        name: The photograph's file name.
-        size: (height, width).
-        seconds: Of each stage.
-        share: Of the object among the pixels, 0 to 1; nothing where none was found.
-    """
-
-    name: str
-    size: tuple[int, int]
-    seconds: dict[str, float]
-    share: float | None
-
-
 @dataclass
 class Tally:
     """What became of everything.
 
     Attributes:
-        summaries: Of the photographs that were done.
+        timings: Of the photographs that were done.
         empty: How many photographs and videos show nothing that was found.
         failed: How many could not be done.
     """
 
-    summaries: list[Summary] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
     empty: int = 0
     failed: int = 0
 
@@ -124,8 +105,8 @@ def main(words: list[str]) -> int:
         _cut_photos(cutter, photos, background, arguments.band, bar, tally)
         for video in videos:
             _cut_video(cutter, video, background, arguments.band, bar, tally)
-    if tally.summaries:
-        console.print(timing_table(tally.summaries))
+    if tally.timings:
+        console.print(timing_table(tally.timings, _STAGES, image="photograph", outcome="object"))
     total = len(photos) + len(videos)
     nothing = f", {tally.empty} of them empty, as nothing was found" if tally.empty else ""
     console.print(f"{total - tally.failed} cut-out(s) in {arguments.output}{nothing}")
@@ -134,7 +115,7 @@ def main(words: list[str]) -> int:
     return 1 if tally.failed else 0
 
 
-def plan(arguments: argparse.Namespace) -> tuple[list[Job], list[Job]]:
+def plan(arguments: argparse.Namespace) -> tuple[list[CutoutJob], list[CutoutJob]]:
     """What to read and where to write it, settled before any work is done.
 
     A folder's photographs keep their subfolders below the output; any other file is written directly into it.
@@ -156,8 +137,8 @@ def plan(arguments: argparse.Namespace) -> tuple[list[Job], list[Job]]:
         for source, place in find_images(text, output):
             found.setdefault(source, place)
     targets = Targets([*found, *map(Path, filter(None, [arguments.background]))])
-    photos: list[Job] = []
-    videos: list[Job] = []
+    photos: list[CutoutJob] = []
+    videos: list[CutoutJob] = []
     for source, place in found.items():
         is_video = source.suffix.lower() in VIDEO_SUFFIXES
         if is_video and not (arguments.background or arguments.mask):
@@ -168,7 +149,7 @@ def plan(arguments: argparse.Namespace) -> tuple[list[Job], list[Job]]:
         suffix = ".mp4" if is_video else ".png"
         target = output / place
         with_object = not is_video or arguments.background is not None
-        job = Job(
+        job = CutoutJob(
             source,
             target.with_name(f"{target.stem}_cutout{suffix}") if with_object else None,
             target.with_name(f"{target.stem}_mask{suffix}") if arguments.mask else None,
@@ -194,7 +175,7 @@ def _load(arguments: argparse.Namespace, photographs: Sequence[Path]) -> Cutter:
 
 
 def _cut_photos(
-    cutter: Cutter, jobs: list[Job], background: Background | None, band: int | None, bar: Progress, tally: Tally
+    cutter: Cutter, jobs: list[CutoutJob], background: Background | None, band: int | None, bar: Progress, tally: Tally
 ) -> None:
     def work(image: Frame, on_progress: OnProgress) -> CutOut:
         return cutter.cut_out(image, band=band, on_progress=on_progress)
@@ -217,11 +198,11 @@ def _cut_photos(
             tally.empty += 1
         height, width = result.mask.shape
         times = {**result.seconds, "read": seconds["read"], "write": seconds["write"]}
-        share = float(result.mask.mean()) if result.found else None
-        tally.summaries.append(Summary(job.source.name, (height, width), times, share))
+        share = f"{float(result.mask.mean()):.0%}" if result.found else "nothing"
+        tally.timings.append(Timing(job.source.name, (height, width), times, share))
 
 
-def _write(job: Job, result: CutOut, background: Background | None) -> None:
+def _write(job: CutoutJob, result: CutOut, background: Background | None) -> None:
     assert job.cut_out is not None
     result.save(job.cut_out, background)
     if job.mask is not None:
@@ -229,7 +210,7 @@ def _write(job: Job, result: CutOut, background: Background | None) -> None:
 
 
 def _cut_video(
-    cutter: Cutter, job: Job, background: Background | None, band: int | None, bar: Progress, tally: Tally
+    cutter: Cutter, job: CutoutJob, background: Background | None, band: int | None, bar: Progress, tally: Tally
 ) -> None:
     drawings: dict[Path, Drawing[CutOut]] = {}
     if job.cut_out is not None and background is not None:
@@ -255,23 +236,5 @@ def _cut_video(
         tally.empty += 1
 
 
-def _say_empty(bar: Progress, job: Job) -> None:
+def _say_empty(bar: Progress, job: CutoutJob) -> None:
     bar.console.print(f"{job.source}: nothing was found", markup=False, highlight=False, soft_wrap=True)
-
-
-def timing_table(summaries: Sequence[Summary]) -> Table:
-    """Seconds of every stage and the object's share of the first photographs, and the sums of all."""
-    stages = [stage for stage in _STAGES if stage in summaries[0].seconds]
-    table = Table(Column("photograph", no_wrap=True), "size", *stages, "object", title="seconds")
-    for summary in summaries[:_LISTED]:
-        table.add_row(
-            summary.name,
-            f"{summary.size[1]} x {summary.size[0]}",
-            *(f"{summary.seconds[stage]:.2f}" for stage in stages),
-            "nothing" if summary.share is None else f"{summary.share:.0%}",
-        )
-    if len(summaries) > 1:
-        table.add_section()
-        sums = (sum(summary.seconds[stage] for summary in summaries) for stage in stages)
-        table.add_row(f"all {len(summaries)}", "", *(f"{seconds:.2f}" for seconds in sums), "")
-    return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -54,15 +55,15 @@ def _segment_street(output: Path, console: Console) -> npt.NDArray[np.uint8]:
         for frame in sorted((_EXAMPLES / "camvid" / "images" / "val").glob("*.jpg"))
     ]
     segmenter = Segmenter.from_weights(segment.DEFAULT_WEIGHTS)
-    results, summaries = [], []
+    results, timings = [], []
     with progress() as bar:
         for job, result in photographs.segment_photos(segmenter, jobs, bar):
             if not isinstance(result, Segmentation):
                 raise result
             results.append(result)
-            summaries.append(photographs.Summary.of(job, result))
-    console.print(photographs.timing_table(summaries))
-    console.print(_share_table(summaries))
+            timings.append(photographs.photo_timing(job, result))
+    console.print(photographs.photo_timing_table(timings))
+    console.print(_share_table(results))
     console.print(f"{len(results)} frames segmented by {segment.DEFAULT_WEIGHTS} on {segmenter.device}.")
     return contact_sheet(
         [(result.image, colourise(result.labels, result.palette), result.overlay()) for result in results],
@@ -85,7 +86,7 @@ def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
         )
     if isinstance(result, Exception):
         raise result
-    console.print(refine.timing_table([refine.Summary.of(job, result, seconds)]))
+    console.print(refine.refine_timing_table([refine.refine_timing(job, result, seconds)]))
     material = result.material
     assert isinstance(material.mask, ObjectMask)
     console.print(f"1 mask refined by {DEFAULT_REFINER} on {refiner.device}.")
@@ -95,9 +96,10 @@ def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
     )
 
 
-def _share_table(summaries: list[photographs.Summary]) -> Table:
+def _share_table(results: Sequence[Segmentation]) -> Table:
     """The share of each class over all frames, largest first."""
-    shares = {name: mean(summary.shares[name] for summary in summaries) for name in summaries[0].shares}
+    by_frame = [result.shares() for result in results]
+    shares = {name: mean(shares[name] for shares in by_frame) for name in by_frame[0]}
     table = Table("class", "share of the pixels")
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         table.add_row(name, f"{share:.1%}")

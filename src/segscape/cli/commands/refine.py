@@ -8,29 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.arguments import memory, pixels
 from segscape.cli.jobs.files import OnProgress, run_jobs
-from segscape.cli.jobs.pairs import Job, plan
+from segscape.cli.jobs.pairs import PairJob, plan
 from segscape.cli.progress import progress
+from segscape.cli.timing import Timing, timing_table
 from segscape.networks import list_models
 from segscape.rasters.geotiff import TIFF_SUFFIXES, read_georeference
 from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
-from segscape.refinement.refiner import DEFAULT_WEIGHTS, Precision, Refiner
+from segscape.refinement.refiner import DEFAULT_WEIGHTS, Refiner, RefinerPrecision
 
 _log = logging.getLogger(__name__)
-
-_STAGES = ("read", "work", "write")
-# Pairs with a row of their own in the table.
-_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -63,29 +61,6 @@ class Refined:
     changed: float
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What is kept of a result when its pixels are written.
-
-    Attributes:
-        name: The image's file name.
-        size: (height, width).
-        seconds: Of each stage.
-        changed: See `Refined`.
-    """
-
-    name: str
-    size: tuple[int, int]
-    seconds: dict[str, float]
-    changed: float
-
-    @classmethod
-    def of(cls, job: Job, result: Refined, seconds: dict[str, float]) -> Summary:
-        """The summary of one result."""
-        height, width = result.values.shape
-        return cls(job.image.name, (height, width), seconds, result.changed)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
@@ -110,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB, 1500MB or 4GiB")
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16", "float16"), default="float32", help="(default: %(default)s)"
+        "--precision", choices=get_args(RefinerPrecision), default="fp32", help="(default: %(default)s)"
     )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--binary", action="store_true", help="write 0 and 255 instead of a soft mask")
@@ -133,7 +108,7 @@ def main(words: list[str]) -> int:
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     for message in partnerless:
         errors.print(f"error: {message}", markup=False)
-    summaries = []
+    timings = []
     with progress() as bar:
         for job, result, seconds in run_jobs(
             jobs,
@@ -144,21 +119,21 @@ def main(words: list[str]) -> int:
             description="refining",
         ):
             if isinstance(result, Refined):
-                summaries.append(Summary.of(job, result, seconds))
+                timings.append(refine_timing(job, result, seconds))
             else:
                 bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
-    if summaries:
-        console.print(timing_table(summaries))
+    if timings:
+        console.print(refine_timing_table(timings))
     written = jobs[0].target if len(jobs) == 1 else arguments.output
-    console.print(f"{len(summaries)} refined mask(s) in {written}")
-    failed = len(jobs) - len(summaries) + len(partnerless)
+    console.print(f"{len(timings)} refined mask(s) in {written}")
+    failed = len(jobs) - len(timings) + len(partnerless)
     if failed:
         console.print(f"{failed} input(s) could not be refined; the messages above say why.")
     return 1 if failed else 0
 
 
 def load_refiner(
-    name: str, device: str | None = None, *, max_memory: int | None = None, precision: Precision = "float32"
+    name: str, device: str | None = None, *, max_memory: int | None = None, precision: RefinerPrecision = "fp32"
 ) -> Refiner:
     """See `Refiner.from_weights`; where there are no such weights, the message lists those of refiners alone.
 
@@ -175,7 +150,7 @@ def load_refiner(
     return Refiner.from_weights(name, device, max_memory=max_memory, precision=precision)
 
 
-def read(job: Job, *, as_classes: bool, one_object: bool) -> Material:
+def read(job: PairJob, *, as_classes: bool, one_object: bool) -> Material:
     """Read a pair.
 
     Args:
@@ -234,7 +209,7 @@ def refine(
     return Refined(material, values, opacity, float(np.mean(result.mask != (mask.values > 0.5))))
 
 
-def write(job: Job, result: Refined) -> None:
+def write(job: PairJob, result: Refined) -> None:
     """Write a job's files."""
     mask = result.material.mask
     if isinstance(mask, ClassMap):
@@ -246,18 +221,12 @@ def write(job: Job, result: Refined) -> None:
         write_image(job.cut_out, np.dstack([result.material.image, result.opacity]))
 
 
-def timing_table(summaries: Sequence[Summary]) -> Table:
+def refine_timing(job: PairJob, result: Refined, seconds: dict[str, float]) -> Timing:
+    """The times of one pair, and how much of its mask changed."""
+    height, width = result.values.shape
+    return Timing(job.image.name, (height, width), seconds, f"{result.changed:.2%}")
+
+
+def refine_timing_table(timings: Sequence[Timing]) -> Table:
     """Seconds of every stage of the first pairs, and the sums of all."""
-    table = Table(Column("image", no_wrap=True), "size", "read", "refine", "write", "changed", title="seconds")
-    for summary in summaries[:_LISTED]:
-        table.add_row(
-            summary.name,
-            f"{summary.size[1]} x {summary.size[0]}",
-            *(f"{summary.seconds[stage]:.2f}" for stage in _STAGES),
-            f"{summary.changed:.2%}",
-        )
-    if len(summaries) > 1:
-        table.add_section()
-        sums = (sum(summary.seconds[stage] for summary in summaries) for stage in _STAGES)
-        table.add_row(f"all {len(summaries)}", "", *(f"{seconds:.2f}" for seconds in sums), "")
-    return table
+    return timing_table(timings, {"read": "read", "work": "refine", "write": "write"}, outcome="changed")

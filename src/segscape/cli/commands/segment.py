@@ -16,12 +16,13 @@ from rich.progress import Progress
 from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
 from segscape.cli.commands.refine import load_refiner
 from segscape.cli.jobs.files import Targets, find_images
-from segscape.cli.jobs.photographs import PhotoJob, Summary, segment_photos, timing_table
-from segscape.cli.jobs.scenes import SceneJob, plan_scenes, segment_scenes, segment_scenes_on_ray
+from segscape.cli.jobs.photographs import PhotoJob, photo_timing, photo_timing_table, segment_photos
+from segscape.cli.jobs.scenes import SceneJob, SceneKind, plan_scenes, segment_scenes, segment_scenes_on_ray
 from segscape.cli.jobs.videos import VIDEO_SUFFIXES, VideoJob, segment_video
 from segscape.cli.progress import progress, show_error
 from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.sizes import add_sizes, print_sizes, working_size
+from segscape.cli.timing import Timing
 from segscape.rasters.image import PHOTO_SUFFIXES
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
 from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
@@ -46,28 +47,30 @@ class Jobs:
 
     Attributes:
         photos: Photographs that are computed at once, with nothing but labels and overlays to write.
-        other_photos: All other photographs.
-        scenes: GeoTIFF and other rasters.
+        scenes: GeoTIFF and other rasters, and all other photographs.
         videos: Videos.
     """
 
     photos: list[PhotoJob] = field(default_factory=list)
-    other_photos: list[SceneJob] = field(default_factory=list)
     scenes: list[SceneJob] = field(default_factory=list)
     videos: list[VideoJob] = field(default_factory=list)
 
     @property
     def photographs(self) -> list[Path]:
         """The files of all photographs."""
-        return [photo.image for photo in self.photos] + [photo.image for photo in self.other_photos]
+        return [photo.image for photo in self.photos] + [scene.image for scene in self.of_kind("photograph")]
 
     @property
-    def views(self) -> list[Path]:
+    def with_working_size(self) -> list[Path]:
         """The files of all photographs and videos."""
         return [*self.photographs, *(video.video for video in self.videos)]
 
+    def of_kind(self, kind: SceneKind) -> list[SceneJob]:
+        """Those of `scenes` that are photographs, or those that are not."""
+        return [scene for scene in self.scenes if scene.kind == kind]
+
     def __len__(self) -> int:
-        return len(self.photos) + len(self.other_photos) + len(self.scenes) + len(self.videos)
+        return len(self.photos) + len(self.scenes) + len(self.videos)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -163,7 +166,7 @@ def main(words: list[str]) -> int:
     _check(arguments)
     size = working_size(arguments)
     jobs = plan(arguments.images, arguments.output, arguments)
-    if arguments.working_size and not jobs.views:
+    if arguments.working_size and not jobs.with_working_size:
         raise ValueError("--working-size is for photographs and videos, and there are none; leave it out.")
     segmenter = Segmenter.from_weights(
         arguments.weights,
@@ -182,19 +185,20 @@ def main(words: list[str]) -> int:
     console = Console(soft_wrap=True, highlight=False)
     print_choice(segmenter, console)
     if arguments.dry_run or arguments.engine == "ray":
-        jobs.other_photos += map(_as_scene, jobs.photos)
+        jobs.scenes += map(_as_scene, jobs.photos)
         jobs.photos.clear()
     else:
         _move_large(jobs, segmenter, settings.memory)
     # A stream is one block or a few; windows are enough for many machines.
     of_scenes: Context | None = "window" if arguments.engine == "ray" else None
     of_kind = [
-        (jobs.other_photos, replace(settings, context=arguments.context or "scene")),
-        (jobs.scenes, replace(settings, context=arguments.context or of_scenes)),
+        (jobs.of_kind("photograph"), replace(settings, context=arguments.context or "scene")),
+        (jobs.of_kind("raster"), replace(settings, context=arguments.context or of_scenes)),
     ]
     if arguments.dry_run:
         return 1 if sum(plan_scenes(segmenter, scenes, how, console) for scenes, how in of_kind) else 0
-    print_sizes(segmenter, jobs.views, [scene.image for scene in jobs.scenes], settings, console)
+    rasters = [scene.image for scene in jobs.of_kind("raster")]
+    print_sizes(segmenter, jobs.with_working_size, rasters, settings, console)
     refiner = None
     if arguments.refine:
         refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
@@ -203,18 +207,18 @@ def main(words: list[str]) -> int:
     if arguments.engine == "ray":
         run_scenes = partial(segment_scenes_on_ray, address=arguments.address)
     refine = None if refiner is None else partial(refine_classes, refiner, band=band)
-    summaries: list[Summary] = []
+    timings: list[Timing] = []
     failed = 0
     with progress() as bar:
         if jobs.photos:
-            summaries = _segment_photos(segmenter, jobs.photos, bar, refiner, band)
-            failed += len(jobs.photos) - len(summaries)
+            timings = _segment_photos(segmenter, jobs.photos, bar, refiner, band)
+            failed += len(jobs.photos) - len(timings)
         for scenes, how in of_kind:
             if scenes:
                 failed += run_scenes(segmenter, scenes, how, bar, refine=refine)
         failed += sum(not _segment_video(segmenter, video, bar) for video in jobs.videos)
-    if summaries:
-        console.print(timing_table(summaries))
+    if timings:
+        console.print(photo_timing_table(timings))
     console.print(f"{len(jobs) - failed} label map(s) in {arguments.output}")
     if failed:
         console.print(f"{failed} of {len(jobs)} image(s) could not be segmented; the messages above say why.")
@@ -234,15 +238,15 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _segment_photos(
     segmenter: Segmenter, jobs: list[PhotoJob], bar: Progress, refiner: Refiner | None, band: int
-) -> list[Summary]:
-    """The summaries of those that did not fail."""
-    summaries = []
+) -> list[Timing]:
+    """Of those that did not fail."""
+    timings = []
     for photo, result in segment_photos(segmenter, jobs, bar, refiner=refiner, band=band):
         if isinstance(result, Segmentation):
-            summaries.append(Summary.of(photo, result))
+            timings.append(photo_timing(photo, result))
         else:
             show_error(bar, result)
-    return summaries
+    return timings
 
 
 def _segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> bool:
@@ -286,14 +290,13 @@ def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Job
             jobs.videos.append(video)
             paths = [video.labels, *filter(None, [video.overlay])]
         else:
-            scene = SceneJob(image, _files(image, target, wanted))
+            kind: SceneKind = "photograph" if image.suffix.lower() in PHOTO_SUFFIXES else "raster"
+            scene = SceneJob(image, _files(image, target, wanted), kind)
             paths = scene.files.paths
-            if image.suffix.lower() not in PHOTO_SUFFIXES:
-                jobs.scenes.append(scene)
-            elif _is_plain(wanted):
+            if kind == "photograph" and _is_plain(wanted):
                 jobs.photos.append(PhotoJob(image, scene.files.labels, scene.files.overlay))
             else:
-                jobs.other_photos.append(scene)
+                jobs.scenes.append(scene)
         for path in paths:
             targets.claim(path, source=image)
     return jobs
@@ -353,7 +356,7 @@ def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
         if size is None or _fits(photo, size, segmenter, memory):
             photos.append(photo)
         else:
-            jobs.other_photos.append(_as_scene(photo))
+            jobs.scenes.append(_as_scene(photo))
     jobs.photos = photos
 
 
@@ -365,7 +368,7 @@ def _fits(photo: PhotoJob, size: tuple[int, int], segmenter: Segmenter, memory: 
 
 
 def _as_scene(photo: PhotoJob) -> SceneJob:
-    return SceneJob(photo.image, SceneFiles(photo.labels, overlay=photo.overlay))
+    return SceneJob(photo.image, SceneFiles(photo.labels, overlay=photo.overlay), "photograph")
 
 
 def _claimed_size(image: Path) -> tuple[int, int] | None:

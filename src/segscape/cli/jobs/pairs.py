@@ -13,7 +13,7 @@ _SUFFIXES = frozenset({".png"}) | TIFF_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Job:
+class PairJob:
     """One mask to refine.
 
     Attributes:
@@ -29,7 +29,7 @@ class Job:
     cut_out: Path | None
 
 
-def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> tuple[list[Job], list[str]]:
+def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> tuple[list[PairJob], list[str]]:
     """What to read and where to write it, settled before any work is done.
 
     Args:
@@ -56,7 +56,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
         )
     if not names_many(image):
         pair = (Path(image), Path(mask))
-        jobs = [Job(*pair, _single_target(*pair, output), None)]
+        jobs = [PairJob(*pair, _single_target(*pair, output), None)]
     elif output is None or output.suffix.lower() in _SUFFIXES:
         raise ValueError("Several masks need a folder to be written to; name it with --output.")
     else:
@@ -90,7 +90,7 @@ def _result_suffix(mask: Path) -> str:
     return ".tif" if mask.suffix.lower() in TIFF_SUFFIXES else ".png"
 
 
-def _pairs(image: str, mask: str, output: Path) -> tuple[list[Job], list[str]]:
+def _pairs(image: str, mask: str, output: Path) -> tuple[list[PairJob], list[str]]:
     images, masks = (_by_name(find_images(text, output), text) for text in (image, mask))
     partnerless = [
         f"{path} has no mask of the same name in {mask}." for key, path in images.items() if key not in masks
@@ -99,7 +99,7 @@ def _pairs(image: str, mask: str, output: Path) -> tuple[list[Job], list[str]]:
         f"{path} has no image of the same name in {image}." for key, path in masks.items() if key not in images
     ]
     jobs = [
-        Job(path, masks[key], (output / key).with_name(f"{key.name}{_result_suffix(masks[key])}"), None)
+        PairJob(path, masks[key], (output / key).with_name(f"{key.name}{_result_suffix(masks[key])}"), None)
         for key, path in images.items()
         if key in masks
     ]

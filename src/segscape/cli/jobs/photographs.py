@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -12,9 +11,10 @@ from threading import Thread
 import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
-from rich.table import Column, Table
+from rich.table import Table
 
 from segscape.cli.jobs.files import OnProgress, run_jobs
+from segscape.cli.timing import Timing, timing_table
 from segscape.rasters.image import read_image, write_image
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
 from segscape.refinement.refiner import Refiner
@@ -22,8 +22,7 @@ from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.segmentation.upsampling.argmax import load_kernels
 
 _STAGES = ("read", "network", "labels", "refine", "write")
-# Images with a row of their own in the table.
-_LISTED = 20
+_CLASSES_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -39,29 +38,6 @@ class PhotoJob:
     image: Path
     labels: Path
     overlay: Path | None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What is kept of a result when its pixels are written.
-
-    Attributes:
-        name: The image's file name.
-        size: (height, width).
-        seconds: Of each stage.
-        shares: The share of each class among the pixels, by name.
-    """
-
-    name: str
-    size: tuple[int, int]
-    seconds: dict[str, float]
-    shares: dict[str, float]
-
-    @classmethod
-    def of(cls, job: PhotoJob, result: Segmentation) -> Summary:
-        """The summary of one result of `segment_photos`."""
-        height, width = result.labels.shape
-        return cls(job.image.name, (height, width), dict(result.seconds), result.shares())
 
 
 def segment_photos(
@@ -107,19 +83,15 @@ def _write(job: PhotoJob, result: Segmentation) -> None:
         write_image(job.overlay, result.overlay())
 
 
-def timing_table(summaries: list[Summary]) -> Table:
-    """Milliseconds of every stage and the three largest classes of the first images, and the medians of all."""
-    stages = [stage for stage in _STAGES if stage in summaries[0].seconds]
-    table = Table(Column("image", no_wrap=True), "size", *stages, "largest classes", title="milliseconds")
-    for summary in summaries[:_LISTED]:
-        largest = sorted(summary.shares.items(), key=lambda item: -item[1])[:3]
-        table.add_row(
-            summary.name,
-            f"{summary.size[1]} x {summary.size[0]}",
-            *(f"{1000 * summary.seconds[stage]:.0f}" for stage in stages),
-            ", ".join(f"{name} {share:.0%}" for name, share in largest),
-        )
-    table.add_section()
-    medians = (statistics.median(summary.seconds[stage] for summary in summaries) for stage in stages)
-    table.add_row(f"median of {len(summaries)}", "", *(f"{1000 * median:.0f}" for median in medians), "")
-    return table
+def photo_timing(job: PhotoJob, result: Segmentation) -> Timing:
+    """The times and the largest classes of one result of `segment_photos`."""
+    largest = sorted(result.shares().items(), key=lambda item: -item[1])[:_CLASSES_LISTED]
+    height, width = result.labels.shape
+    classes = ", ".join(f"{name} {share:.0%}" for name, share in largest)
+    return Timing(job.image.name, (height, width), dict(result.seconds), classes)
+
+
+def photo_timing_table(timings: Sequence[Timing]) -> Table:
+    """Milliseconds of every stage and the largest classes of the first photographs, and the medians of all."""
+    stages = {stage: stage for stage in _STAGES}
+    return timing_table(timings, stages, outcome="largest classes", unit="milliseconds")

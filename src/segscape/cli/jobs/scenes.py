@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +19,7 @@ from segscape.scenes.planner import seconds_per_pixel
 from segscape.scenes.scene import Scene, SceneSettings
 from segscape.segmentation.segmenter import Segmenter
 
+SceneKind = Literal["photograph", "raster"]
 _LARGE = 50_000_000
 """Pixels from which on a scene among several has its plan printed."""
 _LARGEST = 3
@@ -30,10 +32,12 @@ class SceneJob:
     Attributes:
         image: The file to read.
         files: What to write.
+        kind: A photograph is seen at the working size; a raster may have a resolution, and is seen at it.
     """
 
     image: Path
     files: SceneFiles
+    kind: SceneKind
 
 
 def segment_scenes(

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from segscape.data.masks import read_mask
+from segscape.data.masks import read_indices
 from segscape.labels import LabelSpec
 from segscape.rasters.image import read_image, write_labels
 
@@ -143,8 +143,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @classmethod
     def read_indices(cls, path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-        """Class indices of a label file, (H, W) uint8; see `segscape.data.masks.read_mask`."""
-        return read_mask(path, spec)
+        """Class indices of a label file, (H, W) uint8; see `segscape.data.masks.read_indices`."""
+        return read_indices(path, spec)
 
     @classmethod
     def read_pair(cls, pair: Pair, spec: LabelSpec) -> Sample:

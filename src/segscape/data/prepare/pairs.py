@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from segscape.data.prepare.plan import Plan, Task, link
+from segscape.data.prepare.plan import FileTask, Plan, link
 from segscape.files import atomic_path
 
 _FSS = "fewshot_data"
@@ -65,7 +65,7 @@ def _add_pairs(plan: Plan, split: str, folder: str, images: Mapping[str, Path], 
     for name in sorted(images.keys() & masks.keys()):
         for kind, path in (("images", images[name]), ("labels", masks[name])):
             write = link if path.is_file() else extract
-            plan.tasks.append(Task(split, kind, path, f"{folder}/{path.name}", write))
+            plan.tasks.append(FileTask(split, kind, path, f"{folder}/{path.name}", write))
 
 
 def files_within(source: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from segscape.files import atomic_path
 
 
 @dataclass(frozen=True)
-class Task:
+class FileTask:
     """One file to write.
 
     Attributes:
@@ -41,7 +41,7 @@ class Plan:
         problems: A sentence for each file without its partner.
     """
 
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[FileTask] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -78,8 +78,8 @@ class Plan:
             elif image is None:
                 self.problems.append(f"{label} has no image")
             else:
-                self.tasks.append(Task(split, "images", image, image_target.format(name=name), link))
-                self.tasks.append(Task(split, "labels", label, label_target.format(name=name), write_label))
+                self.tasks.append(FileTask(split, "images", image, image_target.format(name=name), link))
+                self.tasks.append(FileTask(split, "labels", label, label_target.format(name=name), write_label))
         if absent:
             self.remarks.append(f"The source lacks {absent} of the {total} samples in split {split}.")
 

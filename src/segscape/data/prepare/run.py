@@ -15,7 +15,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from segscape.data.prepare.manifest import Manifest, sha256_of
-from segscape.data.prepare.plan import Plan, Task, link
+from segscape.data.prepare.plan import FileTask, Plan, link
 
 
 class Outcome(NamedTuple):
@@ -90,7 +90,9 @@ def carry_out(plan: Plan, manifest: Manifest, *, workers: int, track: Track) -> 
     return report
 
 
-def _outcomes(tasks: list[Task], recorded: list[str], manifest: Path, workers: int) -> Generator[Outcome, None, None]:
+def _outcomes(
+    tasks: list[FileTask], recorded: list[str], manifest: Path, workers: int
+) -> Generator[Outcome, None, None]:
     do = partial(_do, manifest)
     if workers == 1:
         yield from map(do, tasks, recorded)
@@ -121,7 +123,7 @@ def _start_worker() -> None:
     Thread(target=end_with_parent, daemon=True).start()
 
 
-def _do(manifest: Path, task: Task, recorded: str) -> Outcome:
+def _do(manifest: Path, task: FileTask, recorded: str) -> Outcome:
     """Write a task's file, unless it is there and as recorded (an empty record is none)."""
     target = manifest.parent / task.target
     try:

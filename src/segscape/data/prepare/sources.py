@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from segscape.data.masks import read_corner_mask, read_mask, read_matlab_mask
+from segscape.data.masks import read_corner_mask, read_indices, read_matlab_mask
 from segscape.data.prepare.plan import Plan, read_split
 from segscape.data.scan import files_by_name
 from segscape.labels import (
@@ -144,11 +144,11 @@ def plan_inria_aerial(source: Path) -> Plan:
 
 
 def _write_camvid(source: Path, target: Path) -> None:
-    write_labels(target, read_mask(source, CAMVID_RAW), CAMVID.raw_palette)
+    write_labels(target, read_indices(source, CAMVID_RAW), CAMVID.raw_palette)
 
 
 def _write_camvid_original(source: Path, target: Path) -> None:
-    write_labels(target, read_mask(source, CAMVID_ORIGINAL), CAMVID_ORIGINAL.raw_palette)
+    write_labels(target, read_indices(source, CAMVID_ORIGINAL), CAMVID_ORIGINAL.raw_palette)
 
 
 def _write_coco_stuff_10k(source: Path, target: Path) -> None:
@@ -159,7 +159,7 @@ def _write_coco_stuff_10k(source: Path, target: Path) -> None:
 def _write_coco_stuff_164k(source: Path, target: Path) -> None:
     # Class indices, not the values of the source; some readers want a colour for 255 too.
     black = ((0, 0, 0),) * (256 - COCO_STUFF_164K.num_classes)
-    write_labels(target, read_mask(source, COCO_STUFF_164K), COCO_STUFF_164K.palette + black)
+    write_labels(target, read_indices(source, COCO_STUFF_164K), COCO_STUFF_164K.palette + black)
 
 
 def _write_deepglobe(source: Path, target: Path) -> None:
@@ -167,7 +167,7 @@ def _write_deepglobe(source: Path, target: Path) -> None:
 
 
 def _write_inria_aerial(source: Path, target: Path) -> None:
-    write_labels(target, read_mask(source, INRIA_AERIAL_RAW), INRIA_AERIAL.raw_palette)
+    write_labels(target, read_indices(source, INRIA_AERIAL_RAW), INRIA_AERIAL.raw_palette)
 
 
 PREPARATIONS: dict[str, tuple[Callable[[Path], Plan], str]] = {

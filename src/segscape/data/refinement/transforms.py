@@ -56,7 +56,7 @@ class AddCoarseMask(nn.Module):
         return with_coarse_mask(sample, grade, generator)
 
 
-class RandomScale(v2.Transform):
+class RandomResize(v2.Transform):
     """Resize by a random factor, bilinearly with antialiasing, image and mask alike."""
 
     def __init__(self, scales: tuple[float, float]) -> None:
@@ -167,7 +167,7 @@ class RefinementAugmentation:
         unchanged = (1.0, 1.0)
         return v2.Compose(
             [
-                *([] if tuple(self.scales) == unchanged else [RandomScale(self.scales)]),
+                *([] if tuple(self.scales) == unchanged else [RandomResize(self.scales)]),
                 ZoomedCrop(self.crop, self.zooms, tries=self.tries),
                 v2.RandomHorizontalFlip(0.5),
                 AddCoarseMask(self.grades),
