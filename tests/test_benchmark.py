@@ -152,25 +152,25 @@ def test_sizes_that_are_none(size: str, capsys) -> None:
 
 
 def test_training_heads_leave_the_logits_alone(script) -> None:
-    ways = script("ways")
+    pipelines = script("pipelines")
     images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        expected = ways.load("isdnet_resnet18")(images)
-        assert torch.equal(ways.with_all_heads(ways.load("isdnet_resnet18"))(images), expected)
+        expected = pipelines.load("isdnet_resnet18")(images)
+        assert torch.equal(pipelines.with_all_heads(pipelines.load("isdnet_resnet18"))(images), expected)
 
 
 def test_side_by_side(script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
-    """Two ways take turns, one whose package is missing is named, and rows take the place of their like."""
+    """Two pipelines take turns, one whose package is missing is named, and rows take the place of their like."""
     side_by_side = script("side_by_side")
     stub = tmp_path / "stub" / "segmentation_models_pytorch.py"
     stub.parent.mkdir()
     stub.write_text("raise ModuleNotFoundError('No such package')")
     output = tmp_path / "results.json"
-    kept = {"network": "stdc1_seg", "size": [64, 128], "way": "lean", "total_ms": 1.0}
-    output.write_text(json.dumps({"rows": [kept, {**kept, "way": "plain"}]}))
+    kept = {"network": "stdc1_seg", "size": [64, 128], "pipeline": "lean", "total_ms": 1.0}
+    output.write_text(json.dumps({"rows": [kept, {**kept, "pipeline": "plain"}]}))
     monkeypatch.setenv("PYTHONPATH", str(stub.parent))
     monkeypatch.setattr(side_by_side, "PEERS", ("smp_unet_resnet18",))
-    words = ["--only", "stdc1_seg@64x128", "--ways", "plain", "torch", "--peers", sys.executable, "--repeats", "2"]
+    words = ["--only", "stdc1_seg@64x128", "--pipelines", "plain", "torch", "--peers", sys.executable, "--repeats", "2"]
     words += ["--warm-up", "1", "--files", "2", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["side_by_side.py", *words])
     side_by_side.main()
@@ -179,7 +179,7 @@ def test_side_by_side(script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
     assert "| torch |" in shown.out
     lean, plain, ours = json.loads(output.read_text())["rows"]
     assert lean == kept
-    assert (plain["way"], plain["images"], plain["times_plain"]) == ("plain", 2, 1.0)
+    assert (plain["pipeline"], plain["images"], plain["times_plain"]) == ("plain", 2, 1.0)
     assert ours["times_plain"] == pytest.approx(plain["total_ms"] / ours["total_ms"], abs=0.01)
     assert ours["labels_agree"] > 0.999
     assert ours["pipelined_per_second"] > 0
@@ -192,7 +192,7 @@ def test_the_table_takes_its_place(script, monkeypatch: pytest.MonkeyPatch, tmp_
     page.write_text(f"before\n{side_by_side.BEGIN}\nold\n{side_by_side.END}\nafter\n")
     monkeypatch.setattr(side_by_side, "PAGE", page)
     stages = {f"{stage}_ms": 2.0 for stage in side_by_side.STAGES}
-    row = {"network": "stdc1_seg", "size": [512, 1024], "way": "auto", "computes": "openvino bf16", **stages}
+    row = {"network": "stdc1_seg", "size": [512, 1024], "pipeline": "auto", "computes": "openvino bf16", **stages}
     row |= {"total_ms": 8.0, "total_p90_ms": 9.0, "times_plain": 5.5, "outside_network": 0.1, "peak_mib": 700}
     machine = {"processor": "a processor", "threads": 2}
     side_by_side.write_table({"machine": machine, "versions": {"torch": "2.15"}, "rows": [row]})
@@ -206,14 +206,14 @@ def test_the_table_takes_its_place(script, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_gpu_script_on_a_cpu(script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = ["--device", "cpu", "--tiny", "--output", str(tmp_path), "--only", "scapenet_lite0", "crm_resnet18"]
-    monkeypatch.setattr(sys, "argv", ["gpu.py", *words, "--ways", "official fp32", "torch fp32"])
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words, "--pipelines", "official fp32", "torch fp32"])
     gpu = script("gpu")
     monkeypatch.setattr(gpu, "CASES", gpu.CASES[:1])
     gpu.main()
     [path] = tmp_path.iterdir()
     result = json.loads(path.read_text())
     assert set(result["ceilings"]["flops"]) == {"fp32", "tf32", "bf16"}
-    assert [(row["name"], row["way"]) for row in result["rows"]] == [
+    assert [(row["name"], row["pipeline"]) for row in result["rows"]] == [
         ("scapenet_lite0", "official fp32"),
         ("scapenet_lite0", "torch fp32"),
         ("crm_resnet18", "torch fp32"),

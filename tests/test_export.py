@@ -109,12 +109,12 @@ def test_least_sides(coarse_files: Path) -> None:
     small = torch.randn(1, 3, 8, 40)
     for suffix in (".onnx", ".xml"):
         assert load_exported(coarse_files / f"coarse{suffix}", "cpu")[0](small).shape == (1, 3, 1, 5)
-    with pytest.raises(ValueError, match="takes images with sides from 64 pixels on, not of 8 x 40"):
+    with pytest.raises(ValueError, match="takes images with sides from 9 pixels on, not of 8 x 40"):
         load_exported(coarse_files / "coarse.pt2", "cpu")[0](small)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_card_and_traits_come_back(coarse_files: Path, suffix: str) -> None:
+def test_card_and_metadata_come_back(coarse_files: Path, suffix: str) -> None:
     path = coarse_files / f"coarse{suffix}"
     graph = open_exported(path, "cpu")
     assert graph.card == card()

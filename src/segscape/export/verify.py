@@ -92,7 +92,7 @@ def _shapes(graph: ExportedGraph, network: Network) -> list[tuple[int, int, int]
     """The (N, H, W) to try."""
     if graph.metadata.size is not None:
         return [(1, *graph.metadata.size)]
-    least = least_traced_side(network)
+    least = max(least_traced_side(network), graph.metadata.min_size)
     first, second = (network.fitting_size(*(max(side, least) for side in size)) for size in _TRIED_SIZES)
     # Where many sizes do not fit, these two would be squares.
     return [(1, first[0], first[1] + network.size_multiple), (2, *second)]

@@ -18,7 +18,6 @@ from segscape.runtime.deploy import deploy
 from segscape.runtime.graphs import (
     Network,
     check_size,
-    least_traced_side,
     onnx_model,
     openvino_model,
     quiet,
@@ -56,7 +55,12 @@ def export_network(
         raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
     with _atomic_paths(path, kind) as temporary:
         _write(deploy(network), card, temporary, kind, size=size, labels=labels)
-        verification = verify(open_exported(temporary, "cpu"), network)
+        try:
+            verification = verify(open_exported(temporary, "cpu"), network)
+        except Exception as error:
+            # Engines stumble in ways of their own over what a converter has made.
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"{path} was not written: made {kind}, the network does not run ({reason}).") from error
         if not verification.passed:
             limit = f"{1 - MOST_DIFFERENT:.1%} of the labels" if labels else f"an error of {MOST_ERROR:.0e}"
             raise ValueError(f"{path} was not written: {verification}, and the limit is {limit}.")
@@ -77,40 +81,35 @@ def _atomic_paths(path: Path, kind: Format) -> Iterator[Path]:
 def _write(
     deployed: Network, card: WeightsCard, path: Path, kind: Format, *, size: tuple[int, int] | None, labels: bool
 ) -> None:
-    metadata = _metadata(deployed, kind, size=size, labels=labels)
-    entries = {CARD_KEY: card.to_json(), GRAPH_KEY: metadata.to_json()}
+    def entries(least: int) -> dict[str, str]:
+        metadata = GraphMetadata(
+            output="labels" if labels else "logits",
+            size=size,
+            size_multiple=deployed.size_multiple,
+            min_size=least,
+            # The logits of a network that refines masks are of the images' size: there is nothing to resize.
+            stride=deployed.stride if isinstance(deployed, SegmentationNetwork) else 1,
+            align_corners=deployed.align_corners if isinstance(deployed, SegmentationNetwork) else False,
+        )
+        return {CARD_KEY: card.to_json(), GRAPH_KEY: metadata.to_json()}
+
     match kind:
         case "onnx":
             import onnx
 
             model = onnx_model(deployed, size=size, labels=labels)
-            onnx.helper.set_model_props(model, entries)
+            onnx.helper.set_model_props(model, entries(deployed.min_size))
             onnx.save_model(model, path)
         case "openvino":
             import openvino
 
             graph = openvino_model(deployed, size=size, labels=labels)
-            for key, value in entries.items():
+            for key, value in entries(deployed.min_size).items():
                 graph.set_rt_info(value, [key])
             openvino.save_model(graph, path, compress_to_fp16=False)
         case "torch":
-            program = torch_program(deployed, size=size, labels=labels)
+            program, least = torch_program(deployed, size=size, labels=labels)
             # As large as the images; nobody needs them.
             program.example_inputs = None
             with quiet():
-                torch.export.save(program, path, extra_files=entries)
-
-
-def _metadata(network: Network, kind: Format, *, size: tuple[int, int] | None, labels: bool) -> GraphMetadata:
-    # The logits of a network that refines masks are of the images' size: there is nothing to resize.
-    stride, align_corners = (
-        (network.stride, network.align_corners) if isinstance(network, SegmentationNetwork) else (1, False)
-    )
-    return GraphMetadata(
-        output="labels" if labels else "logits",
-        size=size,
-        size_multiple=network.size_multiple,
-        min_size=least_traced_side(network) if kind == "torch" and size is None else network.min_size,
-        stride=stride,
-        align_corners=align_corners,
-    )
+                torch.export.save(program, path, extra_files=entries(deployed.min_size if size else least))

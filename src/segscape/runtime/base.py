@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from types import CodeType
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from segscape.networks import SegmentationNetwork
 
+_AMPLE = (256, 256)
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
@@ -64,6 +67,25 @@ class Calibration:
     digest: str
 
 
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """A module's own attributes that are plain values."""
+    return {
+        name: value
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, bool | int | float | str | tuple | None)
+    }
+
+
+def _update_with_code(digest: hashlib._Hash, code: CodeType) -> None:
+    """Add what a function does: two networks of the same weights may compute different things with them."""
+    digest.update(code.co_code + repr((code.co_names, code.co_varnames)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _update_with_code(digest, constant)
+        else:
+            digest.update(repr(constant).encode())
+
+
 @dataclass(frozen=True)
 class Deployed:
     """A network that engines are made from.
@@ -83,11 +105,14 @@ class Deployed:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the weights, in hexadecimal digits."""
+        """The SHA-256 of the weights and of what is computed with them, in hexadecimal digits."""
         digest = hashlib.sha256()
         for name, value in self.network.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().data)
+        for name, module in self.network.named_modules():
+            digest.update(f"{name}: {type(module).__qualname__} {_settings(module)}".encode())
+            _update_with_code(digest, type(module).forward.__code__)
         return digest.hexdigest()
 
     def logits_shape(self, images: Tensor) -> tuple[int, int, int, int]:
@@ -99,5 +124,7 @@ class Deployed:
     @cached_property
     def num_classes(self) -> int:
         """K, the number of classes."""
-        with torch.inference_mode():
-            return self.network(torch.zeros(1, 3, *self.network.fitting_size(1, 1), device=self.device)).shape[1]
+        # Nothing is computed, and the size is one at which no layer lacks pixels.
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            images = torch.empty(1, 3, *self.network.fitting_size(*_AMPLE), device=self.device)
+            return self.network(images).shape[1]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from segscape.runtime.base import Deployed, Precision, Runtime
+from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
 from segscape.runtime.compiled import CompiledRuntime
 from segscape.runtime.eager import EagerRuntime
+from segscape.runtime.graphs import ConversionError
 from segscape.runtime.onnx import ONNXRuntime, TensorRTRuntime
 from segscape.runtime.openvino import OpenVINORuntime
 from segscape.runtime.winograd.runtime import WinogradRuntime
@@ -30,4 +31,7 @@ def create_runtime(name: str, deployed: Deployed, *, precision: Precision = "fp3
     """
     if name not in _RUNTIMES:
         raise ValueError(f"There is no runtime {name!r}; the names are auto, {', '.join(_RUNTIMES)}.")
-    return _RUNTIMES[name](deployed, precision=precision)
+    try:
+        return _RUNTIMES[name](deployed, precision=precision)
+    except ConversionError as error:
+        raise RuntimeUnavailableError(f"The runtime {name} cannot be had: {error} Choose --runtime torch.") from error

@@ -13,7 +13,7 @@ import bisect
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,17 @@ Network = SegmentationNetwork | RefinementNetwork
 
 _MOST_TRACED_SIDE = 1024
 """Up to this the least side is looked for at which a network can be traced for any size."""
+_AMPLE_SIDE = 64
+_CHECKED_SIZES = ((96, 160), (255, 382))
+_MOST_CONVERSION_ERROR = 0.02
+"""Of the largest logit; rounding moves those of the most sensitive network here by a tenth of it."""
+_TELLING = ("No conversion rule", "not support", "Not all", "No ONNX function")
+"""What the lines of converters' reports hold that name a layer or a size."""
 _SIDES = ("height", "width")
+
+
+class ConversionError(ValueError):
+    """A network cannot be brought into some form; the message says which and why."""
 
 
 class LabelNetwork(nn.Module):
@@ -152,19 +162,20 @@ def onnx_model(network: Network, *, size: tuple[int, int] | None, labels: bool =
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
+        ConversionError: ONNX has no form for one of its layers.
         ValueError: The network does not take this size, or has no labels.
     """
     import onnxscript  # noqa: F401 - what PyTorch's exporter needs; it would say so in its own way, and late
 
-    program = torch_program(network, size=size, labels=labels)
-    with quiet():
+    program, least = torch_program(network, size=size, labels=labels)
+    with quiet(), _converting("ONNX"):
         made: Any = torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
             input_names=_input_names(network),
             output_names=[_output_name(labels)],
-            dynamic_shapes=_dynamic_shapes(network) if size is None else None,
+            dynamic_shapes=_dynamic_shapes(network, least) if size is None else None,
         )
     return made.model_proto
 
@@ -187,11 +198,11 @@ def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bo
     import openvino
 
     module = _prepared(network, size=size, labels=labels, sizes_vary=True)
-    # The tracer runs the network, so on few pixels; the shapes are set afterwards.
-    side = least_traced_side(network)
-    with quiet(), torch.no_grad():
-        model = openvino.convert_model(module, example_input=_examples(network, 1, side, side))
-    batch, height, width = (-1, -1, -1) if size is None else (1, *size)
+    # The tracer runs the network, so for any size on few pixels; the shapes are set afterwards.
+    height, width = size or 2 * (least_traced_side(network),)
+    with quiet(), _converting("OpenVINO"), torch.no_grad():
+        model = openvino.convert_model(module, example_input=_examples(network, 1, height, width))
+    batch, height, width = (1, *size) if size else (-1, -1, -1)
     shapes = [openvino.PartialShape([batch, channels, height, width]) for channels in _channels(network)]
     model.reshape(dict(zip(model.inputs, shapes, strict=True)))
     for port, name in zip([*model.inputs, *model.outputs], [*_input_names(network), _output_name(labels)], strict=True):
@@ -199,28 +210,71 @@ def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bo
     return model
 
 
-def torch_program(network: Network, *, size: tuple[int, int] | None, labels: bool = False) -> ExportedProgram:
+def torch_program(
+    network: Network, *, size: tuple[int, int] | None, labels: bool = False
+) -> tuple[ExportedProgram, int]:
     """A network as a program of `torch.export`.
 
     Args:
         network: See `onnx_model`.
-        size: See `onnx_model`; where it is None, sides are at least `least_traced_side`.
+        size: See `onnx_model`.
         labels: See `onnx_model`.
 
+    Returns:
+        The program, and the least side of the images that it takes, in pixels.
+
     Raises:
+        ConversionError: PyTorch cannot take its graph, or not for any size.
         ValueError: See `onnx_model`.
     """
     module = _prepared(network, size=size, labels=labels, sizes_vary=size is None)
-    least, multiple = least_traced_side(network), network.size_multiple
-    # Sides that differ, and a batch of two: what is equal or 1 the tracer takes to be so always.
-    shape = (1, *size) if size else (2, least + multiple, least + 2 * multiple)
-    shapes = _dynamic_shapes(network) if size is None else None
-    with quiet(), torch.no_grad():
-        program = torch.export.export(module, _examples(network, *shape), dynamic_shapes=shapes)
+    least = least_traced_side(network)
+    try:
+        program = _traced(module, network, size=size, least=least)
+    except ConversionError:
+        # Some layers tell more cases apart on small maps than on large ones.
+        larger = network.fitting_size(*2 * (max(_AMPLE_SIDE, least),))[0]
+        if size is not None or larger == least:
+            raise
+        program, least = _traced(module, network, size=None, least=larger), larger
     for node in program.graph.nodes:
         # Where our code lies on this machine.
         node.meta.pop("stack_trace", None)
-    return program
+    return program, least if size is None else min(size)
+
+
+def _traced(module: nn.Module, network: Network, *, size: tuple[int, int] | None, least: int) -> ExportedProgram:
+    multiple = network.size_multiple
+    # Sides that differ, and a batch of two: what is equal or 1 the tracer takes to be so always.
+    shape = (1, *size) if size else (2, least + multiple, least + 2 * multiple)
+    shapes = _dynamic_shapes(network, least) if size is None else None
+    with quiet(), _converting("a graph of PyTorch's", for_any_size=size is None), torch.no_grad():
+        return torch.export.export(module, _examples(network, *shape), dynamic_shapes=shapes)
+
+
+def check_conversion(run: Callable[[Tensor], Tensor], network: SegmentationNetwork, form: str) -> None:
+    """Refuse a converted network that computes something else than the network itself.
+
+    Args:
+        run: Computes it, from images (N, 3, H, W) on the network's device to logits.
+        network: What it was made of.
+        form: What it was made, for the message.
+
+    Raises:
+        ConversionError: It does, or fails.
+    """
+    device = next(network.parameters()).device
+    least = least_traced_side(network)
+    for sides in _CHECKED_SIZES:
+        size = network.fitting_size(*(max(side, least) for side in sides))
+        images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+        with torch.inference_mode():
+            expected = network(images)
+            with _converting(form):
+                found = run(images)
+        error = float((found - expected).abs().max() / expected.abs().max())
+        if not error < _MOST_CONVERSION_ERROR:
+            raise ConversionError(f"The network made {form} computes other logits, off by {error:.0%} of the largest.")
 
 
 def check_size(network: Network, size: tuple[int, int]) -> None:
@@ -260,11 +314,11 @@ def _channels(network: Network) -> tuple[int, ...]:
     return (3, 1) if isinstance(network, RefinementNetwork) else (3,)
 
 
-def _dynamic_shapes(network: Network) -> Any:
+def _dynamic_shapes(network: Network, least: int) -> Any:
     """For every argument which axes vary, and how."""
     multiple = network.size_multiple
-    least = least_traced_side(network) // multiple
-    height, width = (Dim(name, min=least) if multiple == 1 else multiple * Dim(name, min=least) for name in _SIDES)
+    first = least // multiple
+    height, width = (Dim(name, min=first) if multiple == 1 else multiple * Dim(name, min=first) for name in _SIDES)
     axes = {0: Dim("batch"), 2: height, 3: width}
     return (axes,) * len(_input_names(network))
 
@@ -275,6 +329,23 @@ def _input_names(network: Network) -> list[str]:
 
 def _output_name(labels: bool) -> str:
     return "labels" if labels else "logits"
+
+
+@contextmanager
+def _converting(form: str, *, for_any_size: bool = False) -> Iterator[None]:
+    """Converters fail in ways of their own; what they say of the reason is kept in one sentence."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = [line.strip(" -.") for line in str(cause).splitlines()]
+        # What cannot be converted is named in the midst of a report.
+        telling = [line for line in lines if any(words in line for words in _TELLING)]
+        reason = next(iter([*telling, *filter(None, lines)]), type(cause).__name__)
+        remedy = " for any size; a file for one size may do, with --size HEIGHTxWIDTH" if for_any_size else ""
+        raise ConversionError(f"The network cannot be made {form}{remedy} ({reason}).") from error
 
 
 @contextmanager

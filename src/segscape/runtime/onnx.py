@@ -124,9 +124,17 @@ def _graph(deployed: Deployed) -> bytes:
     """The ONNX file's content."""
 
     def make() -> bytes:
-        from segscape.runtime.graphs import onnx_model
+        from segscape.runtime.graphs import check_conversion, onnx_model
 
-        return onnx_model(deployed.network, size=None).SerializeToString()
+        graph = onnx_model(deployed.network, size=None).SerializeToString()
+        session = _session(graph, [("CPUExecutionProvider", {})])
+
+        def run(images: Tensor) -> Tensor:
+            (logits,) = session.run(None, {session.get_inputs()[0].name: images.cpu().numpy()})
+            return torch.from_numpy(logits).to(images.device)
+
+        check_conversion(run, deployed.network, "ONNX")
+        return graph
 
     key = {
         "weights": deployed.fingerprint,

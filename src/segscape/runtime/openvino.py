@@ -80,9 +80,13 @@ def _require(precision: Precision, device: torch.device) -> None:
 
 
 def _compile(deployed: Deployed, precision: Precision) -> bytes:
-    from segscape.runtime.graphs import openvino_model
+    from segscape.runtime.graphs import check_conversion, openvino_model
 
     model = openvino_model(deployed.network, size=None)
+    exact = openvino_core().compile_model(model, "CPU", openvino_settings("fp32"))
+    check_conversion(lambda images: torch.from_numpy(exact(images.numpy())[0]), deployed.network, "OpenVINO")
+    if precision == "fp32":
+        return exact.export_model().getvalue()
     if precision == "int8":
         from segscape.runtime.quantise import quantised
 
