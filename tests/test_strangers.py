@@ -71,7 +71,7 @@ def test_every_export(name: str, fixed: bool, suffix: str, tmp_path: Path) -> No
     network, path = _stranger(name), tmp_path / f"network{suffix}"
     size = network.fitting_size(93, 61) if fixed else None
     if name in (REFUSED_FOR_ONE_SIZE if fixed else REFUSED_FOR_ANY_SIZE)[suffix]:
-        with pytest.raises(ValueError, match="cannot be made|was not written"):
+        with pytest.raises(ValueError, match=r"cannot be made|was not written"):
             export_network(network, CARD, path, size=size)
         assert not path.exists()
         return

@@ -72,7 +72,7 @@ def _settings(module: nn.Module) -> dict[str, Any]:
     return {
         name: value
         for name, value in sorted(vars(module).items())
-        if isinstance(value, bool | int | float | str | tuple | None)
+        if isinstance(value, bool | int | float | str | tuple | None) and name != "training" and name[0] != "_"
     }
 
 
