@@ -5,6 +5,8 @@ python scripts/recipes_table.py
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +19,7 @@ from segscape.cli.config import PUBLISHED_KEY, find_config, load_config, shipped
 from segscape.data.refinement import RefinementAugmentation
 from segscape.data.transforms import CameraAugmentation, MmsegAugmentation, StdcAugmentation
 from segscape.evaluation.protocols import EvaluationProtocol
-from segscape.losses import (
-    CrossEntropy,
-    DetailLoss,
-    DiceLoss,
-    LossTerm,
-    OhemCrossEntropy,
-    ReconstructionLoss,
-    StructureLoss,
-)
+from segscape.losses import CrossEntropy, LossTerm
 from segscape.registry import model_entry
 from segscape.training.datamodule import JointDataModule, JointSet, SegmentationDataModule
 from segscape.training.optimisers import OptimiserSettings
@@ -37,25 +31,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 BEGIN = "<!-- From here on written by scripts/recipes_table.py. -->"
 END = "<!-- Up to here written by scripts/recipes_table.py. -->"
 
-SYSTEMS = {
-    "stdc": "STDC-Seg",
-    "bisestdc": "BiSeSTDC",
-    "isdnet": "ISDNet",
-    "isnet": "ISNet",
-    "dabnet": "DABNet",
-    "crm": "CRM",
-}
 OURS = "Our own"
 TEST_ALONE = {"crm_resnet50/big"}
 """Configs that train nothing of their own."""
-
-LOSS_NAMES = {
-    OhemCrossEntropy: "hard-example cross entropy",
-    DetailLoss: "detail loss",
-    DiceLoss: "Dice",
-    ReconstructionLoss: "reconstruction loss",
-    StructureLoss: "structure loss",
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +59,9 @@ class Recipe:
         """The section that the recipe belongs to."""
         if not self.published:
             return OURS
-        return next(title for prefix, title in SYSTEMS.items() if self.name.startswith(prefix))
+        # A network's file begins with what its authors call the system.
+        page = sys.modules[model_entry(self.model.name).build.__module__].__doc__ or ""
+        return page.partition(":")[0]
 
     @property
     def processes(self) -> int:
@@ -214,7 +194,8 @@ def _schedule(settings: OptimiserSettings) -> str:
 def _loss(term: LossTerm) -> str:
     loss = term.loss
     if not isinstance(loss, CrossEntropy):
-        return LOSS_NAMES[type(loss)]
+        # What nobody has named is called by its class.
+        return getattr(loss, "title", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(loss).__name__).lower())
     weighted = "class-weighted " if loss.class_weights is not None else ""
     return f"{weighted}cross entropy{' over all pixels' if loss.mean_over == 'all' else ''}"
 
@@ -320,9 +301,8 @@ def page(current: str) -> str:
     before, rest = current.split(BEGIN)
     after = rest.split(END)[1]
     found = recipes()
-    sections = [
-        section(title, [recipe for recipe in found if recipe.system == title]) for title in (*SYSTEMS.values(), OURS)
-    ]
+    titles = sorted({recipe.system for recipe in found} - {OURS}, key=str.lower)
+    sections = [section(title, [recipe for recipe in found if recipe.system == title]) for title in (*titles, OURS)]
     return f"{before}{BEGIN}\n\n" + "\n\n".join(sections) + f"\n\n{END}{after}"
 
 

@@ -1,6 +1,5 @@
 """Every data set in its real layout: label tables, reading, checking, and what is written for submissions."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from segscape.cli.main import main
 from segscape.data.check import detect_dataset
 from segscape.data.datasets import DATASETS, Folder
 from segscape.data.masks import read_matlab_labels
-from segscape.data.prepare import prepare
 from segscape.labels import (
     ADE20K,
     CITYSCAPES,
@@ -27,43 +25,11 @@ from segscape.labels import (
 )
 from segscape.training.datamodule import SegmentationDataModule
 from tests.fake import aerial, folder, salient, scenes, street
+from tests.fake.data_sets import WRITERS
 
 CLASS_MAPS = street.CLASS_MAPS
 SPECS = [value for value in vars(segscape.labels).values() if isinstance(value, LabelSpec)]
 
-Writer = Callable[[Path], None]
-
-
-def _prepared(name: str, write_download: Writer) -> Writer:
-    def write(root: Path) -> None:
-        write_download(root.with_name(f"{root.name}-download"))
-        report = prepare(
-            name, root.with_name(f"{root.name}-download"), root, workers=1, track=lambda outcomes, total: outcomes
-        )
-        assert not report.problems
-
-    return write
-
-
-WRITERS: dict[str, Writer] = {
-    "folder": folder.write_folder,
-    "ade20k": scenes.write_ade20k,
-    "camvid": _prepared("camvid", street.write_camvid_download),
-    "camvid_original": _prepared(
-        "camvid_original", lambda source: street.write_camvid_original_download(source, by_split=False)
-    ),
-    "cityscapes": street.write_cityscapes,
-    "coco_stuff_10k": _prepared("coco_stuff_10k", scenes.write_coco_stuff_10k_download),
-    "coco_stuff_10k_182": lambda root: scenes.write_coco_stuff_10k_download(root, ids=[*range(183), 255]),
-    "coco_stuff_164k": scenes.write_coco_stuff_164k,
-    "deepglobe": _prepared("deepglobe", aerial.write_deepglobe_download),
-    "dronedeploy": aerial.write_dronedeploy,
-    "dubai": aerial.write_dubai,
-    "idd_lite": street.write_idd_lite,
-    "inria_aerial": _prepared("inria_aerial", aerial.write_inria_download),
-    "lip": scenes.write_lip,
-    "salient": salient.write_salient,
-}
 WITHOUT_IGNORED = {"deepglobe", "inria_aerial", "lip", "salient"}
 
 
@@ -74,10 +40,6 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, write in WRITERS.items():
         write(base / name)
     return {name: base / name for name in WRITERS}
-
-
-def test_every_data_set_has_a_writer() -> None:
-    assert set(WRITERS) == set(DATASETS)
 
 
 def test_coco_stuff_tables_are_the_official_ones() -> None:

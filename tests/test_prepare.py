@@ -22,7 +22,7 @@ DOWNLOADS = {
     "coco_stuff_10k": scenes.write_coco_stuff_10k_download,
     "coco_stuff_164k": scenes.write_coco_stuff_164k,
     "deepglobe": aerial.write_deepglobe_download,
-    "inria_aerial": aerial.write_inria_download,
+    "inria_aerial": aerial.write_inria_aerial_download,
 }
 COUNTS = {
     "camvid": {"train": 2, "val": 1, "test": 2},
@@ -162,7 +162,7 @@ def test_deepglobe_values(deepglobe: tuple[Path, Path]) -> None:
 
 
 def test_inria_values(tmp_path: Path) -> None:
-    aerial.write_inria_download(tmp_path / "download")
+    aerial.write_inria_aerial_download(tmp_path / "download")
     assert _run("inria_aerial", tmp_path / "download", tmp_path / "root") == 0
     prepared = np.asarray(Image.open(tmp_path / "root" / "labels" / "train" / "kitsap10_mask.png"))
     assert np.bincount(prepared.ravel()).tolist() == [65536 - 12272, 12272]

@@ -24,122 +24,8 @@ from segscape.cli.main import main
 from segscape.data.datasets import DATASETS
 from segscape.data.transforms import MmsegAugmentation, Rotation, StdcAugmentation
 from segscape.registry import model_entry
-from segscape.training.optimisers import OptimiserSettings, Schedule
-from tests.test_datasets import WRITERS
-
-# From the authors' code, README files and logs. A line of settings: data set, split trained on and split measured;
-# steps; processes x crops; steps between evaluations; crop; the size and the range of ratios that resizing refers to;
-# learning rate and its floor. Below it the recipes that have them, each with its protocol and its score.
-PUBLISHED = """
-cityscapes:train>val 60000 3x16 1000 512x1024 - 0.125:1.5 0.01 0
-    stdc1_seg/cityscapes_50 whole-0.5 72.22
-    stdc1_seg/cityscapes_75 whole-0.75 74.50
-    stdc2_seg/cityscapes_50 whole-0.5 74.24
-    stdc2_seg/cityscapes_75 whole-0.75 77.04
-cityscapes:train>val 160000 2x6 1000 512x1024 - 0.125:1.5 0.01 0
-    bisestdc/cityscapes_50 whole-0.5 74.6
-    bisestdc/cityscapes_75 whole-0.75 77.6
-deepglobe:train>val 80000 4x2 4000 1224x1224 2448x2448 1:1 0.01 1e-4
-    isdnet_resnet18/deepglobe whole-fit2448x2448-0.8-pixels 73.30
-inria_aerial:train>val 40000 4x1 4000 2000x2000 5000x5000 0.8:0.8 0.01 1e-4
-    isdnet_resnet18/inria_aerial whole-fit5000x5000-0.8-pixels 74.39
-cityscapes:train>val 80000 4x2 4000 512x1024 1024x2048 0.5:2 0.01 1e-4
-    isdnet_resnet18/cityscapes whole-fit1024x2048-0.8-pixels -
-cityscapes:train>val 81840 8x2 1860 512x1024 1024x2048 0.5:2 0.01 1e-4
-    isnet_resnet50/cityscapes whole-fit1024x2048-1-direct 79.32
-    isnet_resnet101/cityscapes whole-fit1024x2048-1-direct 80.56
-    isnet_resnet50/cityscapes_multiscale slide512x1024by341x341-fit1024x2048-SIX-flip-softmax@network-direct 81.31
-    isnet_resnet101/cityscapes_multiscale slide1024x512by341x341-fit1024x2048-SIX-flip-direct 81.96
-ade20k:train>val 164190 8x2 12630 512x512 512x2048 0.5:2 0.01 1e-4
-    isnet_resnet50/ade20k whole-fit512x2048-1-direct 44.22
-    isnet_resnet101/ade20k whole-fit512x2048-1-direct 45.92
-    isnet_resnet50/ade20k_multiscale whole-fit512x2048-SIX-flip-softmax@network-direct 45.03
-    isnet_resnet101/ade20k_multiscale whole-fit512x2048-SIX-flip-softmax@network-direct 47.29
-coco_stuff_10k_182:train>test 61820 8x2 5620 512x512 512x2048 0.5:2 0.001 1e-5
-    isnet_resnet50/coco_stuff_10k whole-fit512x2048-1-direct 38.06
-    isnet_resnet101/coco_stuff_10k whole-fit512x2048-1-direct 40.53
-    isnet_resnet50/coco_stuff_10k_multiscale whole-fit512x2048-0.5+0.75+1+1.25+1.5-flip-direct 40.39
-    isnet_resnet101/coco_stuff_10k_multiscale whole-fit512x2048-0.5+0.75+1+1.25+1.5-flip-direct 41.74
-lip:train>val 142800 8x4 9520 473x473 520x520 0.75:1.25 0.01 1e-4
-    isnet_resnet50_lip/lip whole-473x473-1-direct 53.14
-    isnet_resnet101_lip/lip whole-473x473-1-direct 54.96
-    isnet_resnet50_lip/lip_flip whole-473x473-1-flip-direct 53.41
-    isnet_resnet101_lip/lip_flip whole-473x473-1-flip-direct 55.41
-cityscapes:train>val 80000 4x8 8000 1024x1024 1024x2048 0.5:2 0.025 1e-4
-    dabnet_resnet18_p1/cityscapes whole-1 77.4
-    dabnet_resnet18_p2/cityscapes whole-1 77.8
-    dabnet_resnet18_p4/cityscapes whole-1 78.1
-    dabnet_resnet18_p8/cityscapes whole-1 78.8
-    dabnet_resnet18_p16/cityscapes whole-1 78.4
-cityscapes:trainval>val 80000 4x8 8000 1024x1024 1024x2048 0.5:2 0.025 1e-4
-    dabnet_resnet18_p2/cityscapes_trainval whole-1 76.1
-    dabnet_resnet18_p8/cityscapes_trainval whole-1 77.3
-cityscapes:train>val 80000 4x4 8000 1024x1024 1024x2048 0.5:2 0.001 1e-4
-    dabnet_efficientnet_b1/cityscapes whole-1 78.7
-cityscapes:trainval>val 80000 4x4 8000 1024x1024 1024x2048 0.5:2 0.001 1e-4
-    dabnet_efficientnet_b1/cityscapes_trainval whole-1 77.5
-coco_stuff_10k:train>test 80000 4x8 8000 512x512 512x2048 0.5:2 0.005 1e-4
-    dabnet_resnet18_p2/coco_stuff_10k whole-640x640-1 29.5
-coco_stuff_10k:train>test 80000 4x8 8000 512x512 512x2048 0.5:2 0.001 1e-4
-    dabnet_efficientnet_b1/coco_stuff_10k whole-640x640-1 32.4
-coco_stuff_164k:train>val 160000 4x8 8000 512x512 512x2048 0.5:2 0.005 1e-4
-    dabnet_resnet18_p2/coco_stuff_164k whole-640x640-1 -
-camvid_original:trainval>test 10000 4x2 1000 768x960 768x1536 0.5:2 0.025 1e-4
-    dabnet_resnet18_p2/camvid whole-768x960-1 74.3
-camvid_original:trainval>test 10000 4x2 1000 768x960 768x1536 0.5:2 0.001 1e-4
-    dabnet_efficientnet_b1/camvid whole-768x960-1 76.5
-""".replace("SIX", "0.5+0.75+1+1.25+1.5+1.75")
-
-_ONE_GROUP = OptimiserSettings("sgd", momentum=0.9, weight_decay=5e-4, groups="one")
-# Before the learning rate and its floor; the longest prefix of the recipe's name holds.
-OPTIMISERS = {
-    "stdc": OptimiserSettings(
-        "sgd",
-        momentum=0.9,
-        weight_decay=5e-4,
-        groups="split",
-        head_lr_factor=10.0,
-        train_backbone_norms=False,
-        schedule=Schedule("exponential", warmup_steps=1000),
-    ),
-    "isdnet": _ONE_GROUP,
-    "isnet": _ONE_GROUP,
-    "dabnet_resnet18": replace(_ONE_GROUP, schedule=Schedule("linear", warmup_steps=1000, warmup_ratio=0.1)),
-    "dabnet_efficientnet": OptimiserSettings("adam", betas=(0.5, 0.999), weight_decay=0.0, groups="one"),
-}
-OPTIMISERS["bisestdc"] = OPTIMISERS["stdc"]
-
-# Each output with its weight, and what the cross entropies average over.
-LOSSES = {
-    "stdc": ("hard pixels", {"logits": 1, "aux16": 1, "aux32": 1, "detail": 1}),
-    "bisestdc": ("hard pixels", {"logits": 1, "aux8": 0.3, "aux16": 0.3, "aux32": 0.3, "detail": 1}),
-    "isdnet": (
-        "all",
-        {
-            "logits": 1,
-            "deep": 1,
-            "context8": 1,
-            "context16": 1,
-            "layer3": 0.4,
-            "reconstruction": 0.1,
-            "deep_features": 1,
-        },
-    ),
-    "isnet": ("labelled", {"logits": 1, "stage1": 0.4, "aux": 0.4}),
-    "dabnet": ("all", {"logits": 1, "aux16": 0.4, "aux32": 0.4}),
-}
-
-STDC1, RESNET18 = "STDCNet813M_73.91.tar", "resnet18_v1c-b5776b93.pth"
-PRETRAINED = {
-    "stdc1": {"backbone": STDC1},
-    "stdc2": {"backbone": "STDCNet1446_76.47.tar"},
-    "bisestdc": {"backbone": STDC1},
-    "isdnet": {"backbone": RESNET18, "shallow": STDC1},
-    "isnet_resnet50": {"backbone": "resnet50_v1c-2cccc1ad.pth"},
-    "isnet_resnet101": {"backbone": "resnet101_v1c-e67eebb6.pth"},
-    "dabnet_resnet18": {"backbone": RESNET18},
-    "dabnet_efficientnet": "imagenet",
-}
+from tests import published
+from tests.fake.data_sets import WRITERS
 
 ROTATIONS = {
     "deepglobe": Rotation((90.0, 270.0), probability=0.5),
@@ -147,24 +33,9 @@ ROTATIONS = {
     "lip": Rotation((-30.0, 30.0), probability=0.6, whole_degrees=True, interpolation="bicubic"),
 }
 
-
-def _rows() -> Iterator[tuple[str, list[str]]]:
-    settings: list[str] = []
-    for line in PUBLISHED.strip().splitlines():
-        words = line.split()
-        if line.startswith(" "):
-            yield words[0], settings + words[1:]
-        else:
-            settings = words
-
-
-ROWS = dict(_rows())
+ROWS = published.rows()
 # Those for networks that refine masks have tests of their own.
 SEGMENTATION = [name for name in shipped_configs() if not name.startswith("crm")]
-
-
-def _of(table: dict[str, Any], recipe: str) -> Any:
-    return next(value for prefix, value in table.items() if recipe.startswith(prefix))
 
 
 def _by(size: tuple[int, ...]) -> str:
@@ -177,15 +48,7 @@ def _shipped(name: str) -> Recipe:
 
 
 def test_every_published_recipe_is_listed() -> None:
-    published = {name for name in SEGMENTATION if "published" in load_config(find_config(name))}
-    assert set(ROWS) == published
-    assert set(SEGMENTATION) - published == {
-        "finetune",
-        "scapenet_lite0/aerial",
-        "scapenet_lite0/salient",
-        "scapenet_lite0/street",
-        "stdc1_seg/camvid",
-    }
+    assert set(ROWS) == {name for name in SEGMENTATION if "published" in load_config(find_config(name))}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -201,7 +64,7 @@ def test_constants_are_the_published_ones(name: str) -> None:
     assert _by(settings.crop) == crop
     assert base == ("-" if isinstance(settings, StdcAugmentation) else _by(settings.base))
     assert ":".join(f"{ratio:g}" for ratio in ratios) == span
-    expected = _of(OPTIMISERS, name)
+    expected = published.of("OPTIMISERS", name)
     schedule = replace(expected.schedule, power=0.9, min_lr=float(floor))
     decay = 1e-4 if "coco" in name and name.startswith("isnet") else expected.weight_decay
     assert recipe.model.optimiser == replace(expected, lr=float(lr), schedule=schedule, weight_decay=decay)
@@ -213,7 +76,7 @@ def test_constants_are_the_published_ones(name: str) -> None:
 def test_what_a_system_has_in_common_is_the_published(name: str) -> None:
     recipe = _shipped(name)
     config = load_config(find_config(name))
-    over, weights = _of(LOSSES, name)
+    over, weights = published.of("LOSSES", name)
     assert {term.outputs[0]: term.weight for term in recipe.model.losses} == weights
     for term in recipe.model.losses:
         if hasattr(term.loss, "min_kept"):
@@ -225,7 +88,7 @@ def test_what_a_system_has_in_common_is_the_published(name: str) -> None:
     pretrained = recipe.model.pretrained
     if not isinstance(pretrained, str):
         pretrained = {part: Path(source).name for part, source in pretrained.items()}
-    assert pretrained == _of(PRETRAINED, name)
+    assert pretrained == published.of("PRETRAINED", name)
     assert (recipe.trainer["sync_batchnorm"], recipe.trainer["precision"]) == (True, "32-true")
     assert "gradient_clip_val" not in recipe.trainer
     assert "ema" not in config
@@ -402,9 +265,3 @@ def test_measured_and_predicted(name: str, split: str, predicted: str, roots: di
     for key, image in images.items():
         labels = spec.to_indices(np.asarray(Image.open(run / "labels" / dataset.prediction_name(key))))
         assert labels.shape == Image.open(image).size[::-1]
-
-
-def test_a_recipe_for_every_data_set() -> None:
-    measured = {load_config(find_config(name))["data"]["dataset"] for name in MEASURED}
-    joint = (load_config(find_config(name))["data"].get("sets", []) for name in SEGMENTATION)
-    assert measured | {each["dataset"] for sets in joint for each in sets} == set(DATASETS)

@@ -37,7 +37,7 @@ def write_deepglobe_download(source: Path, *, folder: str = "land-train") -> Non
         save_pixels(source / folder / f"{name}_mask.png", colours)
 
 
-def write_inria_download(source: Path) -> None:
+def write_inria_aerial_download(source: Path) -> None:
     """`AerialImageDataset` with the labelled tiles of a small real cut, turned a little further each."""
     image, labels = (np.asarray(Image.open(KITSAP / name)) for name in ("kitsap11.png", "kitsap11_gt.png"))
     for turns, name in enumerate(name for names in INRIA.values() for name in names):

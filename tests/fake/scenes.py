@@ -28,6 +28,11 @@ def write_coco_stuff_10k_download(source: Path, *, ids: list[int] = IDS_10K) -> 
             savemat(source / "annotations" / f"{name}.mat", content, do_compression=True)
 
 
+def write_coco_stuff_10k_182(root: Path) -> None:
+    """The same, as it is downloaded, with every one of its values."""
+    write_coco_stuff_10k_download(root, ids=[*range(183), 255])
+
+
 def write_coco_stuff_164k(source: Path) -> None:
     """COCO's photographs with the maps of COCO-Stuff 164k."""
     for split, count in (("train", 2), ("val", 1)):

@@ -27,7 +27,7 @@ def write_camvid_download(source: Path) -> None:
             save_pixels(source / f"{split}annot" / f"{name}.png", every_value(list(range(12)), (36, 48), number))
 
 
-def write_camvid_original_download(source: Path, *, by_split: bool) -> None:
+def write_camvid_original_download(source: Path, *, by_split: bool = False) -> None:
     """CamVid's two archives, all frames together, or frames and colour-coded labels in folders by split."""
     for split, names in FRAMES.items():
         images = source / "images" / split if by_split else source / "701_StillsRaw_full"

@@ -1,20 +1,14 @@
-"""Every golden of the authors' code, compared with ours."""
+"""Every golden of the authors' code, compared with ours: a module for each system, found by itself."""
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 
-from tests.references import bisestdc, boundary, crm, dabnet, isdnet, isnet
 from tests.references.common import Comparison
-
-SYSTEMS = {
-    "bisestdc": bisestdc,
-    "boundary": boundary,
-    "crm": crm,
-    "dabnet": dabnet,
-    "isdnet": isdnet,
-    "isnet": isnet,
-}
 
 
 def every_comparison() -> Iterator[Comparison]:
-    for system in SYSTEMS.values():
-        yield from system.every_comparison()
+    for found in pkgutil.iter_modules(__path__, f"{__name__}."):
+        module = importlib.import_module(found.name)
+        if hasattr(module, "every_comparison"):
+            yield from module.every_comparison()

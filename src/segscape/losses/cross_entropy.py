@@ -71,6 +71,8 @@ class OhemCrossEntropy(nn.Module):
         ignore_index: The label of pixels with loss 0.
     """
 
+    title = "hard-example cross entropy"
+
     def __init__(self, min_kept: int, threshold: float = 0.7, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
         self.min_kept = min_kept

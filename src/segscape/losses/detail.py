@@ -25,6 +25,8 @@ class DetailLoss(nn.Module):
             so weight decay shrinks it, and late in the official schedules no edge is left to learn. Off by default.
     """
 
+    title = "detail loss"
+
     laplacian: Tensor
 
     def __init__(self, *, learned_fusion: bool = False) -> None:

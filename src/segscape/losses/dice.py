@@ -23,6 +23,8 @@ class DiceLoss(nn.Module):
         ValueError: `smooth` is not above 0.
     """
 
+    title = "Dice"
+
     def __init__(self, smooth: float = 1.0, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
         if smooth <= 0:

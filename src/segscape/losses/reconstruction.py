@@ -16,6 +16,8 @@ _EPSILON = 1e-6
 class ReconstructionLoss(nn.Module):
     """The mean squared error of a reconstruction, enlarged to its target."""
 
+    title = "reconstruction loss"
+
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """(N, C, h, w), resized bilinearly, and (N, C, H, W) -> a scalar."""
         resized = F.interpolate(reconstruction, size=target.shape[-2:], mode="bilinear", align_corners=False)
@@ -29,6 +31,8 @@ class StructureLoss(nn.Module):
     features. The loss is the mean absolute difference of the two maps' relations, over all pairs of positions. The
     finer map is a fixed target: no gradient goes to it.
     """
+
+    title = "structure loss"
 
     def forward(self, features: Tensor, finer: Tensor) -> dict[str, Tensor]:
         """(N, C, h, w), and (N, C, H, W), resized bilinearly to the first -> the scalar `structure`.

@@ -1,4 +1,4 @@
-"""STDC backbones and STDC-Seg.
+"""STDC-Seg: the STDC backbones, and a context path that looks at their deep stages.
 
 Paper: Rethinking BiSeNet for Real-time Semantic Segmentation (CVPR 2021, arXiv:2104.13188): section 3.1 and
 figure 3 (the block), table 2 (the backbones), figure 4 (STDC-Seg).
