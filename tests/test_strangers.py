@@ -1,17 +1,26 @@
 """Networks that nobody here has seen before go through everything that those of the register go through."""
 
+import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+from segscape import registry
 from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import create_model
 from segscape.export.metadata import SUFFIXES
 from segscape.export.write import export_network
+from segscape.losses import Criterion
+from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.runtime.base import Deployed, RuntimeUnavailableError
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
+from segscape.scenes.streaming.graph import trace
+from segscape.training.segmentation import default_losses
 from tests import zoo
 
 STRANGERS = {**zoo.STREAMED, **{name: build for name, (build, _) in zoo.REFUSED.items() if name != "a branch by value"}}
@@ -84,3 +93,26 @@ def test_engines_of_the_same_weights_are_told_apart() -> None:
     squared.load_state_dict(plain.state_dict())
     assert Deployed(plain).fingerprint != Deployed(squared).fingerprint
     assert Deployed(plain).fingerprint == Deployed(deploy(plain).to(memory_format=torch.contiguous_format)).fingerprint
+
+
+def test_the_network_of_the_contributors_guide() -> None:
+    guide = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    module = types.ModuleType("smallnet")
+    sys.modules["smallnet"] = module
+    try:
+        exec(compile(code, "smallnet.py", "exec"), vars(module))
+        network = create_model("smallnet", 3)
+    finally:
+        del registry._ENTRIES["smallnet"], sys.modules["smallnet"]
+    assert isinstance(network, SegmentationNetwork)
+    output = network.train()(torch.randn(2, 3, 61, 83))
+    criterion = Criterion(
+        default_losses(network), align_corners=False, of_classes=("logits", *network.parts.aux_logits)
+    )
+    losses = criterion({"logits": output.logits, **output.aux}, torch.randint(0, 3, (2, 61, 83)))
+    losses["total"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    deployed = deploy(network)
+    assert not hasattr(deployed, "aux")
+    assert trace(deployed, (61, 83)).reductions == 1

@@ -138,8 +138,7 @@ def test_every_network_equal_to_the_whole_or_refused(name: str, size: tuple[int,
     images = _images(network, size)
     try:
         plan = _plan(network, images, parts=(2, 2), rows=64, storage=AMPLE)
-    except UnsupportedLayerError as error:
-        assert str(error)
+    except UnsupportedLayerError:
         return
     assert _error(_streamed(plan, images), network(images)) < 1e-12
 
