@@ -27,7 +27,7 @@ FLOORS = [
 
 HEAVY = [
     *("torch", "lightning", "torchmetrics", "matplotlib", "numba", "rasterio", "pyogrio", "shapely", "av"),
-    *("onnxruntime", "openvino", "nncf", "fastapi", "ray"),
+    *("onnxruntime", "openvino", "nncf", "ray"),
 ]
 
 

@@ -18,14 +18,13 @@ from segscape.geometry.window import Window
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
 from segscape.refinement import workload
-from segscape.refinement.band import boundary_band
 from segscape.refinement.decoder import decode_block
 from segscape.refinement.extraction import Chain
 from segscape.refinement.fusion import fuse
 from segscape.refinement.plan import StageAxis, around, grid
-from segscape.refinement.planes import Plane
-from segscape.refinement.refiner import Refiner
+from segscape.refinement.refiner import Refiner, boundary_band
 from segscape.refinement.stages import Engine, StageInputs
+from segscape.refinement.stored_map import StoredMap
 from segscape.refinement.workload import Workload
 from segscape.runtime.deploy import deploy
 from tests.references.crm import inner, pipeline_network, plain_stages
@@ -93,8 +92,8 @@ def _logits_by_blocks(network: CRM, x: torch.Tensor, size: tuple[int, int], part
     deployed = deploy(network)
     chain = Chain.of(deployed.extractor)
     axes = [
-        StageAxis(chain, full=full, lines=lines, queried=np.arange(full), dtype=x.dtype)
-        for full, lines in zip(size, x.shape[2:], strict=True)
+        StageAxis(chain, full=full, size=side, queried=np.arange(full), dtype=x.dtype)
+        for full, side in zip(size, x.shape[2:], strict=True)
     ]
     logits = torch.full(size, torch.nan, dtype=x.dtype)
     for rows, cols in itertools.product(*(axis.cut(number) for axis, number in zip(axes, parts, strict=True))):
@@ -166,8 +165,8 @@ def _refined(network: CRM, image: np.ndarray, mask: np.ndarray, *, memory: float
     engine = Engine(deploy(network), Normalisation())
     inputs = StageInputs.of(torch.from_numpy(image), torch.from_numpy(mask), None)
     with torch.inference_mode():
-        *_, (_, plane) = engine.run(inputs, memory=memory)
-    return plane.values[..., 0].numpy()
+        *_, (_, stored) = engine.run(inputs, memory=memory)
+    return stored.values[..., 0].numpy()
 
 
 # With the border of 64 lines in all, an eighth of 68 and of 76 lines meets a half, which goes to the even neighbour.
@@ -193,8 +192,8 @@ def test_residual_refinement_equals_plain_one(residual: CRM, size: tuple[int, in
         engine = Engine(deploy(residual), residual.normalisation)
         inputs = StageInputs.of(torch.from_numpy(image), torch.from_numpy(mask), None)
         with torch.inference_mode():
-            *_, (_, plane) = engine.run(inputs, memory=memory)
-        np.testing.assert_allclose(plane.values[..., 0].numpy(), inner(last.probability), atol=1e-10)
+            *_, (_, stored) = engine.run(inputs, memory=memory)
+        np.testing.assert_allclose(stored.values[..., 0].numpy(), inner(last.probability), atol=1e-10)
 
 
 def test_a_fresh_residual_network_keeps_every_mask() -> None:
@@ -267,10 +266,10 @@ def test_empty_mask_stays_empty_without_work(network: CRM) -> None:
     counted.weight = counted.module.weight
     told = []
     inputs = StageInputs.of(torch.zeros(40, 50, 3, dtype=torch.uint8), torch.zeros(40, 50, dtype=torch.uint8), None)
-    *_, (scale, plane) = engine.run(inputs, memory=1 << 30, on_progress=lambda *work: told.append(work))
+    *_, (scale, stored) = engine.run(inputs, memory=1 << 30, on_progress=lambda *work: told.append(work))
     assert scale == 1.0
-    assert plane.values.shape == (40, 50, 1)
-    assert not plane.values.any()
+    assert stored.values.shape == (40, 50, 1)
+    assert not stored.values.any()
     assert counted.calls == 0
     assert told[-1][0] == told[-1][1]
 
@@ -441,8 +440,8 @@ def test_saved_mask_is_rounded(network: CRM, tmp_path) -> None:
 def test_resize_is_that_of_pytorch(size, target) -> None:
     values = torch.rand(*size, 2, generator=torch.Generator().manual_seed(3))
     expected = F.interpolate(values.permute(2, 0, 1)[None], size=target, mode="bilinear", align_corners=True)
-    plane = Plane(values, *(np.arange(lines) for lines in size))
-    ours = plane.resized(target, Window.whole(target), torch.float32)
+    stored = StoredMap(values, *(np.arange(lines) for lines in size))
+    ours = stored.resized(target, Window.whole(target), torch.float32)
     torch.testing.assert_close(ours, expected[0].permute(1, 2, 0), atol=1e-6, rtol=0)
 
 

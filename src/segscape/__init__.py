@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # PyTorch reads this when it first needs memory: what it takes from the system it then takes in large pages, with which
-# streams of blocks of all sizes are a tenth faster; see also `segscape.runtime.memory`.
+# streams of blocks of all sizes are a tenth faster; see also `segscape.runtime.system_memory`.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = [

@@ -4,7 +4,7 @@ Paper: High Quality Segmentation for Ultra High-resolution Images (CVPR 2022, ar
 Origin: github.com/dvlab-research/Entity, folder High-Quality-Segmention. What differs: the extractor's last stage,
 which the authors compute and discard, does not exist; the decoder's first layer is applied to each feature once
 instead of to each of its copies at the points; coordinates are float64 until they are relative to a feature, so that
-no line of a large image picks its neighbours twice.
+no row of a large image picks its neighbours twice.
 """
 
 from __future__ import annotations
@@ -135,13 +135,13 @@ class Fusion(nn.Module):
 
 
 class Axis(NamedTuple):
-    """Where the n lines of queried points along one axis of the image stand among m lines of features.
+    """Where the n rows (or columns) of queried points stand among the m rows of features.
 
     Attributes:
-        cells: (2, n) int64, the two lines of features nearest to each.
-        offsets: (2, n) float64, the distances to their centres in lines of features.
+        cells: (2, n) int64, the two rows of features nearest to each.
+        offsets: (2, n) float64, the distances to their centres in rows of features.
         positions: (n,) float64, the coordinates, from -1 to 1.
-        step: The distance of two neighbouring lines of points, in lines of features.
+        step: The distance of two neighbouring rows of points, in rows of features.
     """
 
     cells: Tensor
@@ -151,12 +151,12 @@ class Axis(NamedTuple):
 
     @classmethod
     def of(cls, points: int, features: int, *, device: torch.device | None = None) -> Axis:
-        """The axis of a grid of `points` lines over `features` lines, both of which span the image."""
+        """The axis of a grid of so many `points` over so many `features`, both of which span the image."""
         return cls.at((torch.arange(points, dtype=torch.float64, device=device) * 2 + 1) / points - 1, features, points)
 
     @classmethod
     def at(cls, positions: Tensor, features: int, points: int) -> Axis:
-        """As `of`, for any float64 positions (n,) of a grid of `points` lines."""
+        """As `of`, for any float64 positions (n,) of a grid of so many `points`."""
         shifts = torch.tensor(_SHIFTS, dtype=torch.float64, device=positions.device)[:, None] / features
         near = (positions + shifts + _TIE).clamp(_TIE - 1, 1 - _TIE)
         cells = ((near + 1) * features / 2).floor().long().clamp(0, features - 1)
@@ -164,8 +164,8 @@ class Axis(NamedTuple):
         offsets = (positions - centres) * features
         return cls(cells, offsets, positions, 2 * features / points)
 
-    def lines(self, chosen: slice | Tensor) -> Axis:
-        """Some of the lines."""
+    def part(self, chosen: slice | Tensor) -> Axis:
+        """Some of the points."""
         return Axis(self.cells[:, chosen], self.offsets[:, chosen], self.positions[chosen], self.step)
 
     def to(self, dtype: torch.dtype) -> Axis:
@@ -194,8 +194,8 @@ class ImplicitDecoder(nn.Module):
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Features (N, C, h, w) -> logits (N, 1, H, W) at the centres of a grid of `size` (H, W)."""
         rows, cols = (
-            Axis.of(points, lines, device=features.device)
-            for points, lines in zip(size, features.shape[-2:], strict=True)
+            Axis.of(points, count, device=features.device)
+            for points, count in zip(size, features.shape[-2:], strict=True)
         )
         return self.decode(self.project(features), rows, cols)
 
@@ -228,8 +228,8 @@ class ImplicitDecoder(nn.Module):
         of_row = rows.offsets[shift[0], :, None] * by_place[0] + rows.positions[:, None] * by_place[2]
         of_col = cols.offsets[shift[1], :, None] * by_place[1] + cols.positions[:, None] * by_place[3]
         of_col = of_col + (self.first.bias + rows.step * by_place[4] + cols.step * by_place[5])
-        lines = projected.index_select(1, rows.cells[shift[0]]) + of_row[:, None]
-        return (lines.index_select(2, cols.cells[shift[1]]) + of_col).relu_()
+        taken = projected.index_select(1, rows.cells[shift[0]]) + of_row[:, None]
+        return (taken.index_select(2, cols.cells[shift[1]]) + of_col).relu_()
 
 
 class CRM(RefinementNetwork):

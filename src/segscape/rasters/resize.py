@@ -12,7 +12,7 @@ import numpy.typing as npt
 from segscape.geometry.window import Window, windows
 
 _MOST_ASPECT = 16
-"""Images longer than this for their width are not enlarged beyond it: a line of pixels would become gigabytes."""
+"""Images longer than this for their width are not enlarged beyond it: a row of pixels would become gigabytes."""
 _STRIP_PIXELS = 1 << 21
 """Of the larger of both images, how many pixels are held at a time."""
 
@@ -130,21 +130,21 @@ def _shrinks(size: tuple[int, int], target: tuple[int, int]) -> bool:
 def _mixture(
     start: int, stop: int, made: int, source: int, shrinks: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """From which lines of a source, and by what weights, some of the `made` lines of its resized image come.
+    """From which rows (or columns) of a source, and by what weights, some of the `made` ones of its resized image come.
 
     Returns:
-        (taps, stop - start), both; the weights of a line are 1 in sum.
+        (taps, stop - start), both; the weights of a row are 1 in sum.
     """
     scale = source / made
-    lines = np.arange(start, stop)
+    places = np.arange(start, stop)
     if shrinks:
-        low = lines * scale
+        low = places * scale
         high = np.minimum(low + scale, source)
         taps = np.floor(low).astype(np.int64) + np.arange(int(np.ceil(scale)) + 1)[:, None]
         weights = (np.minimum(taps + 1, high) - np.maximum(taps, low)).clip(0)
         weights /= weights.sum(0)
     else:
-        position = ((lines + 0.5) * scale - 0.5).clip(0, source - 1)
+        position = ((places + 0.5) * scale - 0.5).clip(0, source - 1)
         taps = np.floor(position).astype(np.int64) + np.arange(2)[:, None]
         weights = 1 - np.abs(position - taps)
     return taps.clip(0, source - 1), weights.astype(np.float32)
@@ -158,6 +158,6 @@ def _mixed(
     axis: int,
 ) -> npt.NDArray[np.float32]:
     total = np.take(values, taps[0], axis) * weights[0]
-    for lines, share in zip(taps[1:], weights[1:], strict=True):
-        total += np.take(values, lines, axis) * share
+    for places, share in zip(taps[1:], weights[1:], strict=True):
+        total += np.take(values, places, axis) * share
     return cast("npt.NDArray[np.float32]", total)

@@ -1,7 +1,7 @@
 """The implicit decoder at the points of one block: all of a stage's time that is not spent on features.
 
 Equal to `ImplicitDecoder.decode` up to rounding. Points are decoded in strips of rows whose activations stay in the
-cache, for the four neighbours at once. Whatever depends only on a point's row or column is computed once for that line.
+cache, for the four neighbours at once. Whatever depends only on a point's row or column is computed once for it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Strips:
         self._last = decoder.last
         shape = 4 * rows * tables.col_sides.shape[1], projected.shape[-1]
         self._hidden = projected.new_empty(shape), projected.new_empty(shape)
-        self._lines = projected.new_empty(rows, *projected.shape[1:])
+        self._rows = projected.new_empty(rows, *projected.shape[1:])
         self._logits = projected.new_empty(shape[0])
 
     def decode(self, strip: slice) -> None:
@@ -130,11 +130,11 @@ class _Strips:
     def _first(self, hidden: Tensor, strip: slice) -> None:
         """Write the first layer, (2, 2, rows, W, width): neighbours before and behind by row, and by column."""
         tables = self._tables
-        lines = self._lines[: hidden.shape[2]]
+        taken = self._rows[: hidden.shape[2]]
         for row in (0, 1):
-            torch.index_select(self._projected, 0, tables.row_cells[row, strip], out=lines)
-            lines += tables.row_terms[row, strip, None]
+            torch.index_select(self._projected, 0, tables.row_cells[row, strip], out=taken)
+            taken += tables.row_terms[row, strip, None]
             for col in (0, 1):
-                torch.index_select(lines, 1, tables.col_cells[col], out=hidden[row, col])
+                torch.index_select(taken, 1, tables.col_cells[col], out=hidden[row, col])
                 hidden[row, col] += tables.col_terms[col]
         hidden.relu_()

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 
 from segscape.geometry.interval import Interval
+from segscape.geometry.receptive_field import Positions
 from segscape.geometry.resample import interpolation
 from segscape.networks.crm import Axis
 from segscape.refinement.extraction import AxisNeeds, Chain
 from segscape.refinement.workload import Counts, Workload, counts
 
-Lines = npt.NDArray[np.int64]
-_LEAST_LINES = 16
-"""No block is made of fewer queried lines: what surrounds them would be all of its cost."""
+_LEAST_QUERIED = 16
+"""No block is made of fewer queried rows or columns: what surrounds them would be all of its cost."""
 _HOPELESS = 1.5
 """More rows of blocks are not tried once they take so many times the least work."""
 _BLOCK_MACS = 1.2e9
@@ -71,22 +71,22 @@ class StageAxis:
 
     Args:
         chain: Of the extractor.
-        full: The lines of the padded image.
-        lines: Those of the image resized to the stage's scale.
-        queried: Which lines of the padded image are decoded, ascending.
+        full: How many rows or columns the padded image has.
+        size: How many rows or columns the image has at the stage's scale.
+        queried: Which of the padded image's are decoded, ascending.
         dtype: Of the features.
     """
 
-    def __init__(self, chain: Chain, *, full: int, lines: int, queried: Lines, dtype: torch.dtype) -> None:
-        self.queried, self.full, self.lines = queried, full, lines
+    def __init__(self, chain: Chain, *, full: int, size: int, queried: Positions, dtype: torch.dtype) -> None:
+        self.queried, self.full, self.size = queried, full, size
         self._chain = chain
         self._dtype = dtype
-        self._maps = chain.map_sizes(lines)
-        self._points = Axis.of(full, self._maps[0]).lines(torch.from_numpy(queried))
+        self._maps = chain.map_sizes(size)
+        self._points = Axis.of(full, self._maps[0]).part(torch.from_numpy(queried))
         self._known: dict[tuple[int, int], BlockAxis] = {}
 
     def extent(self, start: int, stop: int) -> BlockAxis:
-        """The block of the queried lines from `start` to before `stop`."""
+        """The block of the queried rows or columns from `start` to before `stop`."""
         if (start, stop) not in self._known:
             self._known[start, stop] = self._extent(slice(start, stop))
         return self._known[start, stop]
@@ -97,12 +97,12 @@ class StageAxis:
         return [self.extent(start, stop) for start, stop in itertools.pairwise(edges)]
 
     def _extent(self, queried: slice) -> BlockAxis:
-        points = self._points.lines(queried)
+        points = self._points.part(queried)
         features = Interval(int(points.cells[0, 0]), int(points.cells[1, -1]) + 1)
         joined = features.grown(1, self._maps[0])
         finest, *coarser = self._maps
         wanted = [joined, *(interpolation(joined, finest, size, self._dtype).source for size in coarser)]
-        needs = self._chain.needs(wanted, self.lines)
+        needs = self._chain.needs(wanted, self.size)
         return BlockAxis(queried, points, features, needs, counts(needs, features, queried.stop - queried.start))
 
 
@@ -118,7 +118,7 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
     Raises:
         ValueError: Not even the smallest blocks fit.
     """
-    most_down, most_across = (max(len(axis.queried) // _LEAST_LINES, 1) for axis in (rows, cols))
+    most_down, most_across = (max(len(axis.queried) // _LEAST_QUERIED, 1) for axis in (rows, cols))
     best, least = [], math.inf
     for down in range(1, most_down + 1):
         row_parts = rows.cut(down)
@@ -220,7 +220,7 @@ class _Cover:
 def _tile_edges(axis: StageAxis) -> list[int]:
     """Where the tiles of an axis start, and its end."""
     count = len(axis.queried)
-    return [*range(0, count, max(count * _TILE // axis.lines, 1)), count]
+    return [*range(0, count, max(count * _TILE // axis.size, 1)), count]
 
 
 def _shrunk(occupied: npt.NDArray[np.bool_], first: int) -> tuple[int, int]:

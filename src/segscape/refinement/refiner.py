@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,9 +21,8 @@ from segscape.networks import RefinementNetwork
 from segscape.networks.crm import CRM
 from segscape.normalisation import Normalisation
 from segscape.rasters.masks import read_mask, to_mask
-from segscape.refinement.band import boundary_band
-from segscape.refinement.planes import Plane
 from segscape.refinement.stages import BORDER, SCALES, Engine, Progress, StageInputs
+from segscape.refinement.stored_map import StoredMap
 from segscape.runtime.deploy import deploy
 from segscape.runtime.eager import DTYPES
 from segscape.runtime.system_memory import default_budget
@@ -192,9 +192,9 @@ class Refiner:
         scales = self._scales(steps, inputs)
         run = self._engine.run(inputs, memory=self._memory(), scales=scales, on_progress=on_progress)
         start = time.perf_counter()
-        for scale, plane in run:
+        for scale, stored in run:
             if scale == scales[-1]:
-                probability = _inner(plane, inputs)
+                probability = _inner(stored, inputs)
             elif self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             now = time.perf_counter()
@@ -220,8 +220,8 @@ class Refiner:
             ValueError: See `refine`.
         """
         inputs = self._scene(image, mask, band)
-        for scale, plane in self._engine.run(inputs, memory=self._memory(), every_point=True):
-            yield scale, _inner(plane, inputs)
+        for scale, stored in self._engine.run(inputs, memory=self._memory(), every_point=True):
+            yield scale, _inner(stored, inputs)
 
     def _scales(self, steps: int, inputs: StageInputs) -> tuple[float, ...]:
         """Those of the stages that are run."""
@@ -276,8 +276,23 @@ def _half(mask: npt.NDArray[Any]) -> float:
     return 127.5 if mask.dtype == np.uint8 else 0.5
 
 
-def _inner(plane: Plane, inputs: StageInputs) -> npt.NDArray[np.float32]:
+def _inner(stored: StoredMap, inputs: StageInputs) -> npt.NDArray[np.float32]:
     """A stage's result without the mirrored border, (H, W)."""
-    height, width = (lines - 2 * BORDER for lines in inputs.image.size)
-    top, left = plane.rows[BORDER], plane.cols[BORDER]
-    return plane.values[top : top + height, left : left + width, 0].cpu().numpy()
+    height, width = (side - 2 * BORDER for side in inputs.image.size)
+    top, left = stored.rows[BORDER], stored.cols[BORDER]
+    return stored.values[top : top + height, left : left + width, 0].cpu().numpy()
+
+
+def boundary_band(inside: npt.NDArray[np.bool_], distance: int) -> npt.NDArray[np.bool_]:
+    """The pixels from which the other side of the boundary is near.
+
+    Args:
+        inside: (H, W), the mask.
+        distance: In pixels, the larger of the steps along the rows and along the columns.
+
+    Returns:
+        (H, W), whether a pixel of the other side is at most so far away.
+    """
+    square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
+    mask = inside.astype(np.uint8)
+    return cv2.dilate(mask, square) != cv2.erode(mask, square)

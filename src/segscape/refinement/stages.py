@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from segscape.geometry.interval import Interval
+from segscape.geometry.receptive_field import Positions
 from segscape.geometry.resample import interpolation, mirrored
 from segscape.geometry.window import Window
 from segscape.networks.crm import CRM, mask_logits
@@ -24,8 +25,8 @@ from segscape.normalisation import Normalisation
 from segscape.refinement.decoder import decode_block
 from segscape.refinement.extraction import Chain
 from segscape.refinement.fusion import fuse
-from segscape.refinement.plan import BlockPlan, Lines, StageAxis, around, grid
-from segscape.refinement.planes import ABSENT, Plane
+from segscape.refinement.plan import BlockPlan, StageAxis, around, grid
+from segscape.refinement.stored_map import ABSENT, StoredMap
 from segscape.refinement.workload import Workload
 
 SCALES = (0.125, 0.25, 0.5, 1.0)
@@ -57,9 +58,9 @@ class Stage(NamedTuple):
         """The shape of what it decodes: (rows, columns, 1)."""
         return len(self.rows.queried), len(self.cols.queried), 1
 
-    def result(self, values: Tensor) -> Plane:
+    def result(self, values: Tensor) -> StoredMap:
         """The decoded values, (rows, columns, 1), in their places."""
-        return Plane(values, *(_places(axis.queried, axis.full) for axis in (self.rows, self.cols)))
+        return StoredMap(values, *(_places(axis.queried, axis.full) for axis in (self.rows, self.cols)))
 
 
 class StageInputs(NamedTuple):
@@ -71,18 +72,18 @@ class StageInputs(NamedTuple):
         band: (H, W, 1) bool, where it may change, if not everywhere.
     """
 
-    image: Plane
-    coarse: Plane
-    band: Plane | None
+    image: StoredMap
+    coarse: StoredMap
+    band: StoredMap | None
 
     @classmethod
     def of(cls, image: Tensor, mask: Tensor, band: Tensor | None) -> StageInputs:
         """The inputs of an image (H, W, 3), its mask (H, W) and a band (H, W)."""
-        rows, cols = (mirrored(lines, BORDER) for lines in mask.shape)
+        rows, cols = (mirrored(side, BORDER) for side in mask.shape)
         return cls(
-            Plane(image, rows, cols),
-            Plane(mask[..., None], rows, cols),
-            None if band is None else Plane(band[..., None], rows, cols),
+            StoredMap(image, rows, cols),
+            StoredMap(mask[..., None], rows, cols),
+            None if band is None else StoredMap(band[..., None], rows, cols),
         )
 
 
@@ -110,7 +111,7 @@ class Engine:
         scales: Sequence[float] = SCALES,
         every_point: bool = False,
         on_progress: Progress | None = None,
-    ) -> Iterator[tuple[float, Plane]]:
+    ) -> Iterator[tuple[float, StoredMap]]:
         """Refine a mask.
 
         Args:
@@ -129,7 +130,7 @@ class Engine:
         memory -= self._map_bytes(inputs)
         following: list[float | None] = [*scales[1:], None]
         stages = [
-            self._stage(inputs, scale, [self._read(lines, finer, every_point) for lines in inputs.image.size], memory)
+            self._stage(inputs, scale, [self._read(side, finer, every_point) for side in inputs.image.size], memory)
             for scale, finer in zip(scales, following, strict=True)
         ]
         report = _Report(sum(self._work(stage) for stage in stages), on_progress)
@@ -143,8 +144,8 @@ class Engine:
                 mask = self._next_mask(inputs, stage, mask, report, memory=memory, last=stage is stages[-1])
             yield stage.scale, mask
 
-    def _read(self, full: int, finer: float | None, every_point: bool) -> Lines:
-        """Which lines of a stage's result are read: by the next scale, or by who asked for the result."""
+    def _read(self, full: int, finer: float | None, every_point: bool) -> Positions:
+        """Which rows or columns of a stage's result are read: by the next scale, or by who asked for the result."""
         if finer is None and not every_point:
             return np.arange(BORDER, full - BORDER)
         if finer is None or every_point or self.network.residual:
@@ -153,11 +154,11 @@ class Engine:
         low, high, _ = interpolation(Interval(0, size), size, full, self._dtype)
         return np.union1d(low, high)
 
-    def _stage(self, inputs: StageInputs, scale: float, queried: Sequence[Lines], memory: float) -> Stage:
+    def _stage(self, inputs: StageInputs, scale: float, queried: Sequence[Positions], memory: float) -> Stage:
         dtype = self._features_dtype
         rows, cols = (
-            StageAxis(self._chain, full=full, lines=round(full * scale), queried=lines, dtype=dtype)
-            for full, lines in zip(inputs.image.size, queried, strict=True)
+            StageAxis(self._chain, full=full, size=round(full * scale), queried=positions, dtype=dtype)
+            for full, positions in zip(inputs.image.size, queried, strict=True)
         )
         if inputs.band is None:
             blocks = grid(rows, cols, self._workload, memory)
@@ -168,23 +169,23 @@ class Engine:
 
     def _map_bytes(self, inputs: StageInputs) -> int:
         """Of the image, of the mask that a stage reads and of the one that it makes."""
-        given = sum(plane.values.nbytes for plane in inputs if plane is not None)
+        given = sum(stored.values.nbytes for stored in inputs if stored is not None)
         return given + 2 * math.prod(inputs.image.size) * self._dtype.itemsize
 
     def _work(self, stage: Stage) -> float:
         return sum(self._workload.macs(block.rows.counts, block.cols.counts) for block in stage.blocks)
 
     def _next_mask(
-        self, inputs: StageInputs, stage: Stage, mask: Plane, report: _Report, *, memory: float, last: bool
-    ) -> Plane:
+        self, inputs: StageInputs, stage: Stage, mask: StoredMap, report: _Report, *, memory: float, last: bool
+    ) -> StoredMap:
         """A stage's probabilities; all of them where those that are read do not tell whether they count as empty."""
         result = stage.result(self._probabilities(inputs, stage, mask, report))
         if last or result.complete or not _is_empty(result):
             return result
-        whole = self._stage(inputs, stage.scale, [np.arange(lines) for lines in inputs.image.size], memory)
+        whole = self._stage(inputs, stage.scale, [np.arange(side) for side in inputs.image.size], memory)
         return whole.result(self._probabilities(inputs, whole, mask, None))
 
-    def _probabilities(self, inputs: StageInputs, stage: Stage, mask: Plane, report: _Report | None) -> Tensor:
+    def _probabilities(self, inputs: StageInputs, stage: Stage, mask: StoredMap, report: _Report | None) -> Tensor:
         """(rows, cols, 1): refined in the stage's blocks, and between them as the coarse mask has it."""
         if inputs.band is None:
             result = torch.empty(stage.size, dtype=self._dtype, device=self._device)
@@ -205,14 +206,14 @@ class Engine:
                 report.add(self._workload.macs(block.rows.counts, block.cols.counts))
         return result
 
-    def _features(self, inputs: StageInputs, mask: Plane, block: BlockPlan) -> Tensor:
+    def _features(self, inputs: StageInputs, mask: StoredMap, block: BlockPlan) -> Tensor:
         """The block's features as the decoder reads them, (h, w, width)."""
         network, (rows, cols) = self.network, block
         branches = self._chain.run(self._crop(inputs, mask, block), rows.needs, cols.needs, network.fusion.branches)
         sizes = list(zip(self._chain.map_sizes(rows.needs.size), self._chain.map_sizes(cols.needs.size), strict=True))
         return fuse(network.fusion, network.decoder, branches, sizes, Window.of(rows.features, cols.features))
 
-    def _crop(self, inputs: StageInputs, mask: Plane, block: BlockPlan) -> Tensor:
+    def _crop(self, inputs: StageInputs, mask: StoredMap, block: BlockPlan) -> Tensor:
         """What the extractor reads, (1, 4, h, w): the image, normalised, and the mask from -1 to 1."""
         rows, cols = block.rows.needs, block.cols.needs
         size, window = (rows.size, cols.size), Window.of(rows.needed[0], cols.needed[0])
@@ -238,18 +239,18 @@ class _Report:
             self._on_progress(round(self._done / 1e6), round(self._whole / 1e6))
 
 
-def _places(lines: Lines, full: int) -> Lines:
-    """For each of `full` lines its place among some, or `ABSENT`."""
+def _places(positions: Positions, full: int) -> Positions:
+    """For each of `full` rows or columns its place among some, or `ABSENT`."""
     places = np.full(full, ABSENT)
-    places[lines] = np.arange(len(lines))
+    places[positions] = np.arange(len(positions))
     return places
 
 
-def _unit(values: Tensor, source: Plane) -> Tensor:
+def _unit(values: Tensor, source: StoredMap) -> Tensor:
     """Values that were read from a mask, brought from 0 to 1."""
     return values.div_(255) if source.values.dtype == torch.uint8 else values
 
 
-def _is_empty(mask: Plane) -> bool:
+def _is_empty(mask: StoredMap) -> bool:
     """Whether, as the authors have it, the whole mask counts for less than one pixel of the object."""
     return mask.total() < (255 if mask.values.dtype == torch.uint8 else 1)

@@ -17,7 +17,7 @@ _ROUGHNESS = 1.15
 _PRIOR_COPIES = 4
 """Values of a point while its mask is added: the logit, the mask as it came and in floating point, its own logit."""
 _CROP_BYTES = 48
-"""Per pixel of a crop while it is read: the image as it came, two lines of each mixture, the network's input."""
+"""Per pixel of a crop while it is read: the image as it came, two rows of each mixture, the network's input."""
 
 Counts = npt.NDArray[np.float64]
 """Numbers of rows or columns along one axis: of the crop and each link's result, of the maps, of the fused features, of
@@ -47,7 +47,7 @@ class Workload:
         return float(self._macs @ (rows * cols))
 
     def memory(self, rows: Counts, cols: Counts) -> float:
-        """Bytes that a block holds at its worst moment, besides the weights and the planes."""
+        """Bytes that a block holds at its worst moment, besides the weights and the stored maps."""
         return float((self._held @ (rows * cols)).max()) * _ROUGHNESS + STRIP_BYTES
 
     @staticmethod
@@ -68,7 +68,7 @@ class Workload:
 
     @staticmethod
     def _bytes_by_cell(network: CRM, chain: Chain) -> npt.NDArray[np.float64]:
-        """One line for each moment: reading, every link, fusing and decoding."""
+        """One row for each moment: reading, every link, fusing and decoding."""
         decoder = network.decoder
         real, exact = network.fusion.join.conv.weight.element_size(), decoder.last.weight.element_size()
         widths = [

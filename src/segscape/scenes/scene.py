@@ -15,8 +15,7 @@ from segscape import __version__
 from segscape.geometry.window import Window
 from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import Scaling, open_source
-from segscape.runtime.memory import return_freed
-from segscape.runtime.system_memory import give_back_above, resident
+from segscape.runtime.system_memory import give_back_above, resident, return_freed
 from segscape.runtime.winograd.runtime import WinogradRuntime
 from segscape.scenes.files import Refine, SceneFiles, write_files
 from segscape.scenes.images import Images

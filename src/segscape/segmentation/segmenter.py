@@ -28,7 +28,7 @@ from segscape.runtime.choice import Choice, choose_runtime
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
 from segscape.runtime.machine import versions
-from segscape.runtime.memory import reuse_freed
+from segscape.runtime.system_memory import reuse_freed
 from segscape.segmentation.calibration import ImageLike, calibration_of
 from segscape.segmentation.inputs import as_pixels, usable_device
 from segscape.segmentation.padding import pad_to_fit
@@ -90,7 +90,7 @@ class Segmenter:
     Where a working size is set, a photograph is brought to it, the network runs there, and its logits are interpolated
     to the photograph's own size; see `docs/working-size.md`.
 
-    On a CPU it has the process reuse what it frees, see `segscape.runtime.memory.reuse_freed`.
+    On a CPU it has the process reuse what it frees, see `segscape.runtime.system_memory.reuse_freed`.
 
     Args:
         network: Kept as it is; a faster copy of it runs.

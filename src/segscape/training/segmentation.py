@@ -20,7 +20,7 @@ from segscape.labels import IGNORE_INDEX, ClassMapping, LabelSpec
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.networks import SegmentationNetwork
-from segscape.runtime.memory import reuse_freed
+from segscape.runtime.system_memory import reuse_freed
 from segscape.training.optimisers import OptimiserSettings, parameter_groups
 
 _log = logging.getLogger(__name__)

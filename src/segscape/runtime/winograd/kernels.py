@@ -96,7 +96,7 @@ def convolve(
         images: (N, H, W, C), contiguous, C a multiple of `LANES`; what lies outside is 0.
         weights: (36, C, K), as `transformed` gives them, K a multiple of `LANES`.
         bias: (K,).
-        padding: Lines outside that are read before the first row and behind the last, and likewise columns.
+        padding: Rows outside that are read before the first and behind the last, and likewise columns.
         dilation: Of the weights.
         relu: Whether negative outputs are raised to 0.
 
@@ -123,8 +123,8 @@ def convolve(
 
 def _tile_starts(length: int, dilation: int) -> Indices:
     """The first line of each tile of 4 lines that lie `dilation` apart, which together are all lines of an image."""
-    lines = np.arange(length, dtype=np.int64)
-    return lines[lines // dilation % _OUT == 0]
+    places = np.arange(length, dtype=np.int64)
+    return places[places // dilation % _OUT == 0]
 
 
 @register_jitable(inline="always")

@@ -35,10 +35,10 @@ class Tiles(NamedTuple):
     """The lines (rows or columns) of a map, cut into tiles: lines of one cell, at most `SIDE` of them.
 
     Attributes:
-        low: (n,), the source line before each tile.
-        high: (n,), the source line behind it.
-        edges: (n + 1,), the first line of each tile, and one past the last line.
-        weight: (n, SIDE * SIDE), the share of the source line behind, for every pixel of a tile, row by row.
+        low: (n,), the source row or column before each tile.
+        high: (n,), the one behind it.
+        edges: (n + 1,), the first row or column of each tile, and one past the last.
+        weight: (n, SIDE * SIDE), the share of the one behind, for every pixel of a tile, row by row.
     """
 
     low: Indices
@@ -92,13 +92,13 @@ def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int,
 
 
 @compiled
-def _find_best(line: Floats, cols: Tiles, best: Indices) -> None:
-    """The best class of every source pixel of a line, (w, K), that the columns need."""
+def _find_best(scores: Floats, cols: Tiles, best: Indices) -> None:
+    """The best class of every source pixel of a row, (w, K), that the columns need."""
     for col in range(cols.low[0], cols.high[-1] + 1):
-        winner, top = 0, line[col, 0]
-        for index in range(1, line.shape[1]):
-            if line[col, index] > top:
-                winner, top = index, line[col, index]
+        winner, top = 0, scores[col, 0]
+        for index in range(1, scores.shape[1]):
+            if scores[col, index] > top:
+                winner, top = index, scores[col, index]
         best[col] = winner
 
 

@@ -14,12 +14,12 @@ from segscape.geometry.window import Window
 
 _CHUNK_ROWS = 256
 ABSENT = -1
-"""In a plane's `rows` or `cols`: this line is not kept."""
+"""In `StoredMap.rows` or `cols`: this row or column is not stored."""
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A map of which only some lines are stored, or some stand for several.
+class StoredMap:
+    """A map of which only some rows and columns are stored, or some stand for several.
 
     Attributes:
         values: (h, w, C), any type.
@@ -38,7 +38,7 @@ class Plane:
 
     @property
     def complete(self) -> bool:
-        """Whether no line is absent."""
+        """Whether every row and column is stored."""
         return bool((self.rows != ABSENT).all() and (self.cols != ABSENT).all())
 
     def resized(self, size: tuple[int, int], window: Window, dtype: torch.dtype) -> Tensor:
@@ -65,14 +65,14 @@ class Plane:
         return values.to(dtype)
 
     def at(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64], dtype: torch.dtype) -> Tensor:
-        """The values of some lines of the map, (rows, cols, C)."""
+        """The values of some rows and columns of the map, (rows, cols, C)."""
         return _gathered(_gathered(self.values, 0, self.rows[rows]), 1, self.cols[cols]).to(dtype)
 
     def total(self) -> float:
-        """The sum over the map, over its stored lines alone if it is not `complete`, in float64."""
+        """The sum over the map, over what is stored alone if it is not `complete`, in float64."""
         rows, cols = (
-            torch.from_numpy(np.bincount(lines[lines != ABSENT], minlength=stored)).to(self.values.device).double()
-            for lines, stored in zip((self.rows, self.cols), self.values.shape[:2], strict=True)
+            torch.from_numpy(np.bincount(places[places != ABSENT], minlength=count)).to(self.values.device).double()
+            for places, count in zip((self.rows, self.cols), self.values.shape[:2], strict=True)
         )
         total = 0.0
         for start in range(0, len(rows), _CHUNK_ROWS):
@@ -93,5 +93,5 @@ def _looked_up(mixture: Interpolation, places: npt.NDArray[np.int64]) -> Interpo
     return mixture._replace(low=places[mixture.low], high=places[mixture.high])
 
 
-def _gathered(values: Tensor, dim: int, lines: npt.NDArray[np.int64]) -> Tensor:
-    return values.index_select(dim, torch.from_numpy(lines).to(values.device))
+def _gathered(values: Tensor, dim: int, places: npt.NDArray[np.int64]) -> Tensor:
+    return values.index_select(dim, torch.from_numpy(places).to(values.device))
