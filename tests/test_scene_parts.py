@@ -94,7 +94,8 @@ def test_windows_of_what_a_network_is_given(data, place: Window, scale, mirrored
     whole = F.pad(whole, (0, geometry.padded[1] - whole.shape[3], 0, geometry.padded[0] - whole.shape[2]))
     images = Images(source, place, geometry, normalise=Normalisation(), device=CPU)
     window = data.draw(_windows(geometry.padded))
-    tolerance = 0 if scale == 1 else 1e-5
+    # A position of 70 pixels is rounded by 4e-6, and neighbouring pixels are up to 4 apart.
+    tolerance = 0 if scale == 1 else 3e-5
     torch.testing.assert_close(images.read(window), whole[..., *window.slices], rtol=0, atol=tolerance)
 
 
