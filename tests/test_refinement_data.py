@@ -307,8 +307,8 @@ def _graded(grade: str, seed: int, side: int = 160) -> float:
 
 
 # A circle of 53 pixels' radius, moved by d pixels, keeps 1 - 2 d / (pi r) of its area in either; a ring of 3 pixels
-# around it or inside is 12%; of blocks of 16 pixels at worst a rim of 8 pixels is wrong, here and there. Perturbation goes
-# on until the area falls below what was drawn, 0.8 at the least, and its last step takes away more or less.
+# around it or inside is 12%; of blocks of 16 pixels at worst a rim of 8 pixels is wrong, here and there. Perturbation
+# goes on until the IoU falls below what was drawn, 0.8 at the least, and its last step may take away much more.
 @pytest.mark.parametrize(
     ("grade", "low", "high"),
     [("perturbed", 0.6, 1), ("reduced", 0.85, 1), ("moved", 0.87, 1), ("smoothed", 0.97, 1), ("exact", 1, 1)],
