@@ -23,7 +23,8 @@ from segscape.geometry.interval import Interval
 from segscape.geometry.resample import interpolation
 from segscape.geometry.window import Patch, Window
 from segscape.networks.crm import CRM, Axis, Fusion, ImplicitDecoder, ResNetExtractor
-from segscape.refinement.decoder import Tables, decode_block
+from segscape.refinement.decoder import decode_block
+from segscape.refinement.decoder_tables import Tables
 from segscape.refinement.fusion import fuse
 from segscape.refinement.workers import share_out
 from segscape.runtime.deploy import deploy

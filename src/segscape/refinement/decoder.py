@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from segscape.networks.crm import AREA_FLOOR, Axis, ImplicitDecoder
+from segscape.refinement.decoder_tables import Tables
 from segscape.refinement.workers import share_out
 
 # Points whose activations a thread holds at a time, a KiB each: what fits the cache, or keeps a device busy.
@@ -49,46 +50,6 @@ def decode_block(
     strips = [slice(start, min(start + step, height)) for start in range(0, height, step)]
     share_out(lambda: _Strips(decoder, projected, tables, out, step).decode, strips)
     return out
-
-
-class Tables(NamedTuple):
-    """What the decoder knows of its points before it sees a feature, by row and by column.
-
-    Attributes:
-        row_cells: (2, H) int64, the rows of the neighbours before and behind each row of points.
-        col_cells: (2, W) int64.
-        row_terms: (2, H, width), the part of the first layer that depends on a point's row and on the neighbour's.
-        col_terms: (2, W, width), the part that depends on the columns, and all that depends on neither.
-        row_sides: (2, H), the heights of the areas by which the neighbours before and behind count.
-        col_sides: (2, W), the widths of these areas.
-    """
-
-    row_cells: Tensor
-    col_cells: Tensor
-    row_terms: Tensor
-    col_terms: Tensor
-    row_sides: Tensor
-    col_sides: Tensor
-
-    @classmethod
-    def of(cls, decoder: ImplicitDecoder, rows: Axis, cols: Axis, dtype: torch.dtype) -> Tables:
-        """The tables of a grid.
-
-        The first layer's inputs beside the feature are, in this order, the offsets by row and column, the positions by
-        row and column, and the steps by row and column.
-        """
-        by_place = decoder.first.weight[:, decoder.channels :].T.double()
-        row_terms = rows.offsets[..., None] * by_place[0] + rows.positions[:, None] * by_place[2]
-        col_terms = cols.offsets[..., None] * by_place[1] + cols.positions[:, None] * by_place[3]
-        everywhere = decoder.first.bias + rows.step * by_place[4] + cols.step * by_place[5]
-        return cls(
-            rows.cells,
-            cols.cells,
-            row_terms.to(dtype),
-            (col_terms + everywhere).to(dtype),
-            rows.offsets.flip(0).abs().to(dtype),  # of the rectangle opposite to a neighbour
-            cols.offsets.flip(0).abs().to(dtype),
-        )
 
 
 class _Strips:

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from segscape.networks.crm import AREA_FLOOR, ImplicitDecoder
-from segscape.refinement.decoder import Tables
+from segscape.refinement.decoder_tables import Tables
 
 _BLOCK = 64
 
