@@ -33,20 +33,20 @@ TILED = SceneSettings(memory=400 << 20, context="window")
 
 def cut_small_blocks() -> None:
     """Make blocks so small that a photograph has several."""
-    planner._BATCH_PIXELS = 256 * 256
-    tiling_worker._BLOCK_PIXELS = 2 * 256 * 256
-    arrays._BLOCK_PIXELS = 480 * 200
-    streaming_plan._BLOCK_PIXELS = 300 * 300
+    planner._MOST_BATCH_PIXELS = 256 * 256
+    tiling_worker._MOST_BLOCK_PIXELS = 2 * 256 * 256
+    arrays._MOST_BLOCK_PIXELS = 480 * 200
+    streaming_plan._LEAST_BLOCK_PIXELS = 300 * 300
     streaming_plan._BLOCK_OVERHEAD = 10.0
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
-        (planner, "_BATCH_PIXELS"),
-        (tiling_worker, "_BLOCK_PIXELS"),
-        (arrays, "_BLOCK_PIXELS"),
-        (streaming_plan, "_BLOCK_PIXELS"),
+        (planner, "_MOST_BATCH_PIXELS"),
+        (tiling_worker, "_MOST_BLOCK_PIXELS"),
+        (arrays, "_MOST_BLOCK_PIXELS"),
+        (streaming_plan, "_LEAST_BLOCK_PIXELS"),
         (streaming_plan, "_BLOCK_OVERHEAD"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))

@@ -85,7 +85,7 @@ def test_probabilities_are_those_of_the_resized_logits(segmenter: Segmenter, siz
 
 def test_probabilities_of_many_rows(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = segmenter.probabilities(disk())
-    monkeypatch.setattr("segscape.segmentation.segmenter._BLOCK_ROWS", 13)
+    monkeypatch.setattr("segscape.segmentation.segmenter._MOST_BLOCK_ROWS", 13)
     np.testing.assert_allclose(segmenter.probabilities(disk()), whole, atol=1e-6)
     monkeypatch.setattr(segmenter.runtime, "gives_labels", True)
     with pytest.raises(ValueError, match="gives labels, not how probable they are; export it without --labels"):

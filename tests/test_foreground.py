@@ -38,7 +38,7 @@ def _plain_estimate(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
 def test_colours_are_estimated_as_in_the_paper(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of few rows, whose surroundings are read beyond them, give the same as the whole."""
     monkeypatch.setattr(colours, "_WINDOWS", (9, 3))
-    monkeypatch.setattr(colours, "_BLOCK_ROWS", rows)
+    monkeypatch.setattr(colours, "_MOST_BLOCK_ROWS", rows)
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (31, 26, 3)).astype(np.uint8)
     opacity = rng.uniform(-0.5, 1.5, (31, 26)).clip(0, 1).astype(np.float32)

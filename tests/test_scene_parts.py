@@ -99,7 +99,7 @@ def test_windows_of_what_a_network_is_given(data, place: Window, scale, mirrored
     torch.testing.assert_close(images.read(window), whole[..., *window.slices], rtol=0, atol=tolerance)
 
 
-def test_looks() -> None:
+def test_views() -> None:
     assert views([1.0], flip=False) == (View(),)
     assert views([0.5, 2.0], flip=True) == (View(0.5), View(0.5, True), View(2.0), View(2.0, True))
     for scales in ([], [1.0, 0.0]):
@@ -175,9 +175,9 @@ def test_painted_as_by_a_protocol(
     protocol = EvaluationProtocol(scales=scales, flip=flip, softmax="image")
     pixels = _pixels(source, Window(0, 0, *SIZE))
     expected = score_maps(protocol, network, pixels, normalise=Normalisation(), flip_pairs=[(1, 2)])[0]
-    monkeypatch.setattr("segscape.scenes.outputs._BLOCK_PIXELS", 20 * SIZE[1])
-    monkeypatch.setattr("segscape.scenes.outputs._STRIP", (13, 40))
-    monkeypatch.setattr("segscape.scenes.outputs._STRIP_OF_SCORES", (7, 30))
+    monkeypatch.setattr("segscape.scenes.outputs._MOST_BLOCK_PIXELS", 20 * SIZE[1])
+    monkeypatch.setattr("segscape.scenes.outputs._STRIP_SIZE", (13, 40))
+    monkeypatch.setattr("segscape.scenes.outputs._STRIP_SIZE_WITH_SCORES", (7, 30))
     arrays = _arrays(tmp_path, with_scores=with_scores)
     label_writer = LabelWriter(_logits(network, source, seen, tmp_path), arrays)
     assert label_writer.tasks() == [[Task(0, block) for block in range(4)]]

@@ -155,7 +155,7 @@ def test_blended_as_at_full_size(view: View, network, street_frame: Path, tmp_pa
         def images_of(place: Window) -> Images:
             return Images(source, place, geometry, normalise=Normalisation(), device=torch.device("cpu"))
 
-        monkeypatch.setattr(worker_module, "_BLOCK_PIXELS", 3 * geometry.padded[0] * geometry.padded[1])
+        monkeypatch.setattr(worker_module, "_MOST_BLOCK_PIXELS", 3 * geometry.padded[0] * geometry.padded[1])
         worker = TilingWorker(network, plan, batch=3, geometry=geometry, images_of=images_of, logits=logits)
         assert worker.tasks() == [[Task(0, 0), Task(0, 1)]]
         for task in reversed(worker.tasks()[0]):

@@ -118,8 +118,8 @@ def test_the_nearest_end_of_the_range(metres: float, seen: tuple[int, int], tmp_
 @pytest.mark.parametrize("mode", ["whole", "streaming"])
 def test_scenes_are_those_resampled_by_hand(metres: float, factor: float, mode: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("segscape.scenes.scene.resident", lambda: 0)
-    monkeypatch.setattr("segscape.rasters.resize._STRIP_PIXELS", 10_000)
-    monkeypatch.setattr("segscape.scenes.streaming.plan._STEPS", (32, 8))
+    monkeypatch.setattr("segscape.rasters.resize._MOST_STRIP_PIXELS", 10_000)
+    monkeypatch.setattr("segscape.scenes.streaming.plan._STEP_ROWS", (32, 8))
     values = noise(*SIZE)
     scene = write_scene(tmp_path / "scene.tif", values, metres)
     small = resize_smoothly(values, (round(SIZE[0] * factor), round(SIZE[1] * factor)))

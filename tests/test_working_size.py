@@ -97,7 +97,7 @@ def test_little_is_held_of_a_large_image(monkeypatch: pytest.MonkeyPatch) -> Non
         return image[window.slices]
 
     whole = read_smoothly(read, Window(0, 0, 700, 500), (70, 50), Window(0, 0, 70, 50))
-    monkeypatch.setattr("segscape.rasters.resize._STRIP_PIXELS", 20_000)
+    monkeypatch.setattr("segscape.rasters.resize._MOST_STRIP_PIXELS", 20_000)
     held.clear()
     assert np.array_equal(read_smoothly(read, Window(0, 0, 700, 500), (70, 50), Window(0, 0, 70, 50)), whole)
     assert max(held) <= 20_000 + 2 * 500
@@ -209,7 +209,7 @@ def test_sizes_that_are_none(size) -> None:
 def test_photographs_that_run_as_scenes(size: int, mode: str, tmp_path: Path, monkeypatch) -> None:
     """At once and streamed, the same labels, and probabilities of the own size."""
     monkeypatch.setattr("segscape.scenes.scene.resident", lambda: 0)
-    monkeypatch.setattr("segscape.rasters.resize._STRIP_PIXELS", 5000)
+    monkeypatch.setattr("segscape.rasters.resize._MOST_STRIP_PIXELS", 5000)
     segmenter = segscape.Segmenter(Coarse(size_multiple=16), card(working_size=size), device="cpu")
     image = noise(180, 241)
     Image.fromarray(image).save(tmp_path / "photo.png")

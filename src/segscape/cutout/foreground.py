@@ -16,7 +16,7 @@ import numpy.typing as npt
 _WINDOWS = (91, 7)
 _LEAST_WEIGHT = 1e-5
 # Rows worked on together, so that memory does not grow with the photograph's height.
-_BLOCK_ROWS = 512
+_MOST_BLOCK_ROWS = 512
 
 _Planes = npt.NDArray[np.float32]
 
@@ -36,12 +36,12 @@ def foreground(image: npt.NDArray[np.uint8], opacity: npt.NDArray[np.float32]) -
     """
     result = np.empty_like(image)
     reach = sum(window // 2 for window in _WINDOWS)
-    for top in range(0, len(image), _BLOCK_ROWS):
+    for top in range(0, len(image), _MOST_BLOCK_ROWS):
         first = max(top - reach, 0)
-        rows = slice(first, top + _BLOCK_ROWS + reach)
+        rows = slice(first, top + _MOST_BLOCK_ROWS + reach)
         colours = _estimate(image[rows].astype(np.float32), opacity[rows, :, None])
-        own = colours[top - first : top - first + _BLOCK_ROWS]
-        result[top : top + _BLOCK_ROWS] = np.rint(own).clip(0, 255).astype(np.uint8)
+        own = colours[top - first : top - first + _MOST_BLOCK_ROWS]
+        result[top : top + _MOST_BLOCK_ROWS] = np.rint(own).clip(0, 255).astype(np.uint8)
     return result
 
 

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 
 _RADII = 5
 # Rows worked on together: few enough for their arrays to stay in the processor's cache.
-_BLOCK_ROWS = 64
+_MOST_BLOCK_ROWS = 64
 
 
 def boundary_radii(height: int, width: int) -> tuple[int, ...]:
@@ -63,14 +63,14 @@ def boundary_counts(
     radii = boundary_radii(*truth.shape)
     distinct = sorted(set(radii))
     counts = np.zeros((len(distinct), 2), np.int64)
-    for top in range(0, len(truth), _BLOCK_ROWS):
+    for top in range(0, len(truth), _MOST_BLOCK_ROWS):
         above = min(top, distinct[-1])
-        window = truth[top - above : top + _BLOCK_ROWS + distinct[-1]]
+        window = truth[top - above : top + _MOST_BLOCK_ROWS + distinct[-1]]
         cols = _near_boundary(window, distinct[-1])
-        own = truth[top : top + _BLOCK_ROWS, cols]
+        own = truth[top : top + _MOST_BLOCK_ROWS, cols]
         if not own.size:
             continue
-        right = prediction[top : top + _BLOCK_ROWS, cols] == own
+        right = prediction[top : top + _MOST_BLOCK_ROWS, cols] == own
         for number, band in enumerate(_bands(window[:, cols], slice(above, above + len(own)), distinct)):
             if void is not None:
                 band &= own != void

@@ -13,7 +13,7 @@ from segscape.geometry.window import Window, windows
 
 _MOST_ASPECT = 16
 """Images longer than this for their width are not enlarged beyond it: a row of pixels would become gigabytes."""
-_STRIP_PIXELS = 1 << 21
+_MOST_STRIP_PIXELS = 1 << 21
 """Of the larger of both images, how many pixels are held at a time."""
 
 
@@ -98,7 +98,7 @@ def read_smoothly(
     """
     # Of how many pixels of the raster each pixel is made, at most.
     down, across = -(-place.height // size[0]), -(-place.width // size[1])
-    rows_at_once = max(_STRIP_PIXELS // (window.width * across * down), 1)
+    rows_at_once = max(_MOST_STRIP_PIXELS // (window.width * across * down), 1)
     strips = windows(window.size, (rows_at_once, window.width))
     made = np.empty((*window.size, 3), np.uint8)
     if (down * size[0], across * size[1]) == place.size:

@@ -14,10 +14,10 @@ from segscape.networks.crm import Fusion, ImplicitDecoder
 from segscape.refinement.resized_convolution import ResizedConvolution
 from segscape.refinement.workers import share_out
 
-_STRIP_BYTES = 32 << 20
+_MOST_STRIP_BYTES = 32 << 20
 # Rows and columns of features in a tile. With 256 channels a thread holds about 25 MiB for it; smaller tiles read more
 # of their neighbours.
-_TILE = 24, 128
+_TILE_SIZE = 24, 128
 
 
 def fuse(
@@ -60,7 +60,7 @@ def _fuse_strips(
 ) -> None:
     """Strips of rows in the order in which the network computes."""
     row_bytes = fusion.channels * (window.width + 2) * branches[0].values.element_size()
-    step = max(_STRIP_BYTES // row_bytes, 8)
+    step = max(_MOST_STRIP_BYTES // row_bytes, 8)
     for part in windows(window.size, (step, window.width)):
         strip = part.shifted(window.row, window.col)
         around = _with_border(strip, sizes[0])
@@ -109,7 +109,7 @@ def _fuse_tiles(
             joined += resize(part)
         projected[part.slices] = (joined.relu_().to(projected.dtype) @ by_feature).view(*tile.size, -1)
 
-    share_out(lambda: work, list(windows(window.size, _TILE)))
+    share_out(lambda: work, list(windows(window.size, _TILE_SIZE)))
 
 
 def _with_border(window: Window, size: tuple[int, int]) -> Window:

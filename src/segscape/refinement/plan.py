@@ -21,11 +21,11 @@ from segscape.refinement.workload import Counts, Workload, counts
 
 _LEAST_QUERIED = 16
 """No block is made of fewer queried rows or columns: what surrounds them would be all of its cost."""
-_HOPELESS = 1.5
+_MOST_WORK_RATIO = 1.5
 """More rows of blocks are not tried once they take so many times the least work."""
-_BLOCK_MACS = 1.2e9
+_MACS_PER_BLOCK = 1.2e9
 """What a block more costs beside its own work, measured on a CPU."""
-_TILE = 16
+_TILE_SIDE = 16
 """The side of the squares, in pixels of the stage, by which a part of an image is told from the rest."""
 
 
@@ -131,7 +131,7 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
         work = workload.macs(*(np.sum([part.counts for part in parts], axis=0) for parts in (row_parts, col_parts)))
         if work < least:
             best, least = [BlockPlan(*pair) for pair in itertools.product(row_parts, col_parts)], work
-        if across == 1 or work > _HOPELESS * least:
+        if across == 1 or work > _MOST_WORK_RATIO * least:
             break
     if not best:
         raise _too_little(_peak(workload, rows.cut(most_down), cols.cut(most_across)), memory)
@@ -195,7 +195,7 @@ class _Cover:
         work = self._work(block)
         height, width = bottom - top, right - left
         # Two blocks have at least this price.
-        worthless = work <= 2 * _BLOCK_MACS
+        worthless = work <= 2 * _MACS_PER_BLOCK
         if height == width == 1 or worthless or (work < math.inf and self._occupied[top:bottom, left:right].all()):
             return work, [block]
         if height >= width:
@@ -214,13 +214,15 @@ class _Cover:
     def _work(self, block: BlockPlan) -> float:
         """What a block costs in time; more than anything if it does not fit."""
         sides = block.rows.counts, block.cols.counts
-        return self._workload.macs(*sides) + _BLOCK_MACS if self._workload.memory(*sides) <= self._memory else math.inf
+        return (
+            self._workload.macs(*sides) + _MACS_PER_BLOCK if self._workload.memory(*sides) <= self._memory else math.inf
+        )
 
 
 def _tile_edges(axis: StageAxis) -> list[int]:
     """Where the tiles of an axis start, and its end."""
     count = len(axis.queried)
-    return [*range(0, count, max(count * _TILE // axis.size, 1)), count]
+    return [*range(0, count, max(count * _TILE_SIDE // axis.size, 1)), count]
 
 
 def _shrunk(occupied: npt.NDArray[np.bool_], first: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from segscape.geometry.resample import Interpolation, interpolation, resample
 from segscape.geometry.window import Window
 
-_CHUNK_ROWS = 256
+_MOST_CHUNK_ROWS = 256
 ABSENT = -1
 """In `StoredMap.rows` or `cols`: this row or column is not stored."""
 
@@ -75,8 +75,8 @@ class StoredMap:
             for places, count in zip((self.rows, self.cols), self.values.shape[:2], strict=True)
         )
         total = 0.0
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = slice(start, start + _CHUNK_ROWS)
+        for start in range(0, len(rows), _MOST_CHUNK_ROWS):
+            chunk = slice(start, start + _MOST_CHUNK_ROWS)
             total += float(rows[chunk] @ self.values[chunk].double().sum(-1) @ cols)
         return total
 

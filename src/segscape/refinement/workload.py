@@ -12,11 +12,11 @@ from segscape.refinement.extraction import AxisNeeds, Chain
 
 STRIP_BYTES = 160 << 20
 """What fusion and decoder hold at most besides their inputs and results; they work strip by strip."""
-_ROUGHNESS = 1.15
+_MEASURED_OVER_COMPUTED = 1.15
 """Measured over computed bytes: what the libraries keep for themselves."""
 _PRIOR_COPIES = 4
 """Values of a point while its mask is added: the logit, the mask as it came and in floating point, its own logit."""
-_CROP_BYTES = 48
+_CROP_BYTES_PER_PIXEL = 48
 """Per pixel of a crop while it is read: the image as it came, two rows of each mixture, the network's input."""
 
 Counts = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ class Workload:
 
     def memory(self, rows: Counts, cols: Counts) -> float:
         """Bytes that a block holds at its worst moment, besides the weights and the stored maps."""
-        return float((self._held @ (rows * cols)).max()) * _ROUGHNESS + STRIP_BYTES
+        return float((self._held @ (rows * cols)).max()) * _MEASURED_OVER_COMPUTED + STRIP_BYTES
 
     @staticmethod
     def _macs_by_cell(network: CRM, chain: Chain) -> Counts:
@@ -79,7 +79,7 @@ class Workload:
         ]
         first_map = len(chain.links) + 1
         held = np.zeros((len(chain.links) + 3, first_map + len(widths) + 2))
-        held[0, 0] = _CROP_BYTES
+        held[0, 0] = _CROP_BYTES_PER_PIXEL
         for number, link in enumerate(chain.links, start=1):
             held[number, 0] = chain.links[0].read_channels * real
             held[number, number - 1] += link.read_channels * real

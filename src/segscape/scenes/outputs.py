@@ -19,14 +19,14 @@ from segscape.scenes.logits import Logits
 from segscape.scenes.task import Sums, Task
 from segscape.segmentation.upsampling.argmax import load_kernels
 
-_BLOCK_PIXELS = 32 << 20
-_STRIP = (2048, 4096)
-_STRIP_OF_SCORES = (64, 2048)
+_MOST_BLOCK_PIXELS = 32 << 20
+_STRIP_SIZE = (2048, 4096)
+_STRIP_SIZE_WITH_SCORES = (64, 2048)
 """The pixels that are filled before they are written, without and with the scores of all classes."""
-_WINDOW_PIXELS = 64 * 512
-_WINDOW_WIDTH = 512
+_MOST_SCORED_PIXELS = 64 * 512
+_MOST_SCORED_WIDTH = 512
 """Of how many pixels the scores of all classes are held at a time."""
-_WORK = 0.02
+_WORK_PER_PIXEL = 0.02
 """What writing a pixel costs, where computing the logits of one costs 1."""
 
 
@@ -59,7 +59,7 @@ class LabelWriter:
         self._views, self._arrays = views, arrays
         Thread(target=load_kernels, daemon=True).start()
         height, width = arrays.labels.size
-        self._blocks = list(windows((height, width), (max(_BLOCK_PIXELS // width, 1), width)))
+        self._blocks = list(windows((height, width), (max(_MOST_BLOCK_PIXELS // width, 1), width)))
 
     def tasks(self) -> list[list[Task]]:
         """The blocks, in a single sweep."""
@@ -68,13 +68,13 @@ class LabelWriter:
     def work(self, task: Task) -> float:
         """How much work a task is, in pixels through the network."""
         block = self._blocks[task.block]
-        return _WORK * block.height * block.width
+        return _WORK_PER_PIXEL * block.height * block.width
 
     @torch.inference_mode()
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
         """Do one task; see `segscape.scenes.task.Worker`."""
         block = self._blocks[task.block]
-        step = _STRIP if self._arrays.scores is None else _STRIP_OF_SCORES
+        step = _STRIP_SIZE if self._arrays.scores is None else _STRIP_SIZE_WITH_SCORES
         with BackgroundWriter() as writer:
             for part in windows(block.size, step):
                 on_progress(part.row / block.height)
@@ -102,8 +102,8 @@ class LabelWriter:
 
     def _write_scores(self, strip: _OutputStrip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
         """Write what scores say, logits or, of several views, probabilities; those of a few rows are held at a time."""
-        width = min(window.width, _WINDOW_WIDTH)
-        for part in windows(window.size, (_WINDOW_PIXELS // width, width)):
+        width = min(window.width, _MOST_SCORED_WIDTH)
+        for part in windows(window.size, (_MOST_SCORED_PIXELS // width, width)):
             place = part.shifted(window.row, window.col)
             scores, at = scores_of(place), strip.at(place)
             strip.labels[at] = _array(scores.argmax(0))

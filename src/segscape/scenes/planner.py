@@ -24,18 +24,18 @@ Context = Literal["scene", "window"]
 
 _MOST_REDUCTIONS = 6
 """With more reduction passes the sweeps would cost more than any tiling."""
-_TILE = (1024, 1024)
-_LEAST_TILE = 256
-_OVERLAP = 8
+_DEFAULT_TILE = (1024, 1024)
+_LEAST_TILE_SIDE = 256
+_OVERLAP_DIVISOR = 8
 """Two tiles share this part of a tile."""
-_BATCH_PIXELS = 1 << 20
+_MOST_BATCH_PIXELS = 1 << 20
 """Tiles are computed together until they have so many pixels; more in one go is no faster."""
-_WORKSPACE = 1.35
+_WORKSPACE_FACTOR = 1.35
 """What layers take beside the maps, as a factor; most takes a copy of the 67 channels that DABNet convolves on CPUs."""
-_SMALL = 1024 * 2048
-_SMALL_BYTES = 2400
-"""What no network takes more of for each pixel of an image that is no larger than `_SMALL` pixels."""
-_PROBE = (512, 512)
+_MOST_SMALL_PIXELS = 1024 * 2048
+_MOST_BYTES_PER_PIXEL = 2400
+"""What no network takes more of for each pixel of an image that is no larger than `_MOST_SMALL_PIXELS` pixels."""
+_PROBE_SIZE = (512, 512)
 """The image by which the speed is estimated."""
 
 
@@ -139,7 +139,7 @@ def plan_scene(
     Raises:
         TooLittleMemoryError: Not even the smallest pieces fit.
     """
-    working, window = working or size, window or _TILE
+    working, window = working or size, window or _DEFAULT_TILE
     if (context or _own_context(network, working, window, can_stream=can_stream)) == "window":
         tiling, seen = _tiling(size, window, working)
         geometries = _geometries(network, tiling.tile, views, seen)
@@ -178,7 +178,7 @@ def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory:
         memory: Bytes that the whole process may take.
     """
     # A closer view takes a second or two the first time.
-    if math.prod(size) <= _SMALL and math.prod(size) * _SMALL_BYTES <= memory - resident():
+    if math.prod(size) <= _MOST_SMALL_PIXELS and math.prod(size) * _MOST_BYTES_PER_PIXEL <= memory - resident():
         return True
     return _needed(_geometries(network, size, IDENTITY, size)) <= memory - resident()
 
@@ -219,7 +219,7 @@ def seconds_per_pixel(
         device: Where it runs.
         size: The only (height, width) that `run` takes, in pixels; None if it takes what the network does.
     """
-    images = torch.zeros(1, 3, *(size or network.fitting_size(*_PROBE)), device=device)
+    images = torch.zeros(1, 3, *(size or network.fitting_size(*_PROBE_SIZE)), device=device)
     with torch.inference_mode():
         # The first run is the slowest.
         run(images)
@@ -235,7 +235,7 @@ def _own_context(
     if all(side <= most for side, most in zip(working, window, strict=True)):
         return "scene"
     try:
-        takes_means = not can_stream or trace(network, network.fitting_size(*_PROBE)).reductions > 0
+        takes_means = not can_stream or trace(network, network.fitting_size(*_PROBE_SIZE)).reductions > 0
     except UnsupportedLayerError:
         takes_means = True
     return "window" if takes_means else "scene"
@@ -254,7 +254,7 @@ def _graphs(network: SegmentationNetwork, geometries: Sequence[ViewGeometry]) ->
 
 def _needed(geometries: Sequence[ViewGeometry]) -> int:
     """Bytes that computing a tile takes."""
-    return round(_WORKSPACE * max(geometry.nbytes for geometry in geometries))
+    return round(_WORKSPACE_FACTOR * max(geometry.nbytes for geometry in geometries))
 
 
 def _logits_bytes(tiling: TilingPlan, geometries: Sequence[ViewGeometry]) -> int:
@@ -268,7 +268,7 @@ def _tiling(
     own = [max(round(side * full / seen), 1) for side, full, seen in zip(tile, size, working, strict=True)]
     height, width = (min(*sides) for sides in zip(own, size, strict=True))
     seen_height, seen_width = (min(*sides) for sides in zip(tile, working, strict=True))
-    return TilingPlan(size, (height, width), min(own) // _OVERLAP), (seen_height, seen_width)
+    return TilingPlan(size, (height, width), min(own) // _OVERLAP_DIVISOR), (seen_height, seen_width)
 
 
 def _smaller(
@@ -280,11 +280,11 @@ def _smaller(
     reason: str,
 ) -> ScenePlan:
     """The scene in tiles that are as large as they may be."""
-    side = _TILE[0]
+    side = _DEFAULT_TILE[0]
     while True:
         tiling, seen = _tiling(size, (side, side), working)
         geometries = _geometries(network, tiling.tile, views, seen)
-        if _needed(geometries) <= memory or side <= _LEAST_TILE:
+        if _needed(geometries) <= memory or side <= _LEAST_TILE_SIDE:
             return _tiled(tiling, geometries, memory, f"the scene does not fit into the memory, and {reason}")
         side //= 2
 
@@ -294,5 +294,5 @@ def _tiled(tiling: TilingPlan, geometries: tuple[ViewGeometry, ...], memory: int
     if needed > memory:
         raise TooLittleMemoryError(needed, memory)
     largest = max(math.prod(geometry.padded) for geometry in geometries)
-    batch = max(min(_BATCH_PIXELS // largest, memory // max(needed, 1), tiling.count), 1)
+    batch = max(min(_MOST_BATCH_PIXELS // largest, memory // max(needed, 1), tiling.count), 1)
     return ScenePlan("tiled", reason, tiling, geometries, (), batch, batch * needed)

@@ -31,11 +31,11 @@ from segscape.scenes.views import IDENTITY, View
 from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.working_size import sight_of
 
-_SPARE = 0.34
+_SPARE_MEMORY_SHARE = 0.34
 """The part of the memory that is left to what no estimate counts."""
-_STORAGE = 0.8
+_MOST_DISK_SHARE = 0.8
 """The part of the free disk that may be taken meanwhile."""
-_REFINED_BYTES = 16
+_REFINING_BYTES_PER_PIXEL = 16
 """What refining takes for each pixel beside the refiner's own memory: the image, labels, probabilities."""
 _JOURNAL = "journal.jsonl"
 
@@ -98,7 +98,7 @@ class Scene:
         self.size = self._source.size
         self.sight = sight_of(segmenter.card, self._source)
         self._check_runtime(image, settings)
-        refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINED_BYTES
+        refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINING_BYTES_PER_PIXEL
         if refined_bytes > settings.memory:
             raise ValueError(
                 f"{image} is too large to be refined: that would take {refined_bytes / 1e9:.1f} GB beside the "
@@ -175,7 +175,9 @@ class Scene:
             OSError: A file cannot be written.
         """
         # What one block has freed must not stand beside what the next one takes.
-        free = round(min(self._memory - self.plan.memory / (1 - _SPARE), self._memory * (1 - _SPARE)))
+        free = round(
+            min(self._memory - self.plan.memory / (1 - _SPARE_MEMORY_SHARE), self._memory * (1 - _SPARE_MEMORY_SHARE))
+        )
 
         def tell(share: float) -> None:
             give_back_above(free)
@@ -249,9 +251,9 @@ class Scene:
         return plan_scene(
             self._segmenter.deployed,
             self.size,
-            memory=round(settings.memory * (1 - _SPARE)),
-            taken=lambda: round(resident() * (1 - _SPARE)) if of_cpu else 0,
-            storage=round(shutil.disk_usage(_existing(self.folder)).free * _STORAGE),
+            memory=round(settings.memory * (1 - _SPARE_MEMORY_SHARE)),
+            taken=lambda: round(resident() * (1 - _SPARE_MEMORY_SHARE)) if of_cpu else 0,
+            storage=round(shutil.disk_usage(_existing(self.folder)).free * _MOST_DISK_SHARE),
             context="window" if self._segmenter.runtime.size else settings.context,
             window=self._segmenter.runtime.size or self._segmenter.card.training_size,
             views=settings.views,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from segscape.geometry.interval import Interval
 from segscape.geometry.window import Window
 
-_FADE = 4
+_FADE_DIVISOR = 4
 """A tile passes over into the next within this part of what they share, in its middle: least is known at the edges."""
 
 
@@ -114,7 +114,7 @@ class TilingPlan:
 
     def _axis_blends(self, axis: int) -> list[AxisBlend]:
         starts, length = self._starts(axis), self.tile[axis]
-        fade = self.overlap // _FADE
+        fade = self.overlap // _FADE_DIVISOR
         first = 0
         blends = []
         for place, (left, right) in enumerate(itertools.pairwise(starts)):

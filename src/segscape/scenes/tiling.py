@@ -17,7 +17,7 @@ from segscape.scenes.task import Sums, Task
 from segscape.scenes.tiles import TilingPlan
 from segscape.scenes.views import ViewGeometry
 
-_BLOCK_PIXELS = 16 << 20
+_MOST_BLOCK_PIXELS = 16 << 20
 
 
 class TilingWorker:
@@ -45,7 +45,7 @@ class TilingWorker:
         self._runtime, self._tiles, self._batch, self._geometry = runtime, plan.tiles, batch, geometry
         self._images_of, self._logits = images_of, logits
         pixels = geometry.padded[0] * geometry.padded[1]
-        self._in_block = max(_BLOCK_PIXELS // (pixels * batch), 1) * batch
+        self._in_block = max(_MOST_BLOCK_PIXELS // (pixels * batch), 1) * batch
 
     def tasks(self) -> list[list[Task]]:
         """The blocks of a few tiles each, in a single sweep."""

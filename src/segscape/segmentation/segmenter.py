@@ -38,7 +38,7 @@ from segscape.viz.overlay import overlay
 
 _ENGINES = ("torch", "openvino", "onnxruntime")
 # Rows of which the probabilities are computed together.
-_BLOCK_ROWS = 256
+_MOST_BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ class Segmenter:
         logits, upsampling = self._run(pixels)
         height, width = pixels.shape[:2]
         result = np.empty((len(logits), height, width), np.float32)
-        for top in range(0, height, _BLOCK_ROWS):
-            window = Window(top, 0, min(_BLOCK_ROWS, height - top), width)
+        for top in range(0, height, _MOST_BLOCK_ROWS):
+            window = Window(top, 0, min(_MOST_BLOCK_ROWS, height - top), width)
             scores = upsampling.scores(logits, window=window)
             result[:, top : top + window.height] = scores.softmax(0).cpu().numpy()
         return result

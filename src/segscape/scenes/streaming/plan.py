@@ -15,20 +15,20 @@ from segscape.scenes.streaming.graph import Graph, Mean
 from segscape.scenes.streaming.layer import map_shape, map_size
 from segscape.scenes.streaming.sweep import FreeRows, Sweep
 
-_BYTES = 4
-_STEPS = (*range(1536, 1024, -128), *range(1024, 256, -64), 256, 192, 128, 96, 64, 32)
+_BYTES_PER_VALUE = 4
+_STEP_ROWS = (*range(1536, 1024, -128), *range(1024, 256, -64), 256, 192, 128, 96, 64, 32)
 """Rows of the image that are read at a time, the best first."""
-_STEP_COST = 16
+_STEP_COST_ROWS = 16
 """A step is taken to cost as much as so many rows more."""
-_BYTE_MACS = 80
+_MACS_PER_KEPT_BYTE = 80
 """What a byte of a kept map is taken to cost, written and read, in multiply-accumulates."""
-_MOST_CANDIDATES = 12
-_BLOCK_PIXELS = 32 << 20
+_MOST_KEPT_CANDIDATES = 12
+_LEAST_BLOCK_PIXELS = 32 << 20
 """Smaller blocks are lost sooner than they are made good: they are what an interrupted run starts from again."""
-_BLOCK_OVERHEAD = 1.03
+_MOST_BLOCK_OVERHEAD = 1.03
 """How much more work the cut into blocks may make."""
 _MOST_PARTS = 64
-_AHEAD = 2
+_SOURCES_AHEAD = 2
 """What is read next waits, and the one after is being read."""
 _STEADY_STEPS = 4
 """After so many steps beyond what surrounds a block the same amount of memory is held again and again."""
@@ -77,7 +77,7 @@ class StreamingPlan:
     @property
     def storage(self) -> int:
         """Bytes of the kept maps, in a file each."""
-        return sum(math.prod(map_shape(node)) for node in self.kept) * _BYTES
+        return sum(math.prod(map_shape(node)) for node in self.kept) * _BYTES_PER_VALUE
 
     @property
     def sweeps(self) -> int:
@@ -153,15 +153,15 @@ def plan_streaming(graph: Graph, *, memory: int, storage: int) -> StreamingPlan:
     width = map_shape(graph.image)[2]
     best: StreamingPlan | None = None
     least = smallest = math.inf
-    for across in itertools.takewhile(lambda parts: width / parts >= _STEPS[-1], _parts()):
+    for across in itertools.takewhile(lambda parts: width / parts >= _STEP_ROWS[-1], _parts()):
         draft = StreamingPlan(graph, kept, (_down(graph, kept, across), across), 0, 0, 0)
         macs = _macs(draft)
         if macs > least:
             break
-        for rows in _STEPS:
+        for rows in _STEP_ROWS:
             plan = replace(draft, rows=rows, memory=_peak(draft, rows), macs=macs)
             smallest = min(smallest, plan.memory)
-            cost = macs * (1 + _STEP_COST / rows)
+            cost = macs * (1 + _STEP_COST_ROWS / rows)
             if plan.memory <= memory and cost < least:
                 best, least = plan, cost
     if best is None:
@@ -179,7 +179,7 @@ def _parts() -> Iterator[int]:
 
 def _kept(graph: Graph, storage: int) -> tuple[fx.Node, ...]:
     """The maps to keep: of those that wait for a mean, the ones that spare the most work for their bytes."""
-    waiting = [node for node in graph.layers if _waits(graph, node)][:_MOST_CANDIDATES]
+    waiting = [node for node in graph.layers if _waits(graph, node)][:_MOST_KEPT_CANDIDATES]
     choices = itertools.chain.from_iterable(itertools.combinations(waiting, n) for n in range(len(waiting) + 1))
     return min(choices, key=lambda kept: _price(graph, kept, storage))
 
@@ -191,7 +191,7 @@ def _waits(graph: Graph, node: fx.Node) -> bool:
 
 def _price(graph: Graph, kept: Sequence[fx.Node], storage: int) -> float:
     """What all sweeps cost when some maps are kept, in multiply-accumulates."""
-    stored = sum(math.prod(map_shape(node)) for node in kept) * _BYTES
+    stored = sum(math.prod(map_shape(node)) for node in kept) * _BYTES_PER_VALUE
     if stored > storage:
         return math.inf
     macs = 0.0
@@ -201,7 +201,7 @@ def _price(graph: Graph, kept: Sequence[fx.Node], storage: int) -> float:
         targets += [node for node in kept if graph.levels[node] == number]
         targets += [graph.output] if number == graph.reductions else []
         macs += sum(graph.layers[node].macs * math.prod(map_size(node)) for node in _ancestors(graph, targets, known))
-    return macs + stored * _BYTE_MACS
+    return macs + stored * _MACS_PER_KEPT_BYTE
 
 
 def _ancestors(graph: Graph, targets: Iterable[fx.Node], known: set[fx.Node]) -> set[fx.Node]:
@@ -219,10 +219,10 @@ def _ancestors(graph: Graph, targets: Iterable[fx.Node], known: set[fx.Node]) ->
 
 def _down(graph: Graph, kept: tuple[fx.Node, ...], across: int) -> int:
     """The number of rows of blocks: as many as cost little."""
-    most = max(math.prod(map_size(graph.image)) // across // _BLOCK_PIXELS, 1)
+    most = max(math.prod(map_size(graph.image)) // across // _LEAST_BLOCK_PIXELS, 1)
     drafts = (StreamingPlan(graph, kept, (down, across), 0, 0, 0) for down in range(1, most + 1))
     whole = _macs(next(drafts))
-    return 1 + sum(1 for _ in itertools.takewhile(lambda draft: _macs(draft) <= _BLOCK_OVERHEAD * whole, drafts))
+    return 1 + sum(1 for _ in itertools.takewhile(lambda draft: _macs(draft) <= _MOST_BLOCK_OVERHEAD * whole, drafts))
 
 
 def _macs(plan: StreamingPlan) -> int:
@@ -242,7 +242,7 @@ def _peak(plan: StreamingPlan, rows: int) -> int:
 def held_bytes(sweep: Sweep, step: float) -> int:
     """Bytes that a sweep holds at most, with what the layer at work reads and makes and what is read ahead."""
     graph = sweep.graph
-    per_row = {node: map_shape(node)[0] * window.width * _BYTES for node, window in sweep.windows.items()}
+    per_row = {node: map_shape(node)[0] * window.width * _BYTES_PER_VALUE for node, window in sweep.windows.items()}
     held: Mapping[fx.Node, list[int]] = {node: [window.row, window.row] for node, window in sweep.windows.items()}
     total = most = ahead = 0
     for event in sweep.events(step):
@@ -254,7 +254,7 @@ def held_bytes(sweep: Sweep, step: float) -> int:
             rows[1] = event.rows.stop
             working = 2 * event.rows.length * per_row[event.node]
             if event.node in sweep.sources:
-                ahead = max(ahead, _AHEAD * event.rows.length * per_row[event.node])
+                ahead = max(ahead, _SOURCES_AHEAD * event.rows.length * per_row[event.node])
             else:
                 layer = graph.layers[event.node]
                 cols = layer.cols.input_interval(sweep.windows[event.node].cols)
