@@ -72,7 +72,7 @@ def test_decoder_writes_some_lines_into_a_window_of_a_map() -> None:
     rows, cols = _axes(size, features)
     chosen = torch.tensor([0, 3, 4, 70, 199])
     maps = torch.zeros(7, 200)
-    written = decode_block(decoder, projected, rows.lines(chosen), cols, out=maps[1:-1, 5:95])
+    written = decode_block(decoder, projected, rows.part(chosen), cols, out=maps[1:-1, 5:95])
     whole = decode_block(decoder, projected, rows, cols)
     assert torch.equal(maps[1:-1, 5:95], written)
     torch.testing.assert_close(written, whole[chosen], rtol=0, atol=1e-6)

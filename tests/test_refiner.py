@@ -475,7 +475,7 @@ def test_blocks_hold_every_wanted_point_once(network: CRM, size, scale, share, b
         StageAxis(
             chain,
             full=full,
-            lines=max(round(full * scale), 8),
+            size=max(round(full * scale), 8),
             queried=np.sort(rng.choice(full, max(round(share * full), 1), replace=False)),
             dtype=torch.float32,
         )
