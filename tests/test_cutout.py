@@ -133,6 +133,8 @@ def test_the_mask_is_refined_near_its_edge(segmenter: Segmenter) -> None:
     assert (refiner.band, refiner.on_progress) == (5, told)
     Cutter(segmenter, refiner).cut_out(disk((200, 300)))
     assert refiner.band == default_band((200, 300)) == 6
+    Cutter(segmenter, refiner).cut_out(image, band=0)
+    assert refiner.band == 0
     assert [default_band(size) for size in ((1, 9), (640, 480), (3000, 4000))] == [1, 15, 93]
 
 

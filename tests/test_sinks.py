@@ -125,10 +125,10 @@ def test_png(tmp_path: Path, monkeypatch, limit: int) -> None:
     assert "transparency" not in image.info
     assert image.getpalette()[:9] == [channel for colour in CLASSES["palette"] for channel in colour]
     assert np.array_equal(read_labels(tmp_path / "map.png"), values)
-    write_bands(tmp_path / "grey.png", MemoryArray(values), names=["confidence"])
-    assert Image.open(tmp_path / "grey.png").mode == "L"
-    assert np.array_equal(read_labels(tmp_path / "grey.png"), values)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["grey.png", "map.png"]
+    write_bands(tmp_path / "GREY.PNG", MemoryArray(values), names=["confidence"])
+    assert Image.open(tmp_path / "GREY.PNG").mode == "L"
+    assert np.array_equal(read_labels(tmp_path / "GREY.PNG"), values)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["GREY.PNG", "map.png"]
 
 
 def test_scores_and_confidence(tmp_path: Path, monkeypatch) -> None:

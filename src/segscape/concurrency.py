@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind, so that computing waits for neither."""
+"""Reading ahead and writing in the background, so that computing does not wait for either."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _T = TypeVar("_T")
 
 
 class Prefetcher(Generic[_T]):
-    """The items of an iterator, made by a thread that is a few of them ahead.
+    """The items of an iterator, computed ahead of their use in a thread of their own.
 
     Args:
-        items: Consumed in the thread; an error in it is raised where its item is asked for.
-        count: How many items may wait.
+        items: The iterator, consumed in the thread; an error in it is raised where the item is requested.
+        count: The number of finished items that may wait; one more is being computed meanwhile.
     """
 
     def __init__(self, items: Iterator[_T], *, count: int = 1) -> None:
@@ -35,9 +35,8 @@ class Prefetcher(Generic[_T]):
     ) -> None:
         self._stopped.set()
         while self._thread.is_alive():
-            # The thread may stand before a full queue.
-            with_nothing = self._waiting.empty()
-            if not with_nothing:
+            # The thread may be blocked on a full queue, so emptying the queue is what lets it see the event.
+            if not self._waiting.empty():
                 self._waiting.get()
             self._thread.join(0.01)
 
@@ -48,7 +47,8 @@ class Prefetcher(Generic[_T]):
                     return
                 self._waiting.put((True, item))
             self._waiting.put((False, StopIteration()))
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is, the reader waits for it.
             self._waiting.put((False, error))
 
     def _given(self) -> Iterator[_T]:
@@ -63,10 +63,10 @@ class Prefetcher(Generic[_T]):
 
 
 class BackgroundWriter:
-    """Calls made in order by a thread of their own; leaving the block waits for them.
+    """Calls run in order by a thread of their own; leaving the `with` block waits for them.
 
     Args:
-        count: How many calls may wait before the next one has to.
+        count: The number of calls that may be pending; a further one blocks until the oldest has finished.
 
     Raises:
         Exception: The first error of a call, at a later call or on leaving.
@@ -81,7 +81,7 @@ class BackgroundWriter:
         return self
 
     def __call__(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Have `function(*arguments)` called."""
+        """Queue the call `function(*arguments)`."""
         while self._calls.qsize() >= self._count:
             self._calls.get().result()
         self._calls.put(self._pool.submit(function, *arguments))
@@ -89,6 +89,7 @@ class BackgroundWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Leaving the pool waits for all calls. After an error in the block theirs are not raised: they would hide it.
         with self._pool:
             while error is None and not self._calls.empty():
                 self._calls.get().result()

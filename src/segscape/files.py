@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing: files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix, that takes its place when the block ends without an error.
+    """Yield a temporary path beside `path`, with its suffix; rename it to `path` when the block ends without an error.
 
     A process that is killed leaves at most the hidden temporary file, which the next one overwrites.
 
     Args:
-        path: The file to be written; its folder is made where it is missing.
+        path: The file to be written; its folder is created if missing.
 
     Raises:
-        OSError: The folder cannot be made or written to.
+        OSError: The folder cannot be created or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")

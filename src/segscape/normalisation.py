@@ -1,4 +1,4 @@
-"""From 8-bit images to what the networks take."""
+"""Normalisation of 8-bit images for the networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# ImageNet's, which every one of the five systems uses.
+# The statistics of ImageNet, which all five systems use.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
@@ -20,7 +20,7 @@ class Normalisation:
     std: tuple[float, ...] = _STD
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) uint8 -> (N, 3, H, W) float32, of mean about 0 and deviation about 1."""
+        """Convert images (N, 3, H, W) uint8 to (N, 3, H, W) float32, of mean about 0 and standard deviation about 1."""
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).reshape(1, -1, 1, 1)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
         return torch.addcmul(shift.reshape(1, -1, 1, 1), images, scale)

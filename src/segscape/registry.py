@@ -1,4 +1,4 @@
-"""The one register of networks: a registered function's name is the network's name."""
+"""The registry of all networks: a registered function's name is the network's name."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What the register knows of a network.
+    """The registry's entry for a network.
 
     Attributes:
         name: The network's name, equal to the name of its function.
         build: `build(num_classes=K)` returns the network with fresh weights; `build()` one that refines masks.
-        task: What the network computes from images (N, 3, H, W).
+        task: The task that the network solves on images (N, 3, H, W).
     """
 
     name: str
@@ -30,10 +30,10 @@ class ModelEntry:
     task: NetworkTask
 
     def create(self, num_classes: int) -> nn.Module:
-        """The network with fresh weights for K classes; one that refines masks knows the object alone, so K is 1.
+        """Create the network with fresh weights for K classes; for one that refines masks, K is 1, the object.
 
         Raises:
-            ValueError: K does not do for the network.
+            ValueError: The network does not support K classes.
         """
         if self.task != "refinement":
             return self.build(num_classes=num_classes)
@@ -49,10 +49,10 @@ def register_model(*, task: NetworkTask = "segmentation") -> Callable[[Builder],
     """Register the decorated function under its own name.
 
     Args:
-        task: What the network computes.
+        task: The network's task.
 
     Returns:
-        A decorator that leaves the function as it is.
+        A decorator that returns the function unchanged.
     """
 
     def register(build: Builder) -> Builder:
@@ -65,7 +65,7 @@ def register_model(*, task: NetworkTask = "segmentation") -> Callable[[Builder],
 
 
 def list_models(pattern: str = "*", *, task: NetworkTask = "segmentation") -> list[str]:
-    """Names of the registered networks, sorted.
+    """Return the sorted names of the registered networks.
 
     Args:
         pattern: A shell pattern such as `"stdc*"`.
@@ -76,7 +76,7 @@ def list_models(pattern: str = "*", *, task: NetworkTask = "segmentation") -> li
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The register's entry for `name`.
+    """Return the registry's entry for `name`.
 
     Raises:
         ValueError: No network has this name; the message gives the nearest names.

@@ -1,1 +1,1 @@
-"""How fast networks are here: timed alike, each in a process of its own."""
+"""Benchmarks: the speed of networks on this machine, all timed alike, each in a process of its own."""

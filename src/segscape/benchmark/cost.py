@@ -14,13 +14,13 @@ from segscape.registry import model_entry
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What a segmentation network costs at inference.
+    """The cost of a segmentation network at inference.
 
     Attributes:
-        parameters: Without those of the heads that only training uses.
-        macs: Multiply-accumulates for one image: of convolutions, linear layers and attention.
-        authors_macs: What the authors' evaluation of the same image spends.
-        stride: Of the logits.
+        parameters: Number of parameters, without those of the heads that only training uses.
+        macs: Multiply-accumulates of convolutions, linear layers and attention for one image.
+        authors_macs: Multiply-accumulates of the authors' evaluation of the same image.
+        stride: Stride of the logits.
     """
 
     parameters: int
@@ -30,12 +30,12 @@ class NetworkCost:
 
 
 def network_cost(name: str, *, num_classes: int = 19, size: tuple[int, int] = (1024, 2048)) -> NetworkCost:
-    """A segmentation network's cost at inference, counted without computing anything.
+    """Return the cost of a segmentation network at inference, counted without computing anything.
 
     Args:
-        name: Its registered name.
-        num_classes: K.
-        size: (height, width) of the image, in pixels; it is padded to what the network takes.
+        name: The network's registered name.
+        num_classes: K, the number of classes.
+        size: (height, width) of the image, in pixels; it is padded to a size that the network takes.
     """
     with torch.device("meta"):
         network = model_entry(name).build(num_classes=num_classes).eval()
@@ -56,5 +56,5 @@ def network_cost(name: str, *, num_classes: int = 19, size: tuple[int, int] = (1
 
 
 def parameter_count(network: nn.Module) -> int:
-    """How many numbers a network has learnt."""
+    """Return the number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""What is measured, and what comes of it."""
+"""The entries of a benchmark and their measurements."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from segscape.benchmark.protocol import Protocol, Timing
 from segscape.runtime.base import Precision
 
 Figure = Literal["network", "labels", "file"]
-"""What is timed: the network from normalised images on the device to logits; the same with upsampling and arg-max; all
-from an image file to a label file."""
+"""The part that is timed: the network from normalised images on the device to logits; the same with upsampling and
+arg-max; or everything from an image file to a label file."""
 FIGURES: tuple[Figure, ...] = get_args(Figure)
 
 
@@ -25,8 +25,8 @@ class Entry:
         runtime: As `--runtime` takes it.
         precision: As `--precision` takes it.
         device: As `--device` takes it.
-        threads: That PyTorch and other engines use on a CPU.
-        protocol: How often everything is run.
+        threads: Number of threads that PyTorch and other engines use on a CPU.
+        protocol: Number of runs of each figure.
     """
 
     name: str
@@ -40,20 +40,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was found for an entry.
+    """The measurement of an entry.
 
     Attributes:
-        network: The registered name.
-        num_classes: K.
-        runtime: What computed; of `auto`, what it chose.
-        precision: What it computed in.
-        reason: Why `auto` chose it.
-        parameters: Of the network, without those that only training uses.
-        macs: Multiply-accumulates for one image; nothing where they are not counted while running.
-        peak_mib: The most memory during the runs, in MiB: on a CPU of the whole process, on a GPU what PyTorch had
-            taken there.
-        start_mib: The memory of the process before it made the network; on a GPU 0.
-        timings: By figure; a network that refines masks has no figure of its own network.
+        network: The network's registered name.
+        num_classes: K, the number of classes.
+        runtime: The runtime that computed; for `auto`, the one that it chose.
+        precision: The precision that it computed in.
+        reason: Why `auto` chose this runtime; None where nothing was chosen.
+        parameters: Number of the network's parameters, without those that only training uses.
+        macs: Multiply-accumulates for one image; None where they are not counted while running.
+        peak_mib: Peak memory during the runs, in MiB: on a CPU that of the whole process, on a GPU that which PyTorch
+            had allocated there.
+        start_mib: Peak memory of the process before the network was created, in MiB; 0 on a GPU.
+        timings: Timing by figure; a network that refines masks has no figure `"network"`.
     """
 
     network: str
@@ -69,12 +69,12 @@ class Measurement:
 
 
 def as_row(entry: Entry, outcome: Measurement | Exception, *, score: float | None) -> dict[str, Any]:
-    """A row of the report, as plain JSON.
+    """Return a row of the report as plain JSON.
 
     Args:
-        entry: What was measured.
-        outcome: What was found, or why nothing was.
-        score: The mIoU that the weights' card states, 0 to 1.
+        entry: The entry that was measured.
+        outcome: Its measurement, or the error that prevented it.
+        score: The mIoU on the weights' card, 0 to 1.
     """
     row: dict[str, Any] = {
         "name": entry.name,

@@ -1,4 +1,4 @@
-"""One entry measured, in this process or in one of its own."""
+"""The measurement of one entry, in this process or in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 class MeasurementError(RuntimeError):
-    """An entry could not be measured; the message says why."""
+    """An entry could not be measured; the message gives the reason."""
 
 
 def measure_apart(entry: Entry, *, on_run: Callable[[], None]) -> Measurement:
-    """Measure an entry in a new process, so that its memory is its own and nothing is left of those before.
+    """Measure an entry in a new process, so that its memory is its own and nothing of earlier entries is left.
 
     Args:
-        entry: What to measure.
+        entry: The entry to measure.
         on_run: Called after each run of each figure.
 
     Raises:
-        MeasurementError: It failed, or the system ended its process.
+        MeasurementError: The measurement failed, or the system ended its process.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -47,7 +47,7 @@ def measure_apart(entry: Entry, *, on_run: Callable[[], None]) -> Measurement:
     try:
         while (message := ours.recv()) is None:
             on_run()
-        # Engines end their own threads and files, if they are given the time.
+        # Engines end their threads and close their files themselves if they get the time.
         process.join(_PATIENCE)
     except EOFError:
         process.join()
@@ -66,12 +66,12 @@ def measure(entry: Entry, *, on_run: Callable[[], None]) -> Measurement:
     """Measure an entry in this process.
 
     Args:
-        entry: What to measure; the number of threads is left to the caller.
+        entry: The entry to measure; the caller sets the number of threads.
         on_run: Called after each run of each figure.
 
     Raises:
         FileNotFoundError: There are no such weights.
-        ValueError: The runtime or precision cannot be had here.
+        ValueError: The runtime or the precision is not available here.
     """
     start = _peak()
     prepare = prepare_refinement if is_refiner(entry.name) else prepare_segmentation
@@ -103,27 +103,27 @@ def measure(entry: Entry, *, on_run: Callable[[], None]) -> Measurement:
 
 
 def _report(entry: Entry, connection: Connection) -> None:
-    """Send nothing after every run, and in the end the measurement, or what went wrong in words."""
+    """Send None after every run, and at the end the measurement or the message of the error."""
     torch.set_num_threads(entry.threads)
     try:
         connection.send(measure(entry, on_run=lambda: connection.send(None)))
     except Exception as error:
-        # Whatever an engine stumbles over, the other rows go on.
+        # Engines raise errors of any kind; the other rows of the benchmark go on.
         connection.send((str(error).strip() or repr(error)).splitlines()[0])
 
 
 def _peak() -> float:
-    """The most memory that this process has had since `_forget_peak`, in MiB."""
+    """Return the peak memory of this process since `_forget_peak`, in MiB."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
     if found:
         return int(found[1]) / 1024
-    # Only Linux counts in KiB.
+    # macOS counts in bytes, Linux in KiB.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB
 
 
 def _forget_peak() -> None:
-    # Elsewhere what was needed to make the network counts too.
+    # Where the peak cannot be reset, the memory needed to create the network counts too.
     with contextlib.suppress(OSError):
         _RESET.write_text("5")
 

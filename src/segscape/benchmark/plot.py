@@ -1,4 +1,4 @@
-"""Speed against accuracy."""
+"""A plot of speed against accuracy."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from segscape.files import atomic_path
 
 
 def plot_speed(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw images a second, from image file to label file, against the mIoU that each card states.
+    """Plot images per second, from image file to label file, against the mIoU on each weights' card.
 
     Args:
         rows: See `segscape.benchmark.entry.as_row`; those without a score or with an error are left out.
         path: The PNG to write.
 
     Raises:
-        ValueError: No row has both.
+        ValueError: No row has a score.
         OSError: The folder cannot be written to.
     """
     shown = [row for row in rows if row.get("miou") is not None]

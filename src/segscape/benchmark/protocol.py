@@ -1,4 +1,4 @@
-"""How often something is run, and what is reported of it."""
+"""The number of runs of a measurement, and the summary of their times."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a figure is measured: some runs that do not count, then a fixed number, all of which do.
+    """The protocol of a measurement: some runs that do not count, then a fixed number, all of which do.
 
     Attributes:
-        warm_up: Runs that are not timed; in the first one engines compile and memory is taken.
-        repeats: Runs that are timed, one by one.
+        warm_up: Number of runs that are not timed; in the first one engines compile and allocate memory.
+        repeats: Number of runs that are timed, one by one.
 
     Raises:
-        ValueError: Nothing would be timed.
+        ValueError: Nothing would be timed, or the number of runs to warm up is negative.
     """
 
     warm_up: int = 10
@@ -33,16 +33,16 @@ class Protocol:
 
     @property
     def runs(self) -> int:
-        """Of both kinds."""
+        """The number of runs of both kinds."""
         return self.warm_up + self.repeats
 
     def time(
         self, run: Callable[[], object], *, synchronise: Callable[[], None], on_run: Callable[[], None]
     ) -> list[float]:
-        """Seconds of every timed run.
+        """Return the seconds of every timed run.
 
         Args:
-            run: What is timed.
+            run: The call that is timed.
             synchronise: Waits until the device is done; called before the clock is read.
             on_run: Called after each run, timed or not.
         """
@@ -61,11 +61,11 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Timing:
-    """What is reported of all timed runs of one figure.
+    """The summary of all timed runs of one figure.
 
     Attributes:
-        median_ms: Milliseconds that half of them stayed below.
-        p90_ms: Milliseconds that nine of ten stayed below.
+        median_ms: Median of their times, in milliseconds.
+        p90_ms: 90th percentile of their times, in milliseconds.
     """
 
     median_ms: float
@@ -73,11 +73,11 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: list[float]) -> Timing:
-        """The summary of runs, none left out."""
+        """Summarise the seconds of all runs, none left out."""
         median, p90 = 1000 * np.quantile(seconds, (0.5, 0.9))
         return cls(float(median), float(p90))
 
     @property
     def per_second(self) -> float:
-        """Runs a second at the median."""
+        """The runs per second at the median."""
         return 1000 / self.median_ms

@@ -1,4 +1,4 @@
-"""A benchmark's results on disk."""
+"""The results of a benchmark on disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PACKAGES = ("torch", "openvino", "onnxruntime", "nncf", "numpy", "pillow", "ope
 
 
 def write_report(path: Path, rows: Sequence[dict[str, Any]], *, protocol: Protocol, device: torch.device) -> None:
-    """Write all that is known so far; the file appears whole or not at all.
+    """Write the rows measured so far; the file appears whole or not at all.
 
     Args:
         path: The JSON file.
         rows: See `segscape.benchmark.entry.as_row`.
-        protocol: How they were measured.
-        device: On what.
+        protocol: The protocol that they were measured with.
+        device: The device that they were measured on.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -42,7 +42,7 @@ def write_report(path: Path, rows: Sequence[dict[str, Any]], *, protocol: Protoc
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What computes, as plain JSON."""
+    """Describe the machine as plain JSON."""
     return {
         "processor": processor(torch.device("cpu")),
         "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""Networks made ready to be timed."""
+"""Networks prepared for timing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.upsampling.argmax import upsample_argmax
 
 NUM_CLASSES = 19
-"""Of networks with random weights: as many as Cityscapes has."""
+"""The number of classes of networks with random weights: as many as Cityscapes has."""
 _EXAMPLES = Path(str(files("segscape"))) / "examples"
 
 
 class _Options(TypedDict):
-    """What every segmenter is made with."""
+    """The options that every segmenter is created with."""
 
     device: str | None
     runtime: str
@@ -43,18 +43,18 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class Subject:
-    """A network and what is timed of it.
+    """A network and the calls that are timed.
 
     Attributes:
         network: The network itself.
-        name: Its registered name.
-        num_classes: K.
-        device: Where it runs.
-        runtime: What computes.
-        precision: In what.
-        reason: Why it was chosen, if it was.
-        runs: What is timed, by figure.
-        macs: Multiply-accumulates for one image, once it has run; nothing where they are not counted.
+        name: The network's registered name.
+        num_classes: K, the number of classes.
+        device: The device that it runs on.
+        runtime: Name of the runtime that computes.
+        precision: The precision that it computes in.
+        reason: Why the runtime was chosen, if it was.
+        runs: The calls that are timed, by figure.
+        macs: Returns the multiply-accumulates for one image, once it has run; None where they are not counted.
     """
 
     network: nn.Module
@@ -69,14 +69,14 @@ class Subject:
 
     @property
     def parameters(self) -> int:
-        """Without those of the heads that only training uses."""
+        """The number of parameters, without those of the heads that only training uses."""
         unused = self.network.parts.training_only if isinstance(self.network, SegmentationNetwork) else ()
         heads = tuple(f"{head}." for head in unused)
         return sum(value.numel() for name, value in self.network.named_parameters() if not name.startswith(heads))
 
 
 def card_of(name: str) -> WeightsCard | None:
-    """The card of weights; nothing for networks, which get random ones, and for exported files.
+    """Return the card of weights, or None for networks, which get random weights, and for exported files.
 
     Raises:
         FileNotFoundError: There is neither a network nor weights of this name.
@@ -89,7 +89,7 @@ def card_of(name: str) -> WeightsCard | None:
 
 
 def is_refiner(name: str) -> bool:
-    """Whether a network or weights refine masks.
+    """Return whether a network or weights refine masks.
 
     Raises:
         FileNotFoundError: See `card_of`.
@@ -100,27 +100,27 @@ def is_refiner(name: str) -> bool:
 
 
 def example_frames() -> list[Path]:
-    """The street frames that ship with the package."""
+    """Return the paths of the street frames that ship with the package."""
     return sorted((_EXAMPLES / "camvid" / "images" / "val").glob("*.jpg"))
 
 
 def example_pair(size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """The photograph that ships with the package and its coarse mask, resized to (height, width)."""
+    """Return the photograph that ships with the package and its coarse mask, resized to (height, width)."""
     folder = _EXAMPLES / "refine"
     image = _resized(folder / "aeroplane.jpg", size, Image.Resampling.BICUBIC)
     return image, _resized(folder / "aeroplane.png", size, Image.Resampling.NEAREST)
 
 
 def prepare_segmentation(entry: Entry, folder: Path) -> Subject:
-    """A network that segments images, and a shipped street frame of the entry's size.
+    """Prepare a network that segments images, with a shipped street frame of the entry's size.
 
     Args:
-        entry: What is measured.
+        entry: The entry to measure.
         folder: Where the frame and the labels are written.
 
     Raises:
         FileNotFoundError: There are no such weights.
-        ValueError: The runtime or precision cannot be had here.
+        ValueError: The runtime or the precision is not available here.
     """
     segmenter = _segmenter(entry)
     frame, output = folder / "frame.png", folder / "labels.png"
@@ -152,15 +152,15 @@ def prepare_segmentation(entry: Entry, folder: Path) -> Subject:
 
 
 def prepare_refinement(entry: Entry, folder: Path) -> Subject:
-    """A network that refines masks, and the shipped photograph with its mask at the entry's size.
+    """Prepare a network that refines masks, with the shipped photograph and its mask at the entry's size.
 
     Args:
-        entry: What is measured.
-        folder: Where image and masks are written.
+        entry: The entry to measure.
+        folder: Where the image and the masks are written.
 
     Raises:
         FileNotFoundError: There are no such weights.
-        ValueError: Masks are refined neither by this runtime nor in this precision.
+        ValueError: Masks are not refined by this runtime or in this precision.
     """
     if entry.runtime not in ("torch", "auto") or entry.precision == "int8":
         raise ValueError("Masks are refined by the runtime torch alone, in fp32, bf16 or fp16.")
@@ -200,7 +200,7 @@ def _segmenter(entry: Entry) -> Segmenter:
         "runtime": entry.runtime,
         "precision": entry.precision,
         "calibration": example_frames(),
-        # The entry says the size.
+        # The entry sets the size.
         "working_size": None,
     }
     if entry.name not in list_models():
@@ -214,7 +214,7 @@ def _segmenter(entry: Entry) -> Segmenter:
 
 
 def _images(segmenter: Segmenter, frame: Path) -> Tensor:
-    """A frame (1, 3, H, W) as the runtime takes it: on its device, normalised and padded."""
+    """Return a frame (1, 3, H, W) as the runtime takes it: on its device, normalised and padded."""
     pixels = torch.from_numpy(read_image(frame).copy()).to(segmenter.device).permute(2, 0, 1).unsqueeze(0)
     images = segmenter.card.normalisation(pixels)
     height, width = segmenter.runtime.size or segmenter.network.fitting_size(*images.shape[2:])
@@ -222,6 +222,6 @@ def _images(segmenter: Segmenter, frame: Path) -> Tensor:
 
 
 def _resized(path: Path, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
-    """An image at another (height, width)."""
+    """Return an image resized to (height, width)."""
     with Image.open(path) as image:
         return image.resize(size[::-1], resampling)

@@ -1,1 +1,1 @@
-"""Weights: converting the authors' checkpoints, and files that describe themselves."""
+"""Weights: conversion of the authors' checkpoints, and weights files with metadata."""

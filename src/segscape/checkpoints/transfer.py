@@ -1,4 +1,4 @@
-"""Weights taken over into a network that differs, such as in the number of classes."""
+"""Transfer of weights to a network that differs, for instance in the number of classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What became of the entries of a state dict.
+    """The outcome of a transfer, by the names of the entries.
 
     Attributes:
-        loaded: Entries that were taken over.
-        reshaped: Entries that stay fresh because their shape differs, such as a classifier's of another number of
-            classes.
+        loaded: Entries that were loaded.
+        reshaped: Entries that stay fresh because their shape differs, such as those of a classifier for another number
+            of classes.
         fresh: Entries of the network that the state dict does not have.
         unused: Entries of the state dict that the network does not have.
     """

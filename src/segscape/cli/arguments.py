@@ -1,4 +1,4 @@
-"""What arguments of several commands mean."""
+"""Parsers of argument values that several commands share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2*
 
 
 def pixels(text: str) -> int:
-    """A positive whole number.
+    """Parse a positive whole number.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: The text is not one.
     """
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of pixels; it is a whole number from 1 on.")
@@ -23,10 +23,10 @@ def pixels(text: str) -> int:
 
 
 def memory(text: str) -> int:
-    """The bytes that a text such as `2GB` or `4GiB` means.
+    """Return the number of bytes that a text such as `2GB` or `4GiB` means.
 
     Raises:
-        argparse.ArgumentTypeError: It means none.
+        argparse.ArgumentTypeError: The text is not a positive amount of memory.
     """
     found = _MEMORY.fullmatch(text.strip())
     amount = int(float(found["number"]) * _UNITS.get((found["unit"] or "").lower(), 1)) if found else 0
@@ -36,10 +36,10 @@ def memory(text: str) -> int:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """One or more numbers between commas.
+    """Parse one or more numbers separated by commas.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: A part is not a number.
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -48,10 +48,10 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def bands(text: str) -> tuple[int, ...]:
-    """The numbers of bands, from 1, between commas.
+    """Parse the numbers of bands, counted from 1 and separated by commas.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: A part is not a whole number from 1 on.
     """
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text} is no list of bands; write them as 3,2,1, counted from 1.")
@@ -59,7 +59,7 @@ def bands(text: str) -> tuple[int, ...]:
 
 
 def scaling(text: str) -> Scaling:
-    """The values that become black and white, between a comma.
+    """Parse the values that become black and white, separated by a comma.
 
     Raises:
         argparse.ArgumentTypeError: There are not two of them, or the first is not the lower one.

@@ -1,4 +1,4 @@
-"""Configs: small YAML files that name what they build on."""
+"""Configs: small YAML files that name the configs they build on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 BASE_KEY = "base"
 
 PUBLISHED_KEY = "published"
-"""The key under which a recipe says which `score` its authors published, in which `source`, and on how many `processes`
-they trained; no setting."""
+"""The key of a recipe's published result, which is not a setting: the authors' `score`, its `source`, and the number of
+`processes` on which they trained."""
 
 
 def shipped_configs() -> list[str]:
-    """The names of the configs that ship with the package, such as `stdc1_seg/camvid`, sorted."""
+    """Return the names of the configs that ship with the package, such as `stdc1_seg/camvid`, sorted."""
     shipped = _folder()
     found = (file for file in shipped.rglob("*.yaml") if file.parent.name != BASE_KEY)
     return sorted(file.relative_to(shipped).with_suffix("").as_posix() for file in found)
@@ -27,7 +27,7 @@ def _folder() -> Path:
 
 
 def find_config(name: str) -> Path:
-    """The file of a config given as a path, or as the name of one that ships with the package.
+    """Find the file of a config given as a path, or as the name of one that ships with the package.
 
     Args:
         name: A path, or a name such as `stdc1_seg/camvid` or `configs/stdc1_seg/camvid.yaml`.
@@ -45,9 +45,9 @@ def find_config(name: str) -> Path:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """A config merged over those that its key `base` names, by paths beside it, in their order.
+    """Load a config, merged over those that its key `base` names by paths relative to it, in their order.
 
-    Mappings merge; anything else replaces what stood there.
+    Mappings are merged; any other value replaces the earlier one.
 
     Raises:
         ValueError: The file is not a YAML mapping.

@@ -30,7 +30,7 @@ _COMMANDS = {
     "predict": ("segscape.cli.commands.train", "write predicted labels of a split as its data set has them"),
 }
 
-# The extras that hold the packages that a command may lack; any other is of the training.
+# The extras with the packages that a command may lack; any other package is in the extra for training.
 _EXTRAS = {
     "rasterio": "raster",
     "ray": "cluster",
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `segscape`; by default those of the process.
 
     Returns:
-        The exit status: 0, or 1 after an error that was printed.
+        The exit status: 0, 1 after an error that was printed, or 130 after an interrupt.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Only the first word is ours to read; the rest belongs to the command.

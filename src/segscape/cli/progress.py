@@ -8,14 +8,14 @@ from rich.text import Text
 
 
 class _RateColumn(ProgressColumn):
-    """Steps a second."""
+    """The number of steps per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "-/s")
 
 
 def progress() -> Progress:
-    """A bar with count, rate and time left, on standard error."""
+    """Return a bar with count, rate and time left, on standard error."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""The arguments that say what computes: `--runtime`, `--precision` and `--calibration`."""
+"""The arguments that choose the runtime: `--runtime`, `--precision` and `--calibration`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segscape.segmentation.segmenter import Segmenter
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to a command's."""
+    """Add the arguments to those of a command."""
     group = parser.add_argument_group("speed")
     group.add_argument(
         "--runtime",
@@ -39,15 +39,15 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
 
 
 def calibration_images(arguments: argparse.Namespace, photographs: Sequence[Path]) -> list[Path]:
-    """The images that int8 is made with; none for other precisions.
+    """Return the images that int8 is calibrated on; none for other precisions.
 
     Args:
-        arguments: As the parser gives them.
-        photographs: Those that are to be segmented.
+        arguments: As the parser returns them.
+        photographs: The photographs to segment, which are the default.
 
     Raises:
         FileNotFoundError: The folder holds no image.
-        ValueError: Images are given that nothing is made with.
+        ValueError: Images are given for another precision than int8.
     """
     if arguments.precision != "int8":
         if arguments.calibration:
@@ -61,7 +61,7 @@ def calibration_images(arguments: argparse.Namespace, photographs: Sequence[Path
 
 
 def print_choice(segmenter: Segmenter, console: Console) -> None:
-    """Print what `--runtime auto` has chosen, why, and what became of the others."""
+    """Print the choice of `--runtime auto`, its reason, and the time or the fault of the others."""
     if segmenter.choice is not None:
         console.print(f"runtime: {segmenter.choice}", markup=False)
         for line in segmenter.choice.others:

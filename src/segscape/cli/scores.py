@@ -13,7 +13,7 @@ from segscape.training.segmentation import Measurement, SegmentationTask
 
 
 def scores_tables(task: SegmentationTask) -> list[Table]:
-    """The latest scores of a task, a table for each data set: a column for each protocol, a row for each class."""
+    """Return the latest scores of a task, a table per data set with a column per protocol and a row per class."""
     return [_scores_table(task, each) for each in task.maps]
 
 
@@ -39,9 +39,9 @@ def _scores_table(task: SegmentationTask, classes: ClassMapping) -> Table:
 
 
 def scores_report(task: SegmentationTask, measured_on: str) -> dict[str, Any]:
-    """The latest scores of a task by the protocol's name, each between 0 and 1, or `None` where nothing was counted.
+    """Return the latest scores of a task by the protocol's name, each from 0 to 1, or `None` where nothing was counted.
 
-    Of several data sets, the names are `<data set>, <protocol>`.
+    With several data sets, the names are `<data set>, <protocol>`.
 
     Args:
         task: After an evaluation.
@@ -74,7 +74,7 @@ def _one_report(task: SegmentationTask, found: Measurement) -> dict[str, Any]:
 
 
 def refinement_table(task: RefinementTask) -> Table:
-    """The latest scores of a task: a row for each stage, refined beside coarse."""
+    """Return the table of the latest scores of a task: a row for each stage, refined beside coarse."""
     coarse = task.results[COARSE]
     table = Table("stage", "IoU, coarse", "IoU, refined", "gain", "mBA, coarse", "mBA, refined", "gain")
     for name, result in task.results.items():
@@ -90,7 +90,7 @@ def _beside(before: float, after: float) -> tuple[str, str, str]:
 
 
 def refinement_report(task: RefinementTask, measured_on: str) -> dict[str, Any]:
-    """The latest scores of the coarse masks and of each stage, between 0 and 1, or `None` where nothing was counted.
+    """Return the latest scores of the coarse masks and of each stage, from 0 to 1, or `None` where nothing was counted.
 
     Args:
         task: After an evaluation.

@@ -1,4 +1,4 @@
-"""The arguments that say at what size images are seen: `--working-size` and `--full-size`."""
+"""The arguments that set the size at which the network sees images: `--working-size` and `--full-size`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segscape.segmentation.working_size import WorkingSize, sight_of
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to a command's."""
+    """Add the arguments to those of a command."""
     group = parser.add_argument_group("size at which the network sees")
     group.add_argument(
         "--working-size",
@@ -32,7 +32,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
 
 
 def working_size(arguments: argparse.Namespace) -> WorkingSize:
-    """What the arguments ask for.
+    """Return the working size that the arguments ask for.
 
     Raises:
         ValueError: They contradict each other.
@@ -45,12 +45,12 @@ def working_size(arguments: argparse.Namespace) -> WorkingSize:
 def print_sizes(
     segmenter: Segmenter, views: Iterable[Path], scenes: Sequence[Path], settings: SceneSettings, console: Console
 ) -> None:
-    """Print at what size images will be seen, a line for all that are alike; nothing where no size is set.
+    """Print the size at which images will be seen, once for all that are alike; nothing if the card sets none.
 
     Args:
         segmenter: Its card sets the size.
         views: Photographs and videos.
-        scenes: All other rasters; those that cannot be read will say so later.
+        scenes: All other rasters; those that cannot be read are skipped, as their segmentation reports the error.
         settings: How they are read.
         console: Where to print.
     """

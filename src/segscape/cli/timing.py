@@ -1,4 +1,4 @@
-"""How long the images of a command took, as a table."""
+"""The table of the time that a command took for its images."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Literal
 from rich.table import Column, Table
 
 _LISTED = 20
-"""Images with a row of their own."""
+"""The number of images with a row of their own."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What is kept of an image when its pixels are written.
+    """The record of an image that is kept when its pixels are written.
 
     Attributes:
         name: The image's file name.
         size: (height, width).
-        seconds: Of each stage.
-        outcome: What came of it, in a few words.
+        seconds: The time of each stage, by its name.
+        outcome: The outcome in a few words.
     """
 
     name: str
@@ -38,14 +38,14 @@ def timing_table(
     outcome: str,
     unit: Literal["seconds", "milliseconds"] = "seconds",
 ) -> Table:
-    """The time of every stage of the first images, and of all together: medians of milliseconds, sums of seconds.
+    """Return the table of the time per stage: the first images, and medians of milliseconds or sums of seconds of all.
 
     Args:
         timings: At least one.
         stages: Their names in `Timing.seconds`, each with the head of its column; those that no image has are left out.
         image: The head of the column of file names.
         outcome: The head of the last column.
-        unit: Of the figures.
+        unit: The unit of the figures.
     """
     shown = [stage for stage in stages if stage in timings[0].seconds]
 

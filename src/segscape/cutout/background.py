@@ -1,4 +1,4 @@
-"""What a cut-out is put on: one colour, or a picture."""
+"""The background of a cut-out: a colour or a picture."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BackgroundInput = str | Path | Image.Image | Background
 
 
 def as_background(background: BackgroundInput) -> Background:
-    """A colour or a picture from whatever names it; a text that is a colour is not taken for a path.
+    """Return the colour or picture that the input stands for; a string that is a colour is not taken as a path.
 
     Raises:
-        ValueError: A text is neither a colour nor a picture's path, a colour has an opacity or leaves 0 to 255, the
-            picture is damaged, or an array is not (H, W, 3) uint8.
+        ValueError: A string is neither a colour nor a picture's path, a colour has an opacity or a channel outside 0 to
+            255, the picture is damaged, or an array is not (H, W, 3) uint8.
     """
     if isinstance(background, str):
         return _of_text(background)
@@ -31,7 +31,7 @@ def as_background(background: BackgroundInput) -> Background:
 
 
 def background_pixels(background: Background, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """A background of a size: a picture is scaled until it covers that, and what juts out on two sides is cut off.
+    """Return a background of the given size: a picture is scaled to cover it and cropped around its centre.
 
     Args:
         background: The colour or picture.

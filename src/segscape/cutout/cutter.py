@@ -24,7 +24,7 @@ from segscape.segmentation.inputs import as_pixels
 from segscape.segmentation.segmenter import Segmenter
 
 DEFAULT_WEIGHTS = "scapenet_lite0.salient"
-"""The weights that find the object if nothing else is said."""
+"""The default weights of the network that finds the object."""
 _BACKGROUND = "background"
 _LEAST = 0.5
 
@@ -35,8 +35,8 @@ class CutOut:
 
     Attributes:
         image: (H, W, 3) uint8, the photograph, upright.
-        mask: (H, W) float32, the object's opacity, 0 to 1; 0 everywhere where nothing was found.
-        seconds: What each stage took: `read`, `network` and, where the mask was refined, `refine`.
+        mask: (H, W) float32, the object's opacity, 0 to 1; 0 everywhere if no object was found.
+        seconds: The time of each stage: `read`, `network` and, if the mask was refined, `refine`.
     """
 
     image: npt.NDArray[np.uint8]
@@ -45,39 +45,39 @@ class CutOut:
 
     @property
     def found(self) -> bool:
-        """Whether there is an object."""
+        """Whether an object was found."""
         return bool(self.mask.any())
 
     @cached_property
     def foreground(self) -> npt.NDArray[np.uint8]:
-        """The object's own colours, (H, W, 3) uint8, freed of the old background where the edge lets it through."""
+        """The object's own colours, (H, W, 3) uint8, without the share of the old background at its edge."""
         return foreground(self.image, self.mask)
 
     def grey(self) -> npt.NDArray[np.uint8]:
-        """The opacity, (H, W) uint8, 0 to 255."""
+        """Return the opacity, (H, W) uint8, 0 to 255."""
         return np.rint(self.mask * 255).astype(np.uint8)
 
     def rgba(self) -> npt.NDArray[np.uint8]:
-        """The object on transparency, (H, W, 4) uint8: its own colours, not multiplied by the opacity."""
+        """Return the object on transparency, (H, W, 4) uint8: its own colours, not multiplied by the opacity."""
         return np.dstack([self.foreground, self.grey()])
 
     def on(self, background: BackgroundInput) -> npt.NDArray[np.uint8]:
-        """The object on another background, (H, W, 3) uint8.
+        """Return the object on another background, (H, W, 3) uint8.
 
         Args:
             background: A colour as CSS writes it (`"white"`, `"#ff8800"`) or as (red, green, blue), or a picture: a
-                path, a Pillow image, or an array (h, w, 3) uint8. A picture is scaled to cover the photograph, and its
-                middle is taken.
+                path, a Pillow image, or an array (h, w, 3) uint8. A picture is scaled to cover the photograph and
+                cropped around its centre.
 
         Raises:
-            ValueError: It is none of these.
+            ValueError: The background is none of these.
         """
         behind = background_pixels(as_background(background), self.mask.shape)
         opacity = self.mask[..., None]
         return np.rint(self.foreground * opacity + behind * (1 - opacity)).astype(np.uint8)
 
     def save(self, path: str | Path, background: BackgroundInput | None = None) -> None:
-        """Write the cut-out as a PNG, with transparency or on a background; it appears whole or not at all.
+        """Write the cut-out as a PNG, with transparency or on a background; the file appears whole or not at all.
 
         Args:
             path: The file.
@@ -95,15 +95,15 @@ class Cutter:
     """Cuts out the main object of photographs: a network finds it, and a refiner makes its edge sharp.
 
     Args:
-        segmenter: Of a network with two classes, one of them named `background`.
-        refiner: Makes the mask follow the edge; left out, the mask is the network's probability.
+        segmenter: A segmenter of a network with two classes, one of them named `background`.
+        refiner: Refines the mask along the object's edge; without one the mask is the network's probability.
 
     Raises:
         ValueError: The network has other classes.
 
     Attributes:
         segmenter: Finds the object.
-        refiner: Refines the mask, where it is wanted.
+        refiner: Refines the mask, or `None`.
 
     Example:
         >>> cutter = Cutter.from_weights()  # doctest: +SKIP
@@ -134,13 +134,13 @@ class Cutter:
         precision: Precision | Literal["auto"] = "auto",
         calibration: Sequence[ImageLike] = (),
     ) -> Cutter:
-        """A cutter from names of `list_weights()` or the paths of weights files.
+        """Create a cutter from names of `list_weights()` or the paths of weights files.
 
         Args:
-            name_or_path: Which weights find the object; see `Segmenter.from_weights`.
+            name_or_path: The weights that find the object; see `Segmenter.from_weights`.
             device: Such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
-            refine_weights: Which weights refine the mask; nothing leaves that out.
-            runtime: Of what finds the object; see `Segmenter`.
+            refine_weights: The weights that refine the mask; with `None` it is not refined.
+            runtime: The runtime of the network that finds the object; see `Segmenter`.
             precision: See `Segmenter`.
             calibration: See `Segmenter`.
 
@@ -158,20 +158,20 @@ class Cutter:
     ) -> CutOut:
         """Cut out the main object of one photograph.
 
-        The network's mask is taken to be right but near its edge, and refined there: farther away everything is opaque
-        or transparent. Where the network sees no pixel that is more probably the object's than not, nothing is found
-        and the mask is 0.
+        The network's mask is trusted except near its edge, where it is refined; farther away every pixel is fully
+        opaque or fully transparent. If no pixel is more probably the object's than not, nothing is found and the mask
+        is 0 everywhere.
 
         Args:
             photo: A path, a Pillow image, or an array (H, W, 3) uint8, red, green, blue. A photograph's orientation tag
                 is applied, transparency is dropped.
-            band: How near to the mask's edge it is refined, in pixels; by default see `default_band`.
-            on_progress: Called with the refiner's work done and all of it.
+            band: The distance from its edge within which the mask is refined, in pixels; by default `default_band`.
+            on_progress: Called with the refiner's work done so far and its total work.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged, an array has the wrong form, or a band is given that is less than a pixel
-                or that nothing refines.
+                or without a refiner.
         """
         if band is not None and self.refiner is None:
             raise ValueError("A band is what is refined, and this cutter has no refiner; leave out one of the two.")
@@ -182,7 +182,7 @@ class Cutter:
         computed = time.perf_counter()
         seconds = {"read": read - start, "network": computed - read}
         if self.refiner is not None:
-            near = band or default_band(mask.shape)
+            near = default_band(mask.shape) if band is None else band
             mask = self.refiner.refine(image, mask > _LEAST, band=near, on_progress=on_progress).probability
             seconds["refine"] = time.perf_counter() - computed
         if not (mask > _LEAST).any():
@@ -191,9 +191,9 @@ class Cutter:
 
 
 def default_band(size: tuple[int, ...]) -> int:
-    """How near to the mask's edge a photograph is refined if nothing else is said, in pixels.
+    """Return the default distance from the mask's edge within which a photograph is refined, in pixels.
 
-    A network sees photographs of every size with about as many pixels, so that its errors grow with the photograph.
+    A network sees photographs of every size at about the same working size, so its errors grow with the photograph.
 
     Args:
         size: (height, width) in pixels.

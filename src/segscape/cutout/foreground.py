@@ -1,8 +1,8 @@
-"""The colours of an object alone, where its edge is mixed with what was behind it.
+"""The colours of an object alone, where its edge is mixed with the old background.
 
 Paper: Forte, Approximate Fast Foreground Colour Estimation, ICIP 2021: a photograph is I = a F + (1 - a) B at every
 pixel, a the opacity, and the foreground F is estimated from averages over a window, weighted by opacity, corrected by
-what they leave of I. The authors' windows are 90 and then 6 pixels wide; ours are odd, which is symmetric.
+their residual of I. The authors' windows are 90 and then 6 pixels wide; ours are odd, which is symmetric.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy.typing as npt
 
 _WINDOWS = (91, 7)
 _LEAST_WEIGHT = 1e-5
-# Rows worked on together, so that memory does not grow with the photograph's height.
+# Rows that are processed together, so that memory does not grow with the photograph's height.
 _MOST_BLOCK_ROWS = 512
 
 _Planes = npt.NDArray[np.float32]
 
 
 def foreground(image: npt.NDArray[np.uint8], opacity: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """The object's own colour at every pixel.
+    """Estimate the object's own colour at every pixel.
 
-    An opaque pixel keeps its colour. Where the object is not, its colours go on for three pixels, so that nothing of
-    the old background shows when a cut-out is scaled, and farther away all is black.
+    An opaque pixel keeps its colour. Outside the object its colours continue for three pixels, so that nothing of the
+    old background shows when a cut-out is scaled; farther away everything is black.
 
     Args:
         image: (H, W, 3) uint8.
@@ -46,7 +46,7 @@ def foreground(image: npt.NDArray[np.uint8], opacity: npt.NDArray[np.float32]) -
 
 
 def _estimate(image: _Planes, opacity: _Planes) -> _Planes:
-    """The foreground (H, W, 3) of an image (H, W, 3), 0 to 255, and its opacity (H, W, 1)."""
+    """Estimate the foreground (H, W, 3) of an image (H, W, 3), 0 to 255, with its opacity (H, W, 1)."""
     front = back = image
     for window in _WINDOWS:
         smooth_front = _weighted_mean(front, opacity, window)
@@ -57,7 +57,7 @@ def _estimate(image: _Planes, opacity: _Planes) -> _Planes:
 
 
 def _weighted_mean(values: _Planes, weights: _Planes, window: int) -> _Planes:
-    """The mean over a square window; 0 where all of its weights are."""
+    """Return the weighted mean over a square window around each pixel; 0 where all weights are 0."""
     total = cv2.blur(values * weights, (window, window)).reshape(values.shape)
     weight = cv2.blur(weights, (window, window)).reshape(weights.shape)
     return cast("_Planes", total / (weight + np.float32(_LEAST_WEIGHT)))

@@ -1,4 +1,4 @@
-"""What is in a data set's folder, and everything that is wrong with it."""
+"""The check of a data set's folder: its content, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from segscape.labels import IGNORE_INDEX
 from segscape.rasters.image import read_image
 
 _ROWS = 256
-"""Rows of a label map that are counted at once: counting takes eight bytes a pixel."""
+"""Rows of a label map that are counted at once: counting takes eight bytes per pixel."""
 
 
 class Finding(NamedTuple):
-    """What one sample holds.
+    """The content of one sample.
 
     Attributes:
         size: Height and width.
@@ -35,12 +35,12 @@ class Finding(NamedTuple):
 
 
 Track = Callable[[Iterable[Finding | str], int], Iterable[Finding | str]]
-"""Called with what samples hold, or why they cannot be read, and their number; yields the former again."""
+"""Called with the findings, or the reasons why samples cannot be read, and their number; yields them again."""
 
 
 @dataclass
 class SplitReport:
-    """What a split holds.
+    """The content of a split.
 
     Attributes:
         split: Its name.
@@ -60,7 +60,7 @@ class SplitReport:
 
 
 def detect_dataset(root: Path) -> str:
-    """The name of the data set whose layout a folder has.
+    """Return the name of the data set whose layout a folder has.
 
     Raises:
         FileNotFoundError: There is no such folder, or it has no known layout.
@@ -78,7 +78,7 @@ def detect_dataset(root: Path) -> str:
 
 
 def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, track: Track) -> SplitReport:
-    """Read every file of a split.
+    """Read every file of a split and report its content.
 
     Args:
         dataset: The data set's class.
@@ -111,7 +111,7 @@ def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, t
 
 
 def _count(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """(256,) int64, the pixels of each value."""
+    """Count the pixels of each value: (256,) int64."""
     counts = np.zeros(IGNORE_INDEX + 1, np.int64)
     for first in range(0, len(mask), _ROWS):
         counts += np.bincount(mask[first : first + _ROWS].ravel(), minlength=IGNORE_INDEX + 1)
@@ -123,7 +123,7 @@ _Found = TypeVar("_Found")
 
 
 def read_all(items: Iterable[_Item], read: Callable[[_Item], _Found]) -> Iterator[_Found | str]:
-    """What each item holds, in order, or the sentence that says why it cannot be read; a few are read ahead."""
+    """Read items in order and a few ahead; yield the content of each, or a sentence on why it cannot be read."""
 
     def attempt(item: _Item) -> _Found | str:
         try:

@@ -16,18 +16,18 @@ from segscape.rasters.image import read_image, read_labels
 
 
 def read_indices(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-    """Class indices of a label image: its values, or its colours where it is colour-coded and `spec` has colours.
+    """Read the class indices of a label image: from its colours if it and `spec` have some, else from its values.
 
     Args:
         path: The image.
-        spec: What its values and colours mean.
+        spec: The meaning of its values and colours.
 
     Returns:
         (H, W) uint8, class indices and the ignore index.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged or holds strange values; the message names it.
+        ValueError: The file is damaged or holds unknown values; the message names it.
     """
     if spec.colour_to_index and _is_coloured(path):
         colours = read_image(path)
@@ -39,21 +39,21 @@ def read_indices(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
 
 
 def read_index_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-    """The class indices that a label image holds as they are; see `read_indices`."""
+    """Read a label image whose values are class indices already; see `read_indices`."""
     values = read_labels(path)
     with _named(path):
         return spec.check_indices(values)
 
 
 def read_corner_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-    """As `read_indices`, for colours whose channels are all off or on: each channel is thresholded at 128 first."""
+    """Read as `read_indices` does, for palettes with channels of 0 and 255: colours are thresholded at 128 first."""
     if not _is_coloured(path):
         return read_indices(path, spec)
     return spec.colours_to_indices(np.where(read_image(path) >= 128, np.uint8(255), np.uint8(0)))
 
 
 def read_matlab_labels(path: Path) -> npt.NDArray[np.uint8]:
-    """The matrix `S` of a COCO-Stuff 10k label file: (H, W) uint8, category ids.
+    """Read the matrix `S` of a COCO-Stuff 10k label file: (H, W) uint8, category ids.
 
     Raises:
         ModuleNotFoundError: SciPy is missing; the message names the extra that has it.
@@ -67,7 +67,7 @@ def read_matlab_labels(path: Path) -> npt.NDArray[np.uint8]:
         matrix = loadmat(path, variable_names=["S"]).get("S")
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
-    # The reader raises whatever a damaged byte happens to lead to.
+    # SciPy raises errors of many kinds, depending on which byte is damaged.
     except Exception as error:
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "uif" or not matrix.size:
@@ -79,7 +79,7 @@ def read_matlab_labels(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_matlab_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
-    """Class indices of a COCO-Stuff 10k label file; see `read_matlab_labels`."""
+    """Read the class indices of a COCO-Stuff 10k label file; see `read_matlab_labels`."""
     ids = read_matlab_labels(path)
     with _named(path):
         return spec.to_indices(ids)
@@ -87,7 +87,7 @@ def read_matlab_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put a file's name before what is said of its values."""
+    """Prefix errors about a file's values with the file's name."""
     try:
         yield
     except ValueError as error:
@@ -95,7 +95,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _is_coloured(path: Path) -> bool:
-    """Whether a file is an image with several channels; what else may be wrong with it is for its reader to say."""
+    """Return whether a file is an image with several channels; its reader reports any other fault of it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 def files_by_name(folder: Path, *endings: str) -> dict[str, Path]:
-    """The files of a folder whose names have one of several endings, by the rest of their names.
+    """Find the files of a folder whose names have one of several endings, indexed by the rest of their names.
 
-    Hidden files, among them what an interrupted write may leave, are not counted.
+    Hidden files, such as those that an interrupted write may leave, are skipped.
 
     Args:
         folder: The folder; one that is missing has no files.
         endings: For instance `.jpg` or `_mask.png`; letters of either case match.
 
     Raises:
-        ValueError: Two files have one name; the message names them.
+        ValueError: Two files have one name before their endings; the message names them.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -33,11 +33,11 @@ def files_by_name(folder: Path, *endings: str) -> dict[str, Path]:
 def only_listed(
     names: Sequence[str], source: Path, images: Mapping[str, Path], masks: Mapping[str, Path]
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The images and label files of the names in a list.
+    """Select the images and label files of the names in a list.
 
     Args:
         names: The list.
-        source: Where it stands, for messages.
+        source: The file that holds it, for messages.
         images: Image files by name.
         masks: Label files by name.
 

@@ -1,7 +1,7 @@
 """The endless stream of training samples, a pure function of a seed and a position.
 
-Whoever knows the number of steps taken knows the next sample, its crop and its colours: a resumed run goes on with
-exactly what an uninterrupted one would have seen, with any number of workers.
+The number of steps taken determines the next sample, its crop and its colours: a resumed run sees exactly the samples
+that an uninterrupted one would have seen, with any number of workers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class StreamSource:
     Attributes:
         dataset: The samples.
         transform: The random augmentation of a sample.
-        draws: How many samples of every round of the stream are its.
+        draws: The number of samples that it contributes to every round of the stream.
     """
 
     dataset: Dataset[Any]
@@ -33,15 +33,15 @@ class StreamSource:
 class SampleStream(Dataset[Any]):
     """Augmented samples by position, of one data set or of several in fixed shares.
 
-    The stream goes in rounds: in each, every source gives as many samples as its `draws`, in a shuffled order. What a
-    source gives is one shuffled pass over its samples after another.
+    The stream consists of rounds: in each, every source contributes as many samples as its `draws`, in a shuffled
+    order. The samples of one source form one pass over it after another, each in a new order.
 
     Args:
         sources: The data sets.
         seed: Fixes the shuffling and the augmentation.
 
     Attributes:
-        epoch_length: The samples of all sources together.
+        epoch_length: The number of samples of all sources together.
     """
 
     def __init__(self, sources: Sequence[StreamSource], *, seed: int) -> None:
@@ -49,6 +49,8 @@ class SampleStream(Dataset[Any]):
         self.seed = seed
         self.lengths = [len(source.dataset) for source in sources]  # type: ignore[arg-type]
         self.epoch_length = sum(self.lengths)
+        # The source at each place of a round. All rounds share one order, so the samples that a source has contributed
+        # before a position can be computed instead of counted.
         round_ = torch.tensor([number for number, source in enumerate(sources) for _ in range(source.draws)])
         self._round = round_[torch.randperm(len(round_), generator=torch.Generator().manual_seed(seed))].tolist()
 
@@ -56,32 +58,37 @@ class SampleStream(Dataset[Any]):
         rounds, place = divmod(position, len(self._round))
         number = self._round[place]
         source = self.sources[number]
+        # The samples that this source has contributed before, in complete rounds and in this one.
         given = rounds * source.draws + self._round[:place].count(number)
         epoch, rank = divmod(given, self.lengths[number])
+        # The order is drawn anew from the pass's own seed instead of kept: nothing has to be restored on resuming, and
+        # every worker process can compute any position.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(self.lengths[number], generator=generator)
         sample = source.dataset[int(order[rank])]
+        # Transforms draw from the global generator. Its state is restored afterwards, as without workers it is also the
+        # training's.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + position)
             return source.transform(sample)
 
 
 class StreamSampler(Sampler[int]):
-    """The positions of a `SampleStream` that one of several processes takes, an epoch at each iteration.
+    """The positions of a `SampleStream` that one of several processes takes, an epoch per iteration.
 
-    An iteration begins where the steps taken so far end, within an epoch too. The last, incomplete joint batch of an
-    epoch is dropped.
+    An iteration begins after the steps taken so far, also within an epoch. The last, incomplete joint batch of an epoch
+    is dropped.
 
     Args:
-        epoch_length: Samples in an epoch.
-        batch_size: Samples a step and process.
-        steps_taken: Called when an iteration begins; the number of steps trained so far, in this run and those it
-            resumes.
+        epoch_length: The number of samples in an epoch.
+        batch_size: The number of samples per step and process.
+        steps_taken: Called when an iteration begins; returns the number of steps trained so far, in this run and those
+            that it resumes.
         rank: This process's number.
         world_size: The number of processes.
 
     Attributes:
-        steps: Steps in an epoch.
+        steps: The number of steps in an epoch.
     """
 
     def __init__(
@@ -95,11 +102,12 @@ class StreamSampler(Sampler[int]):
         self.steps = epoch_length // (batch_size * world_size)
 
     def __len__(self) -> int:
-        """Samples of a whole epoch, also when an iteration begins in the middle."""
+        """Return the number of this process's samples in a whole epoch, also if an iteration begins in its middle."""
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
         epoch, first_step = divmod(self.steps_taken(), self.steps)
         for step in range(first_step, self.steps):
+            # The positions of a joint batch are consecutive, and each process takes its own part of them.
             first = epoch * self.epoch_length + (step * self.world_size + self.rank) * self.batch_size
             yield from range(first, first + self.batch_size)

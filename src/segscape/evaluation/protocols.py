@@ -1,9 +1,9 @@
-"""Evaluation protocols: how an image becomes the label map that its score is made of.
+"""Evaluation protocols: how an image becomes the label map that is scored.
 
-A protocol is a few settings that a config can hold, and states itself in one line, so that every score can say how it
-was measured. It covers STDC-Seg's scaled tensors, MMSegmentation's rescaled images with the mean of their softmax maps,
-ISDNet's reduced test images, and sssegmentation's scaled tensors, whole or by sliding windows, with the mean of logits
-or of softmax maps at the network's stride.
+A protocol is a few settings that a config can hold, and describes itself in one line, so that every score can be
+reported with how it was measured. It covers STDC-Seg's scaled tensors, MMSegmentation's rescaled images with the mean
+of their softmax maps, ISDNet's reduced test images, and sssegmentation's scaled tensors, whole or by sliding windows,
+with the mean of logits or of softmax maps at the network's stride.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class TestSize:
 
     Attributes:
         base: (height, width) in pixels.
-        keep_ratio: Fit the image into `base` in its own aspect, see `kept_ratio_size`, or give it exactly this size.
+        keep_ratio: Whether the image is fitted into `base` in its own aspect, see `kept_ratio_size`, or gets exactly
+            this size.
     """
 
     base: tuple[int, int]
@@ -38,7 +39,7 @@ class TestSize:
     __test__ = False
 
     def scaled(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
-        """The size (height, width) for an image of `size`, the base multiplied by `scale` and rounded down first."""
+        """Return the size (height, width) for an image of `size`; `base` times `scale` is rounded down first."""
         height, width = (max(int(side * scale), 1) for side in self.base)
         return kept_ratio_size(size, (height, width)) if self.keep_ratio else (height, width)
 
@@ -48,17 +49,17 @@ class EvaluationProtocol:
     """How images are evaluated.
 
     Attributes:
-        size: The test size, made from the 8-bit image by OpenCV, or nothing for the image's own.
-        scales: The factors at which the image is seen. The results of several are averaged.
+        size: The test size, to which OpenCV resizes the 8-bit image, or `None` for the image's own.
+        scales: The factors at which the image is evaluated. The results of several are averaged.
         scaling: Whether a scale resizes the normalised `"tensor"`, as in STDC-Seg and sssegmentation, or the 8-bit
             `"pixels"`, as in MMSegmentation, there by rounding down the test size times the scale.
-        flip: Also see every scale mirrored, and average.
-        window: (height, width) of sliding windows, or nothing to see the image whole.
+        flip: Whether every scale is also evaluated mirrored, and averaged.
+        window: (height, width) of sliding windows, or `None` to evaluate the image whole.
         stride: (height, width) from window to window.
-        softmax: What is averaged: logits (`"none"`), probabilities made at the network's stride or, with windows, at
-            their size (`"network"`), or probabilities made at the image's size (`"image"`).
-        two_steps: Resize scores to the network's input size first and then to the image's, as all but sssegmentation
-            do, or at once.
+        softmax: Which maps are averaged: logits (`"none"`), probabilities computed at the network's stride or, with
+            windows, at their size (`"network"`), or probabilities computed at the image's size (`"image"`).
+        two_steps: Whether scores are resized to the network's input size first and then to the image's, as all but
+            sssegmentation do, or straight to the image's.
     """
 
     size: TestSize | None = None
@@ -92,7 +93,7 @@ class EvaluationProtocol:
         return "-".join(parts)
 
     def __str__(self) -> str:
-        """The protocol in one line, for people."""
+        """Return a description of the protocol in one line, for people."""
         windows = f"windows of {_by(self.window)} every {_by(self.stride)}" if self.window and self.stride else ""
         parts = [windows or "whole image"]
         if self.size is not None:
@@ -123,17 +124,18 @@ def score_maps(
     normalise: Normalisation,
     flip_pairs: Sequence[tuple[int, int]] = (),
 ) -> Tensor:
-    """What a protocol computes for images; the arg-max over the classes is its label map.
+    """Compute the maps of a protocol for images; the arg-max over the classes is the label map.
 
     Args:
         protocol: The protocol.
         network: In evaluation mode, on the images' device.
         images: (N, 3, H, W) uint8.
-        normalise: From these to what the network takes.
-        flip_pairs: Classes that change places in a mirror.
+        normalise: Converts these to the network's input.
+        flip_pairs: Pairs of classes that swap places in a mirror image.
 
     Returns:
-        (N, K, H, W) float32, logits or probabilities as the protocol says. One map is held beside the one being added.
+        (N, K, H, W) float32, logits or probabilities, as the protocol has it. Besides the sum, one set of maps is held
+        at a time.
     """
     size = images.shape[-2], images.shape[-1]
     if protocol.scaling == "pixels":
@@ -145,9 +147,9 @@ def score_maps(
 
 
 def scaled_tensors(images: Tensor, scales: Iterable[float], *, align_corners: bool) -> Iterator[Tensor]:
-    """Normalised images (N, 3, H, W) at each scale: bilinear, of size (int(H * scale), int(W * scale)).
+    """Yield normalised images (N, 3, H, W) at each scale: bilinear, of size (int(H * scale), int(W * scale)).
 
-    Without `align_corners` the pixels are taken by the scale itself, not by the ratio of the rounded sizes.
+    Without `align_corners` the pixels are sampled by the scale itself, not by the ratio of the rounded sizes.
     """
     for scale in scales:
         if scale == 1:
@@ -164,14 +166,14 @@ def mean_score_maps(
     *,
     flip_pairs: Sequence[tuple[int, int]] = (),
 ) -> Tensor:
-    """The mean over an image's views of what the protocol averages.
+    """Average a protocol's maps over the views of an image.
 
     Args:
-        protocol: Its windows, flip, average and steps; the scales are those of the views.
+        protocol: Gives the windows, flip, softmax and steps; the scales are those of the views.
         network: In evaluation mode.
         views: The normalised images (N, 3, h, w) at each scale.
         size: (height, width) of the result.
-        flip_pairs: Classes that change places in a mirror.
+        flip_pairs: Pairs of classes that swap places in a mirror image.
 
     Returns:
         (N, K, height, width) float32.
@@ -192,11 +194,11 @@ def mean_score_maps(
 def sliding_windows(
     size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]
 ) -> list[tuple[slice, slice]]:
-    """The rows and columns of each window: full ones from the first pixel on, the last of an axis moved to end with it.
+    """Return the rows and columns of each window; the last one of an axis is moved back to end with it.
 
     Args:
         size: (height, width) of the image.
-        window: (height, width); an axis that is shorter has one shorter window.
+        window: (height, width); an axis that is shorter than this has one window of its own length.
         stride: (height, width) from one window to the next.
     """
 
@@ -210,7 +212,7 @@ def sliding_windows(
 
 
 def _test_images(protocol: EvaluationProtocol, images: Tensor, scale: float) -> Tensor:
-    """The 8-bit images at the protocol's test size times `scale`."""
+    """Resize the 8-bit images to the protocol's test size times `scale`."""
     size = images.shape[-2], images.shape[-1]
     target = (protocol.size or TestSize(size)).scaled(size, scale)
     if target == size:
@@ -223,7 +225,7 @@ def _test_images(protocol: EvaluationProtocol, images: Tensor, scale: float) -> 
 def _maps_of_view(
     protocol: EvaluationProtocol, network: SegmentationNetwork, view: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Of one view, at the image's size and in float32, what the protocol averages."""
+    """Compute the maps of one view that the protocol averages, at the image's size and in float32."""
     maps = _windows_mean(protocol, network, view) if protocol.window else _logits(network, view)
     if protocol.softmax == "network" and not protocol.window:
         maps = maps.softmax(1)
@@ -234,7 +236,7 @@ def _maps_of_view(
 
 
 def _windows_mean(protocol: EvaluationProtocol, network: SegmentationNetwork, view: Tensor) -> Tensor:
-    """The mean over the windows that hold a pixel, at the view's size."""
+    """Compute the maps of all windows at the view's size, each pixel averaged over the windows that contain it."""
     assert protocol.window is not None
     assert protocol.stride is not None
     size = view.shape[-2], view.shape[-1]
@@ -254,7 +256,7 @@ def _windows_mean(protocol: EvaluationProtocol, network: SegmentationNetwork, vi
 
 
 def _logits(network: SegmentationNetwork, images: Tensor) -> Tensor:
-    """Float32 logits at the network's stride, or, of images that must be padded to fit it, at the images' own size."""
+    """Compute float32 logits at the network's stride, or at the images' own size where they are padded to fit."""
     padded = pad_to_fit(network, images)
     logits = network(padded).float()
     if padded.shape == images.shape:
@@ -270,7 +272,7 @@ def _resize(maps: Tensor, size: tuple[int, int], network: SegmentationNetwork) -
 
 
 def _mirrored_classes(num_classes: int, flip_pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """For each class, the one that a mirror shows in its place."""
+    """Return for each class the one that takes its place in a mirror image."""
     order = list(range(num_classes))
     for first, second in flip_pairs:
         order[first], order[second] = second, first

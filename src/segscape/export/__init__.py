@@ -1,5 +1,5 @@
 """Networks as files that run outside of Python: written, checked against PyTorch, and read back.
 
-`write` makes a file, `verify` compares what it computes with PyTorch, `read` runs one, and `metadata` is what a file
-says of itself.
+`write` exports a network to a file, `verify` compares the file's results with PyTorch's, `read` runs a file, and
+`metadata` defines the description that a file holds of its graph.
 """

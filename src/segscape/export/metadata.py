@@ -1,4 +1,4 @@
-"""What an exported file says of itself beside its weights card, for whoever prepares its images."""
+"""The metadata in an exported file beside its weights card, for programs that prepare its images."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Literal
 Format = Literal["onnx", "openvino", "torch"]
 
 SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
-"""What an exported file's name ends in, by its format; an OpenVINO file has its weights beside it in a `.bin`."""
+"""The format by the suffix of an exported file's name; an OpenVINO file has its weights beside it in a `.bin`."""
 
 CARD_KEY = "segscape"
 GRAPH_KEY = "segscape_graph"
-"""Under these keys a file holds the weights card and the metadata of its graph, each as JSON: ONNX in `metadata_props`,
-OpenVINO in `rt_info`, PyTorch in `extra_files`."""
+"""The keys of the weights card and of the metadata of the graph in a file, each as JSON: ONNX has them in
+`metadata_props`, OpenVINO in `rt_info`, PyTorch in `extra_files`."""
 
 _VERSION = 1
 
 
 @dataclass(frozen=True)
 class GraphMetadata:
-    """What must be known of an exported graph to use it.
+    """The facts about an exported graph that are needed to use it.
 
     Attributes:
         output: `"logits"`, float32 (N, K, h, w), or `"labels"`, uint8 (N, H, W).
         size: (height, width), the only size of images that it takes, one image at a time; None if it takes others too.
-        size_multiple: What both sides of the images must be multiples of, in pixels.
+        size_multiple: The number of pixels that both sides of the images must be multiples of.
         min_size: The least side of the images, in pixels.
         stride: Pixels of the image per pixel of the logits, along each side.
         align_corners: Whether the logits are to be resized with the centres of their corner pixels on those of the
@@ -43,12 +43,12 @@ class GraphMetadata:
     align_corners: bool
 
     def to_json(self) -> str:
-        """The metadata as a line of JSON."""
+        """Return the metadata as one line of JSON."""
         return json.dumps({"version": _VERSION, **dataclasses.asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> GraphMetadata:
-        """The metadata that `to_json` wrote.
+        """Parse the metadata that `to_json` wrote.
 
         Raises:
             ValueError: The text is not such a line, or of another version.
@@ -64,10 +64,10 @@ class GraphMetadata:
 
 
 def format_of(path: Path) -> Format:
-    """The format that a file's suffix stands for.
+    """Return the format that a file's suffix stands for.
 
     Raises:
-        ValueError: It stands for none.
+        ValueError: The suffix stands for no format.
     """
     if path.suffix not in SUFFIXES:
         known = ", ".join(f"{suffix} ({kind})" for suffix, kind in SUFFIXES.items())

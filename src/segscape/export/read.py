@@ -1,4 +1,4 @@
-"""Exported files, read and run by the library that each is for."""
+"""Exported files, each read and run by the library of its format."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class ExportedGraph:
     """An exported file, ready to run.
 
     Attributes:
-        format: Of the file.
-        card: Of the weights.
-        metadata: Of the graph.
+        format: Format of the file.
+        card: Card of the weights.
+        metadata: Metadata of the graph.
         fingerprint: The SHA-256 of the file, and of the `.bin` beside it if there is one, in hexadecimal digits.
-        device: Where it computes.
-        run: From its inputs, on any device, to its output on the CPU; see `segscape.runtime.graphs`.
+        device: The device that it computes on.
+        run: Computes the output, on the CPU, from the inputs, on the CPU or on `device`; see
+            `segscape.runtime.graphs`.
     """
 
     format: Format
@@ -47,10 +48,10 @@ class ExportedGraph:
 
 
 class ExportedRuntime(Runtime):
-    """An exported segmentation network.
+    """An exported segmentation network as a runtime.
 
     Args:
-        graph: Of a network that segments images.
+        graph: The graph of a network that segments images.
     """
 
     precision = "fp32"
@@ -93,8 +94,8 @@ def load_exported(path: Path, device: str | torch.device | None = None) -> tuple
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, was not written by `segscape export`, does not segment images, or cannot run on the
-            device.
+        ValueError: The file is damaged, was not written by `segscape export`, does not segment images, or cannot run
+            on the device.
         ModuleNotFoundError: The library that runs it is not installed.
     """
     graph = open_exported(path, device)
@@ -112,7 +113,7 @@ def open_exported(path: Path, device: str | torch.device | None = None) -> Expor
 
     Raises:
         FileNotFoundError: See `load_exported`.
-        ValueError: It is damaged, was not written by `segscape export`, or cannot run on the device.
+        ValueError: The file is damaged, was not written by `segscape export`, or cannot run on the device.
         ModuleNotFoundError: See `load_exported`.
     """
     kind = format_of(path)
@@ -135,7 +136,7 @@ def open_exported(path: Path, device: str | torch.device | None = None) -> Expor
 
 
 def _place(kind: Format, device: str | torch.device | None) -> torch.device:
-    """Where a file of this format runs."""
+    """Return the device that a file of this format runs on."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() and _runs_on_cuda(kind) else "cpu")
     place = torch.device(device)
@@ -179,6 +180,7 @@ def _open_openvino(path: Path, device: torch.device) -> tuple[Mapping[str, str],
         request = openvino_core().compile_model(model, "CPU", openvino_settings("fp32")).create_infer_request()
     except RuntimeError as error:
         raise _unreadable(path, error) from None
+    # An infer request serves one call at a time.
     lock = Lock()
 
     def run(inputs: tuple[Tensor, ...]) -> Tensor:

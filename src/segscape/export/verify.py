@@ -1,4 +1,4 @@
-"""Whether an exported file computes what its network computes in PyTorch, on real images."""
+"""The comparison of an exported file with its network in PyTorch, on real images."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from segscape.rasters.masks import read_mask
 from segscape.runtime.graphs import Network, least_traced_side, whole_network
 
 MOST_ERROR = 1e-4
-"""What logits may differ by at most, relative to the largest of them."""
+"""The upper bound of the difference between logits, relative to the largest of them."""
 MOST_DIFFERENT = 1e-3
-"""The share of labels that may differ at most: where two classes' logits are equal up to rounding."""
+"""The upper bound of the share of labels that differ, as they may where two classes' logits are equal up to
+rounding."""
 
 _EXAMPLES = Path(str(files("segscape"))) / "examples"
-# Of the images that a graph for any size is tried on, before they are made to fit; odd ones too.
+# Sizes of the images that a graph for any size is tried on, before they are rounded up to fit; with an odd side too.
 _TRIED_SIZES = ((255, 382), (320, 256))
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How an exported file compares with PyTorch.
+    """The comparison of an exported file with PyTorch.
 
     Attributes:
         labels: Whether labels were compared; otherwise logits.
-        errors: By the images' shape (N, H, W): of logits the largest difference, relative to the largest logit; of
-            labels the share that differs.
+        errors: Error by the images' shape (N, H, W): for logits the largest difference, relative to the largest logit;
+            for labels the share that differs.
     """
 
     labels: bool
@@ -64,12 +65,12 @@ class Verification:
 def verify(graph: ExportedGraph, network: Network) -> Verification:
     """Compare an exported file with its network, on images that ship with the package.
 
-    Some networks blow rounding up, so that even their own order of additions matters. Hence, where the file is off by
-    more than it may from the network in float32, the network in float64 decides.
+    Some networks amplify rounding errors so much that even the order of their additions matters. Where the error
+    against the network in float32 exceeds the limit, the network in float64 is therefore the reference.
 
     Args:
         graph: The file, as it was read back.
-        network: What it was made of, on the CPU, in evaluation mode.
+        network: The network that was exported, on the CPU, in evaluation mode.
     """
     labels = graph.metadata.output == "labels"
     errors = {}
@@ -89,17 +90,17 @@ def _most(labels: bool) -> float:
 
 
 def _shapes(graph: ExportedGraph, network: Network) -> list[tuple[int, int, int]]:
-    """The (N, H, W) to try."""
+    """Return the shapes (N, H, W) of the images to try."""
     if graph.metadata.size is not None:
         return [(1, *graph.metadata.size)]
     least = max(least_traced_side(network), graph.metadata.min_size)
     first, second = (network.fitting_size(*(max(side, least) for side in size)) for size in _TRIED_SIZES)
-    # Where many sizes do not fit, these two would be squares.
+    # With a large `size_multiple` both sizes may round up to squares, so the first is widened.
     return [(1, first[0], first[1] + network.size_multiple), (2, *second)]
 
 
 def _inputs(network: Network, card: WeightsCard, count: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Real images (N, 3, H, W), normalised, and for a network that refines masks real masks (N, 1, H, W)."""
+    """Return real images (N, 3, H, W), normalised, and for a network that refines masks real masks (N, 1, H, W)."""
     if not isinstance(network, RefinementNetwork):
         paths = sorted((_EXAMPLES / "camvid" / "images" / "val").iterdir())[:count]
         return (card.normalisation(torch.stack([_image(path, size) for path in paths])),)
@@ -112,7 +113,7 @@ def _inputs(network: Network, card: WeightsCard, count: int, size: tuple[int, in
 
 @lru_cache(maxsize=8)
 def _image(path: Path, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8."""
+    """Read an image and resize it to (height, width); return it as (3, H, W) uint8."""
     resized = Image.fromarray(read_image(path)).resize(size[::-1], Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
@@ -123,4 +124,5 @@ def _error(result: Tensor, expected: Tensor) -> float:
     if expected.dtype == torch.uint8:
         return (result != expected).double().mean().item()
     error = ((result - expected).abs().max() / expected.abs().max()).item()
+    # NaN compares as false with every limit, so it is turned into an error that exceeds all.
     return error if error == error else float("inf")

@@ -1,4 +1,4 @@
-"""Exported files, made and checked; a file that fails its check is not there."""
+"""Exported files, written and checked; a file that fails its check is never put in place."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from segscape.runtime.graphs import (
 def export_network(
     network: Network, card: WeightsCard, path: Path, *, size: tuple[int, int] | None, labels: bool = False
 ) -> Verification:
-    """Write a network as a file that runs without our code, check it as it lies on the disk, and put it in place.
+    """Write a network as a file that runs without our code, check the file on disk, and put it in place.
 
     Args:
-        network: In evaluation mode, on the CPU.
-        card: Of its weights; stored in the file.
-        path: The file, whose suffix tells the format: see `SUFFIXES`. OpenVINO's `.bin` is written beside it.
+        network: The network, in evaluation mode, on the CPU.
+        card: The card of its weights; stored in the file.
+        path: The file, whose suffix sets the format: see `SUFFIXES`. OpenVINO's `.bin` is written beside it.
         size: (height, width) of the images, in pixels; None for any that the network takes.
         labels: Whether upsampling and arg-max are part of the graph, so that it returns labels.
 
     Returns:
-        How the file compares with PyTorch.
+        The comparison of the file with PyTorch.
 
     Raises:
-        ValueError: The suffix is unknown, the network does not take this size or has no labels, or the file does not
-            compute what the network does; then there is no file.
+        ValueError: The suffix is unknown, the network does not take this size or has no labels, or the results of the
+            file differ from the network's; then no file is put in place.
         OSError: The file cannot be written.
         ModuleNotFoundError: A library that the format needs is not installed.
     """
@@ -58,7 +58,7 @@ def export_network(
         try:
             verification = verify(open_exported(temporary, "cpu"), network)
         except Exception as error:
-            # Engines stumble in ways of their own over what a converter has made.
+            # Engines raise errors of any kind for graphs that they cannot run.
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ValueError(f"{path} was not written: made {kind}, the network does not run ({reason}).") from error
         if not verification.passed:
@@ -69,11 +69,12 @@ def export_network(
 
 @contextmanager
 def _atomic_paths(path: Path, kind: Format) -> Iterator[Path]:
-    """As `atomic_path`, with OpenVINO's file of weights too."""
+    """Yield a temporary name as `atomic_path` does; OpenVINO's file of weights beside it is put in place too."""
     with atomic_path(path) as temporary:
         if kind != "openvino":
             yield temporary
             return
+        # OpenVINO names the `.bin` after the file, which gives the temporary name that `atomic_path` expects.
         with atomic_path(path.with_suffix(".bin")):
             yield temporary
 
@@ -109,7 +110,7 @@ def _write(
             openvino.save_model(graph, path, compress_to_fp16=False)
         case "torch":
             program, least = torch_program(deployed, size=size, labels=labels)
-            # As large as the images; nobody needs them.
+            # They are as large as the images, and no reader needs them.
             program.example_inputs = None
             with quiet():
                 torch.export.save(program, path, extra_files=entries(deployed.min_size if size else least))

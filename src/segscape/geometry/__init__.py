@@ -1,1 +1,1 @@
-"""Intervals, windows and resampling: the arithmetic under everything that cuts images."""
+"""Intervals, windows, receptive fields and resampling: the index arithmetic for processing images in parts."""

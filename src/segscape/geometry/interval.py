@@ -18,31 +18,31 @@ class Interval(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How many positions these are."""
+        """The number of positions."""
         return self.stop - self.start
 
     @property
     def slice(self) -> slice:
-        """What cuts the interval out of an axis of the whole map."""
+        """The slice that cuts the interval out of an axis of the whole map."""
         return slice(self.start, self.stop)
 
     def shifted(self, by: int) -> Interval:
-        """The interval moved by so many positions."""
+        """Return the interval moved by `by` positions."""
         return Interval(self.start + by, self.stop + by)
 
     def relative_to(self, outer: Interval) -> Interval:
-        """The same positions, counted from the first of another interval."""
+        """Return the same positions, counted from the first of another interval."""
         return self.shifted(-outer.start)
 
     def grown(self, by: int, size: int) -> Interval:
-        """The interval with so many more positions at each end, as far as an axis of `size` positions has them."""
+        """Return the interval grown by `by` positions at each end, clipped to an axis of `size` positions."""
         return Interval(max(self.start - by, 0), min(self.stop + by, size))
 
     def union(self, other: Interval) -> Interval:
-        """The least interval that holds both."""
+        """Return the least interval that holds both."""
         return Interval(min(self.start, other.start), max(self.stop, other.stop))
 
     def intersection(self, other: Interval) -> Interval:
-        """The positions of both; of length 0 where there are none."""
+        """Return the positions that lie in both; an interval of length 0 where there are none."""
         start = max(self.start, other.start)
         return Interval(start, max(min(self.stop, other.stop), start))

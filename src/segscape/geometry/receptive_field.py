@@ -1,4 +1,4 @@
-"""Receptive fields along one axis: from which positions of its input a layer computes each position of its result."""
+"""Receptive fields along one axis: the positions of its input from which a layer computes each output position."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What a layer reads along one axis.
+    """The positions of its input that a layer reads along one axis.
 
     Attributes:
         first: (n,), for each of the n positions of the result the first position of the input that it reads.
-        last: (n,), the last one.
-        size: How many positions the input has.
+        last: (n,), for each of them the last position that it reads.
+        size: The number of positions of the input.
     """
 
     first: Positions
@@ -28,21 +28,22 @@ class ReceptiveField:
     size: int
 
     def input_interval(self, wanted: Interval) -> Interval:
-        """The least interval of the input that holds all that the wanted positions read."""
+        """Return the least interval of the input that holds all positions read for the wanted ones."""
         if not wanted.length:
             return Interval(0, 0)
         return Interval(int(self.first[wanted.slice].min()), int(self.last[wanted.slice].max()) + 1)
 
     def available(self, stop: int) -> int:
-        """How many leading positions of the result can be computed when the input is known before `stop`."""
+        """Return how many leading positions of the result can be computed from the input positions before `stop`."""
         return int(np.searchsorted(self._furthest, stop, side="left"))
 
     def first_needed(self, position: int) -> int:
-        """The first position of the input that results from `position` on still read; `size` if they read none."""
+        """Return the first position of the input that the results from `position` on read; `size` if there are none."""
         return int(self._earliest[position]) if position < len(self._earliest) else self.size
 
     @cached_property
     def _furthest(self) -> Positions:
+        # `last` need not ascend, as in a mirrored border; its running maximum does and can be searched.
         return np.maximum.accumulate(self.last)
 
     @cached_property
@@ -52,20 +53,20 @@ class ReceptiveField:
 
 @lru_cache(maxsize=256)
 def pointwise(size: int) -> ReceptiveField:
-    """Each position reads the one at its own place."""
+    """Return the field of a layer in which each position reads the input at the same position."""
     places = np.arange(size, dtype=np.int64)
     return ReceptiveField(places, places, size)
 
 
 @lru_cache(maxsize=256)
 def strided(count: int, size: int, *, extent: int, stride: int, padding: int) -> ReceptiveField:
-    """Each position reads a window, as in a convolution or a pooling.
+    """Return the field of a convolution or a pooling, in which each position reads a window.
 
     Args:
-        count: How many positions the result has.
-        size: How many positions the input has.
-        extent: From the first position of a window to its last, both included.
-        stride: From one window to the next.
+        count: The number of positions of the result.
+        size: The number of positions of the input.
+        extent: The length of a window, from its first position to its last, both included.
+        stride: The distance from one window to the next.
         padding: How far the first window begins before the input; negative where it begins inside.
     """
     first = np.arange(count, dtype=np.int64) * stride - padding
@@ -74,13 +75,13 @@ def strided(count: int, size: int, *, extent: int, stride: int, padding: int) ->
 
 @lru_cache(maxsize=256)
 def transposed(count: int, size: int, *, extent: int, stride: int, padding: int) -> ReceptiveField:
-    """Each position reads those whose windows it lies in, as in a transposed convolution.
+    """Return the field of a transposed convolution, in which each position reads those whose windows it lies in.
 
     Args:
-        count: How many positions the result has.
-        size: How many positions the input has.
-        extent: From the first position of a window of the result to its last, both included.
-        stride: From one window to the next.
+        count: The number of positions of the result.
+        size: The number of positions of the input.
+        extent: The length of a window of the result, from its first position to its last, both included.
+        stride: The distance from one window to the next.
         padding: How many leading positions of the first window are cut off.
     """
     place = np.arange(count, dtype=np.int64) + padding
@@ -90,6 +91,6 @@ def transposed(count: int, size: int, *, extent: int, stride: int, padding: int)
 
 @lru_cache(maxsize=256)
 def repeated(count: int, size: int, *, factor: int) -> ReceptiveField:
-    """Each position of the input becomes `factor` positions of the result."""
+    """Return the field of a layer that repeats each position of the input `factor` times."""
     place = np.arange(count, dtype=np.int64) // factor
     return ReceptiveField(place, place, size)

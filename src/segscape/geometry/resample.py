@@ -1,8 +1,8 @@
-"""Bilinear resizing of any part of a map, computed from the part of its source that it reads.
+"""Bilinear resizing of any part of a map, computed from no more of the source than that part reads.
 
 Rounding: positions and weights are computed as PyTorch's `F.interpolate` does, in float32 (float64 for float64 maps),
 to the bit. A value is `low + (high - low) * weight`, one axis after the other, each step rounded to the type of the
-maps. So it depends neither on the part that is computed nor on the part of the source that is at hand; from
+maps. So it depends neither on the part that is computed nor on the part of the source that is in memory; from
 `F.interpolate`, which adds the four neighbours of a pixel in another order, it differs by rounding.
 """
 
@@ -23,8 +23,8 @@ class Interpolation(NamedTuple):
 
     Attributes:
         low: (n,) int64, the first of the two.
-        high: (n,) int64, the other.
-        weight: (n,) floating point, the share of the other, 0 to 1.
+        high: (n,) int64, the second.
+        weight: (n,) floating point, the weight of `high`, 0 to 1.
     """
 
     low: npt.NDArray[np.int64]
@@ -33,16 +33,16 @@ class Interpolation(NamedTuple):
 
     @property
     def source(self) -> Interval:
-        """The positions of the source that are read, where those wanted are consecutive."""
+        """The positions of the source that are read, if the resized positions are consecutive."""
         return Interval(int(self.low[0]), int(self.high[-1]) + 1)
 
     def part(self, chosen: Interval) -> Interpolation:
-        """Some of the positions, counted among these."""
+        """Return some of the positions, chosen by their index among these."""
         low, high, weight = (values[chosen.slice] for values in self)
         return Interpolation(low, high, weight)  # type: ignore[arg-type]
 
     def relative_to(self, outer: Interval) -> Interpolation:
-        """The same, the source's positions counted from the first of an interval."""
+        """Return the same mixture with the source's positions counted from the first of an interval."""
         return self._replace(low=self.low - outer.start, high=self.high - outer.start)
 
 
@@ -56,18 +56,18 @@ def interpolation(
     scale: float | None = None,
     share: float = 1.0,
 ) -> Interpolation:
-    """How some positions of a bilinearly resized axis are mixed from those of its source.
+    """Compute the sources and weights of some positions of a bilinearly resized axis.
 
     Args:
-        wanted: Positions of the resized axis.
-        size: How many positions the whole resized axis has.
-        source: How many positions the whole source has.
-        dtype: Of the maps. PyTorch computes positions in float32, but for float64 maps in float64.
-        align_corners: Whether the centres of the outermost pixels stay the outermost ones.
-        scale: The factor by which the map is enlarged, where it is given instead of taken from the sizes; for
-            `align_corners` it does not count.
-        share: How much of the source the resized map shows, from its first position on; with `align_corners` measured
-            between the centres of the outermost pixels.
+        wanted: The positions of the resized axis.
+        size: The number of positions of the whole resized axis.
+        source: The number of positions of the whole source.
+        dtype: The dtype of the maps. PyTorch computes positions in float32, but for float64 maps in float64.
+        align_corners: As in `F.interpolate`: whether the centres of the outermost pixels of both maps coincide.
+        scale: The factor by which the map is enlarged; by default it follows from the sizes. Ignored with
+            `align_corners`.
+        share: The fraction of the source that the resized map covers, from the first position on; with
+            `align_corners` measured between the centres of the outermost pixels.
     """
     real: npt.DTypeLike = np.float64 if dtype == torch.float64 else np.float32
     places = np.arange(wanted.start, wanted.stop).astype(real)
@@ -83,13 +83,13 @@ def interpolation(
 
 
 def resample(values: Tensor, axis: int, mixture: Interpolation, dtype: torch.dtype | None = None) -> Tensor:
-    """Values resized along one axis.
+    """Resize values along one axis.
 
     Args:
-        values: Of any shape; along `axis` as many as the mixture reads, counted from its first.
-        axis: Which axis, from 0.
-        mixture: The result's positions.
-        dtype: A floating-point type, of the result; by default that of the values.
+        values: Of any shape; along `axis` the mixture's positions count from the first value.
+        axis: The axis, from 0.
+        mixture: The sources and weights of the positions of the result.
+        dtype: The floating-point dtype of the result; by default that of the values.
 
     Returns:
         A new tensor, along `axis` as long as the mixture.
@@ -101,17 +101,17 @@ def resample(values: Tensor, axis: int, mixture: Interpolation, dtype: torch.dty
     shape = [1] * values.dim()
     shape[axis] = -1
     weight = torch.from_numpy(mixture.weight).to(low).reshape(shape)
-    # Not by `lerp`: it rounds some elements otherwise than others, by their place in memory.
+    # Not `lerp`: how it rounds an element depends on the place in memory.
     return low.add_(high.sub_(low).mul_(weight))
 
 
 def resample_map(maps: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """Maps resized along both axes, the rows first.
+    """Resize maps along both axes, the rows first.
 
     Args:
-        maps: (K, h, w), floating point; as many rows and columns as are read, counted from the first.
-        rows: The rows of the result.
-        cols: Its columns.
+        maps: (K, h, w), floating point; the positions of `rows` and `cols` count from the first row and column.
+        rows: The sources and weights of the rows of the result.
+        cols: The same of its columns.
 
     Returns:
         (K, H, W) float32.
@@ -120,8 +120,9 @@ def resample_map(maps: Tensor, rows: Interpolation, cols: Interpolation) -> Tens
 
 
 def mirrored(size: int, border: int) -> npt.NDArray[np.int64]:
-    """Which position each of `border` + `size` + `border` ones repeats when a map is mirrored at its edge positions.
+    """Return the source position of each of `border` + `size` + `border` positions of a map mirrored at its edges.
 
-    Where the border is wider than the map, the mirror image is mirrored again; a single position is repeated.
+    The edge positions themselves are not repeated. Where the border is wider than the map, the mirror image is mirrored
+    again; a single position is repeated.
     """
     return np.pad(np.arange(size, dtype=np.int64), border, mode="reflect")

@@ -1,4 +1,4 @@
-"""Windows: rectangles of a raster or of a map that may be too large to be held whole."""
+"""Windows: rectangles of a raster or of a map that may be too large for memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Window(NamedTuple):
     Attributes:
         row: The first row.
         col: The first column.
-        height: How many rows.
-        width: How many columns.
+        height: The number of rows.
+        width: The number of columns.
     """
 
     row: int
@@ -31,12 +31,12 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, rows: Interval, cols: Interval) -> Window:
-        """The window of some rows and columns."""
+        """Return the window of some rows and columns."""
         return cls(rows.start, cols.start, rows.length, cols.length)
 
     @classmethod
     def whole(cls, size: tuple[int, int]) -> Window:
-        """All of a raster of `size` (height, width)."""
+        """Return the window of a whole raster of `size` (height, width)."""
         return cls(0, 0, *size)
 
     def __str__(self) -> str:
@@ -69,23 +69,23 @@ class Window(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """What cuts the window out of an array (H, W, ...) of the whole raster."""
+        """The slices that cut the window out of an array (H, W, ...) of the whole raster."""
         return slice(self.row, self.stop_row), slice(self.col, self.stop_col)
 
     def intersection(self, other: Window) -> Window:
-        """The pixels of both; with a height or width of 0 where there are none."""
+        """Return the pixels that lie in both; a window with a height or width of 0 where there are none."""
         return Window.of(self.rows.intersection(other.rows), self.cols.intersection(other.cols))
 
     def union(self, other: Window) -> Window:
-        """The least window that holds both."""
+        """Return the least window that holds both."""
         return Window.of(self.rows.union(other.rows), self.cols.union(other.cols))
 
     def shifted(self, rows: int, cols: int) -> Window:
-        """The window moved down by `rows` and to the right by `cols`."""
+        """Return the window moved down by `rows` and to the right by `cols`."""
         return Window(self.row + rows, self.col + cols, self.height, self.width)
 
     def relative_to(self, outer: Window) -> Window:
-        """The same pixels, counted from the upper left corner of another window."""
+        """Return the same pixels, counted from the upper left corner of another window."""
         return self.shifted(-outer.row, -outer.col)
 
     def check_inside(self, size: tuple[int, int]) -> None:
@@ -95,7 +95,7 @@ class Window(NamedTuple):
             size: (height, width) of the raster.
 
         Raises:
-            ValueError: It does.
+            ValueError: The window is empty or reaches beyond the raster.
         """
         inside_rows = 0 <= self.row < self.stop_row <= size[0]
         if not (inside_rows and 0 <= self.col < self.stop_col <= size[1]):
@@ -107,34 +107,34 @@ class Patch(NamedTuple):
 
     Attributes:
         values: (1, C, window.height, window.width).
-        window: Where they stand in the whole map.
+        window: Their place in the whole map.
     """
 
     values: Tensor
     window: Window
 
     def cut(self, window: Window) -> Patch:
-        """The values of a window that lies inside, without a copy."""
+        """Return the values of a window that lies inside, without a copy."""
         return Patch(self.values[(..., *window.relative_to(self.window).slices)], window)
 
 
 class Readable(Protocol):
-    """What a raster is written from: 8-bit values that can be had window by window."""
+    """A raster of 8-bit values that can be read window by window."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """The values of a window that lies inside: (h, w) or (h, w, C) uint8."""
+        """Read a window that lies inside: (h, w) or (h, w, C) uint8."""
 
 
 def windows(size: tuple[int, int], step: tuple[int, int]) -> Iterator[Window]:
-    """Windows that cover a raster once, row by row; the last ones of a row or column may be smaller.
+    """Yield windows that cover a raster once, row by row; the last ones of a row or column may be smaller.
 
     Args:
         size: (height, width) of the raster.
-        step: (height, width) of a window.
+        step: (height, width) of a window, in pixels.
     """
     for row in range(0, size[0], step[0]):
         for col in range(0, size[1], step[1]):

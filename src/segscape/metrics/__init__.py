@@ -1,4 +1,4 @@
-"""Scores of label maps and of masks."""
+"""Scores of label maps and masks."""
 
 from segscape.metrics.boundary import MaskResult, MaskScores, boundary_accuracy, boundary_counts, boundary_radii
 from segscape.metrics.confusion import ConfusionMatrix, Scores, scores

@@ -1,4 +1,4 @@
-"""How well masks follow the edges of the truth: mean boundary accuracy, beside the IoU of a whole data set.
+"""Mean boundary accuracy of masks (how well they follow the edges of the truth), and the IoU of a whole data set.
 
 Paper: CascadePSP, arXiv:2005.02551, which introduces the measure; CRM, arXiv:2111.14482, is scored by it too.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 _RADII = 5
-# Rows worked on together: few enough for their arrays to stay in the processor's cache.
+# Rows processed together: few enough for their arrays to stay in the processor's cache.
 _MOST_BLOCK_ROWS = 64
 
 
 def boundary_radii(height: int, width: int) -> tuple[int, ...]:
-    """The five radii, in pixels, of the bands in which boundary accuracy is measured; small images repeat some.
+    """Return the five radii, in pixels, of the bands in which boundary accuracy is measured; small images repeat some.
 
     Args:
         height: Of the image, in pixels.
@@ -31,9 +31,9 @@ def boundary_radii(height: int, width: int) -> tuple[int, ...]:
 
 
 def disk_reach(radius: int) -> list[int]:
-    """How far a disk reaches to either side, in pixels, in the row of its centre and in each of the `radius` next ones.
+    """Return how far a disk reaches to either side, in pixels, in the row of its centre and the `radius` rows after it.
 
-    This is OpenCV's elliptic structuring element of 2 * radius + 1 pixels; a reach between two pixels goes to the even.
+    This is OpenCV's elliptic structuring element of 2 * radius + 1 pixels; a reach is rounded to the nearest pixel.
     """
     return [round(math.sqrt(radius**2 - offset**2)) for offset in range(radius + 1)]
 
@@ -41,11 +41,11 @@ def disk_reach(radius: int) -> list[int]:
 def boundary_counts(
     prediction: npt.NDArray[Any], truth: npt.NDArray[Any], *, void: int | None = None
 ) -> npt.NDArray[np.int64]:
-    """The pixels near the boundaries of the truth, and those of them that are predicted right.
+    """Count the pixels near the boundaries of the truth, and those of them that are predicted correctly.
 
-    A pixel is near a boundary where the disk around it holds more than one label. That is the union of the
-    morphological gradients of the labels, and it needs no morphology: a row of the disk holds another label where the
-    nearest one in that row of the image is within reach. Outside the image there is no label.
+    A pixel is near a boundary if the disk around it holds more than one label. These pixels are the union of the
+    morphological gradients of the labels, but they are found without morphology: a row of the disk holds another label
+    if the nearest pixel of another label in that row is within the disk's reach. Outside the image there is no label.
 
     Args:
         prediction: (H, W), boolean or labels.
@@ -53,7 +53,7 @@ def boundary_counts(
         void: The label of pixels that do not count.
 
     Returns:
-        (5, 2) int64: pixels and right pixels for each of `boundary_radii`.
+        (5, 2) int64: pixels and correct pixels for each of `boundary_radii`.
 
     Raises:
         ValueError: The two are not of one size.
@@ -64,8 +64,10 @@ def boundary_counts(
     distinct = sorted(set(radii))
     counts = np.zeros((len(distinct), 2), np.int64)
     for top in range(0, len(truth), _MOST_BLOCK_ROWS):
+        # The disks of the block's pixels reach into the rows above and below it.
         above = min(top, distinct[-1])
         window = truth[top - above : top + _MOST_BLOCK_ROWS + distinct[-1]]
+        # No disk outside these columns holds two labels.
         cols = _near_boundary(window, distinct[-1])
         own = truth[top : top + _MOST_BLOCK_ROWS, cols]
         if not own.size:
@@ -79,7 +81,7 @@ def boundary_counts(
 
 
 def boundary_accuracy(prediction: npt.NDArray[Any], truth: npt.NDArray[Any], *, void: int | None = None) -> float:
-    """The share of right pixels near the boundaries of the truth, averaged over five widths of the neighbourhood.
+    """Compute the share of correct pixels near the boundaries of the truth, averaged over the five `boundary_radii`.
 
     Args:
         prediction: (H, W), boolean, or labels to measure the boundaries between all classes.
@@ -94,7 +96,7 @@ def boundary_accuracy(prediction: npt.NDArray[Any], truth: npt.NDArray[Any], *, 
 
 
 def _near_boundary(labels: npt.NDArray[Any], margin: int) -> slice:
-    """The columns of all pixels beside another label, and `margin` more on each side."""
+    """Return the range of columns that holds all pixels next to another label, and `margin` more on each side."""
     across = (labels[:, 1:] != labels[:, :-1]).any(0)
     down = (labels[1:] != labels[:-1]).any(0)
     down[1:] |= across
@@ -104,27 +106,29 @@ def _near_boundary(labels: npt.NDArray[Any], margin: int) -> slice:
 
 
 def _bands(labels: npt.NDArray[Any], own: slice, radii: list[int]) -> list[npt.NDArray[np.bool_]]:
-    """For each radius whether a pixel is near a boundary.
+    """Find the pixels near a boundary, for each radius.
 
     Args:
         labels: (H, W).
-        own: The rows that are wanted, the others being what is around them.
+        own: The rows to compute; the other rows are their surroundings.
         radii: In pixels, ascending.
 
     Returns:
-        (rows, W) for each radius.
+        For each radius (rows, W) bool.
     """
+    # Capped just above the largest reach, so that the distances fit the smallest unsigned type.
     apart = _distance_in_row(labels, radii[-1] + 1)
     centre = labels[own]
     bands = [np.zeros(centre.shape, np.bool_) for _ in radii]
     reaches = [disk_reach(radius) for radius in radii]
     for offset in range(-radii[-1], radii[-1] + 1):
-        # The wanted rows that have a row at this offset.
+        # Only the rows to compute whose row at this offset lies within `labels`.
         first, last = max(own.start + offset, 0), min(own.stop + offset, len(labels))
         rows = slice(first - own.start - offset, last - own.start - offset)
         if first >= last:
             continue
-        # Where another label stands at the pixel's own column, the distance to it is 0.
+        # `apart` is measured from the label in the pixel's own column. Where that label is another one than the
+        # centre's, the distance is 0.
         distance = apart[first:last] * (labels[first:last] == centre[rows]).view(np.uint8)
         for band, reach in zip(bands, reaches, strict=True):
             if abs(offset) < len(reach):
@@ -133,10 +137,11 @@ def _bands(labels: npt.NDArray[Any], own: slice, radii: list[int]) -> list[npt.N
 
 
 def _distance_in_row(labels: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
-    """The distance to the nearest pixel of another label in the same row, at most `limit`; (H, W) unsigned."""
+    """Compute the distance to the nearest pixel of another label in the same row, at most `limit`; (H, W) unsigned."""
     columns = np.arange(labels.shape[1], dtype=np.int32)
     changes = labels[:, 1:] != labels[:, :-1]
-    # The column at which the run of a label begins, and the one behind its end.
+    # The first column of each pixel's run of equal labels, and the column after its last one. The runs at the image's
+    # edges extend `limit` beyond it, since there is no other label outside.
     begin = np.full(labels.shape, -limit, np.int32)
     np.copyto(begin[:, 1:], columns[1:], where=changes)
     end = np.full(labels.shape, len(columns) + limit, np.int32)
@@ -153,8 +158,8 @@ class MaskResult(NamedTuple):
     Attributes:
         iou: Intersection over union, of the pixels of all images together.
         mba: The mean over the images of their boundary accuracy.
-        images: How many there were.
-        without_boundary: How many of them count in the IoU alone, because their truth has no boundary.
+        images: The number of images.
+        without_boundary: The number of images that count in the IoU only, because their truth has no boundary.
     """
 
     iou: float
@@ -164,7 +169,7 @@ class MaskResult(NamedTuple):
 
 
 class MaskScores(Metric):
-    """IoU and mean boundary accuracy of masks, added up over images and processes.
+    """IoU and mean boundary accuracy of masks, accumulated over images and processes.
 
     The IoU divides the intersections of all images together by their unions. A truth that fills the image, or is
     empty, has no boundary; such an image is left out of the mean boundary accuracy, where the authors' script would
@@ -195,7 +200,7 @@ class MaskScores(Metric):
                 self.accuracy += accuracy
 
     def compute(self) -> MaskResult:
-        """The scores of all that was counted."""
+        """Return the scores of everything counted so far."""
         intersection, union = self.pixels.tolist()
         images, without_boundary = self.images.tolist()
         measured = images - without_boundary

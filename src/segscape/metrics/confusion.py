@@ -1,4 +1,4 @@
-"""The confusion matrix of a whole data set, and the scores read from it."""
+"""The confusion matrix of a whole data set, and the scores computed from it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Scores:
     Attributes:
         miou: The mean of the classes' intersection over union, over the classes that are present and not excluded.
         miou_all: The same with the excluded classes.
-        pixel_accuracy: The share of labelled pixels that are right, of all classes.
-        class_accuracy: The mean over the same classes as `miou` of the share of their pixels that are right.
+        pixel_accuracy: The share of labelled pixels that are correct, of all classes.
+        class_accuracy: The mean, over the same classes as `miou`, of the share of their pixels that are correct.
         iou: Intersection over union of each class.
-        accuracy: The share of each class's pixels that are right.
+        accuracy: The share of each class's pixels that are correct.
     """
 
     miou: float
@@ -33,17 +33,17 @@ class Scores:
     accuracy: tuple[float, ...]
 
     def mean_iou(self, classes: Iterable[int]) -> float:
-        """The mean intersection over union of some classes, those that are absent left out."""
+        """Return the mean intersection over union of some classes, without those that are absent."""
         return float(torch.tensor([self.iou[index] for index in classes], dtype=torch.float64).nanmean())
 
 
 def scores(confusion: Tensor, *, excluded: Collection[int] = ()) -> Scores:
-    """The scores of a confusion matrix.
+    """Compute the scores of a confusion matrix.
 
     Args:
         confusion: (K, K) int64, pixels by true class (row) and predicted class (column); with a further column for
-            predictions that are none of the K classes, which count as mistaken.
-        excluded: Classes left out of the means. Their pixels count in everything else: one that is taken for another
+            predictions that are none of the K classes, which count as errors.
+        excluded: Classes left out of the means. Their pixels count everywhere else: one that is predicted as another
             class lowers that class's score.
     """
     counts = confusion.double()
@@ -62,7 +62,7 @@ def scores(confusion: Tensor, *, excluded: Collection[int] = ()) -> Scores:
 
 
 class ConfusionMatrix(Metric):
-    """Counts of pixels by true and predicted class, added up over images and processes.
+    """Counts of pixels by true and predicted class, accumulated over images and processes.
 
     Args:
         num_classes: K.
@@ -82,7 +82,7 @@ class ConfusionMatrix(Metric):
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Count a batch of predicted classes and labels, both (N, H, W) of an integer type.
 
-        A prediction of K or above is none of the classes: a network may know some that a data set has no word for.
+        A prediction of K or above is none of the classes: a network may know classes that the data set does not have.
         """
         counted = labels != self.ignore_index
         columns = predicted[counted].long().clamp(max=self.num_classes)
@@ -90,5 +90,5 @@ class ConfusionMatrix(Metric):
         self.counts += torch.bincount(cells, minlength=self.counts.numel()).reshape(self.counts.shape)
 
     def compute(self) -> Tensor:
-        """(K, K + 1) int64: rows are true classes, columns predicted ones, the last for none of them."""
+        """Return the counts, (K, K + 1) int64: rows are true classes, columns predicted ones, the last for none."""
         return self.counts

@@ -1,4 +1,4 @@
-"""How well the main object of photographs is found: the maximal F-measure, and the mean absolute error.
+"""Scores of masks of the main object in photographs: the maximal F-measure and the mean absolute error.
 
 Papers: Achanta et al., Frequency-tuned Salient Region Detection, CVPR 2009, which weighs precision (beta squared is
 0.3); Perazzi et al., Saliency Filters, CVPR 2012, which adds the error.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 BETA_SQUARED = 0.3
-"""The weight of recall against that of precision, 1."""
+"""The weight of recall in the F-measure, relative to a weight of 1 for precision."""
 _LEVELS = 256
 
 
@@ -23,10 +23,10 @@ class SaliencyResult(NamedTuple):
 
     Attributes:
         max_f: The F-measure of the mean precision and the mean recall, at the threshold at which it is largest.
-        threshold: That threshold, 0 to 255: pixels of this level or above are taken for the object's.
+        threshold: That threshold, 0 to 255: pixels of this level or above count as the object.
         mae: The mean over the images of their mean absolute error.
-        images: How many there were.
-        without_object: How many of them count in the error alone, because their truth is empty.
+        images: The number of images.
+        without_object: The number of images that count in the error only, because their truth is empty.
     """
 
     max_f: float
@@ -37,11 +37,11 @@ class SaliencyResult(NamedTuple):
 
 
 class SaliencyScores(Metric):
-    """Maximal F-measure and mean absolute error of soft masks, added up over images and processes.
+    """Maximal F-measure and mean absolute error of soft masks, accumulated over images and processes.
 
-    For each threshold from 0 to 255 precision and recall are averaged over the images, and the F-measure is made of the
-    two means, as is usual. A mask without a pixel at a threshold has precision 0. Masks are taken as they are, where
-    some scripts stretch each to the full range first.
+    For each threshold from 0 to 255 precision and recall are averaged over the images, and the F-measure is computed
+    from the two means, as is usual. A mask without a pixel at a threshold has precision 0. Masks are used unchanged,
+    whereas some scripts stretch each to the full range first.
     """
 
     full_state_update = False
@@ -63,7 +63,7 @@ class SaliencyScores(Metric):
             self.images[0] += 1
             self.error += (soft - inside.to(soft.dtype)).abs().mean(dtype=torch.float64)
             levels = (soft * (_LEVELS - 1)).round().long()
-            # Pixels at each threshold or above: all that are marked, and those of them that are the object's.
+            # The number of pixels at each threshold or above: in the whole image, and within the true object.
             marked, right = (
                 torch.bincount(part, minlength=_LEVELS).flip(0).cumsum(0).flip(0).double()
                 for part in (levels.flatten(), levels[inside])
@@ -75,7 +75,7 @@ class SaliencyScores(Metric):
             self.recall += right / right[0]
 
     def compute(self) -> SaliencyResult:
-        """The scores of all that was counted."""
+        """Return the scores of everything counted so far."""
         images, without_object = self.images.tolist()
         count = max(images - without_object, 1)
         precision, recall = self.precision / count, self.recall / count

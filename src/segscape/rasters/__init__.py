@@ -1,1 +1,1 @@
-"""Where pixels come from and go to."""
+"""Reading, resizing and writing of images, label maps, masks and videos."""

@@ -1,4 +1,4 @@
-"""GeoTIFF files by rasterio: pixels of any depth, and where on Earth they lie."""
+"""GeoTIFF files through rasterio: pixels of any bit depth, and their georeference."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ import numpy.typing as npt
 from segscape.files import atomic_path
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-"""Suffixes of the files that are read and written here, in lower case."""
+"""Suffixes of the files that this module reads and writes, in lower case."""
 
 _SEMI_AXIS = 6378137.0
+"""The semi-major axis of the WGS 84 ellipsoid, in metres; other ellipsoids differ by less than a thousandth."""
 _SQUARED_ECCENTRICITY = 0.00669437999014
-"""Of the ellipsoid of WGS 84, the longer semi-axis in metres; others differ by less than a thousandth."""
+"""The squared eccentricity of the WGS 84 ellipsoid."""
 _BLOCK = 256
-# GDAL would take a twentieth of all memory. This holds a row of 512 x 512 blocks, 80,000 pixels wide, of three bands.
+# GDAL's default is a twentieth of all memory. This holds a row of 512 x 512 blocks, 80,000 pixels wide, of three bands.
 _CACHE_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a raster lies and what else its file says of it.
+    """Where a raster lies on Earth, and further metadata of its file.
 
     Attributes:
-        crs: The coordinate reference system of the transform or the ground control points, as rasterio has it; `None`
-            where there is none.
+        crs: The coordinate reference system of the transform or the ground control points, a `rasterio.crs.CRS`;
+            `None` where there is none.
         transform: From (column, row) to coordinates of `crs`, an `affine.Affine`; the identity where there is none.
         nodata: The value of pixels without data, if there is one.
         tags: The file's own tags.
@@ -51,7 +52,7 @@ class Georeference:
 
     @property
     def profile(self) -> dict[str, Any]:
-        """The arguments of `rasterio.open` that give a new file the same place."""
+        """The arguments of `rasterio.open` that give a new file the same location."""
         place: dict[str, Any] = {"crs": self.crs}
         if self.gcps:
             place["gcps"] = list(self.gcps)
@@ -64,7 +65,7 @@ class Georeference:
 
 @dataclass(frozen=True)
 class GeoTiff:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         bands: (H, W, C), as stored.
@@ -80,7 +81,7 @@ class GeoTiff:
 
 
 def has_rasterio() -> bool:
-    """Whether GeoTIFF can be read and written here."""
+    """Return whether rasterio is installed, so that GeoTIFF can be read and written."""
     return importlib.util.find_spec("rasterio") is not None
 
 
@@ -102,7 +103,7 @@ def read_geotiff(path: Path) -> GeoTiff:
 
 
 def read_georeference(path: Path) -> Georeference:
-    """Where a file lies, without reading its pixels; raises as `read_geotiff` does."""
+    """Read the georeference of a file, without its pixels; raises as `read_geotiff` does."""
     with open_raster(path) as dataset:
         return georeference_of(dataset)
 
@@ -157,7 +158,7 @@ def write_geotiff(
 
 
 def load_rasterio(path: Path) -> Any:
-    """The package rasterio, imported when a file first needs it.
+    """Import rasterio and return the package; called only when a file needs it.
 
     Raises:
         ModuleNotFoundError: It is missing; the message names `path` and the extra.
@@ -173,10 +174,10 @@ def load_rasterio(path: Path) -> Any:
 
 @contextmanager
 def bounded_gdal(**options: str) -> Iterator[None]:
-    """GDAL with a small cache.
+    """Limit GDAL's block cache within the context.
 
     Args:
-        options: GDAL's configuration options by name.
+        options: Further configuration options of GDAL, by name.
     """
     import rasterio
 
@@ -186,7 +187,7 @@ def bounded_gdal(**options: str) -> Iterator[None]:
 
 @contextmanager
 def without_place_warnings() -> Iterator[None]:
-    """No warnings while files are opened that lie nowhere: plain TIFF is welcome."""
+    """Suppress the warnings about files without a georeference within the context: plain TIFF is welcome."""
     from rasterio.errors import NotGeoreferencedWarning
 
     with warnings.catch_warnings():
@@ -195,7 +196,7 @@ def without_place_warnings() -> Iterator[None]:
 
 
 def check_readable(path: Path) -> None:
-    """See that there is a file which may be read.
+    """Check that a file exists and may be read.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -208,7 +209,7 @@ def check_readable(path: Path) -> None:
 
 
 def open_raster(path: Path) -> Any:
-    """A file as an open rasterio dataset.
+    """Open a file as a rasterio dataset.
 
     Raises:
         ModuleNotFoundError: Rasterio is missing; the message names the extra.
@@ -223,7 +224,8 @@ def open_raster(path: Path) -> Any:
 
 
 def georeference_of(dataset: Any) -> Georeference:
-    """Where an open rasterio dataset lies."""
+    """Return the georeference of an open rasterio dataset."""
+    # A dataset with ground control points alone has no reference system of its own: it is stored with the points.
     gcps, gcps_crs = dataset.gcps
     return Georeference(
         dataset.crs or gcps_crs, dataset.transform, dataset.nodata, dataset.tags(), tuple(gcps), dataset.rpcs
@@ -231,21 +233,23 @@ def georeference_of(dataset: Any) -> Georeference:
 
 
 def ground_resolution(georeference: Georeference, size: tuple[int, int]) -> float | None:
-    """How many metres a pixel spans on the ground: the side of a square as large as the pixel in the raster's middle.
+    """Compute the ground resolution in metres a pixel: the side of a square with the area of the central pixel.
 
-    In projected systems the unit is taken for what it is called, but in Mercator's, whose metres shrink towards the
-    poles.
+    A projected system's unit is taken as its length on the ground, except in Mercator's projection, whose metres
+    correspond to less ground towards the poles.
 
     Args:
         georeference: Where the raster lies.
         size: Its (height, width), in pixels.
 
     Returns:
-        The metres; nothing where there is no coordinate reference system or no transform, as with control points alone.
+        The metres a pixel; `None` where there is no transform, as with ground control points alone, or no coordinate
+        reference system that is geographic or projected.
     """
     crs, transform = georeference.crs, georeference.transform
     if crs is None or georeference.gcps or transform == transform.identity():
         return None
+    # The determinant is the area of a pixel, of rotated and sheared rasters too.
     side = math.sqrt(abs(transform.determinant))
     row, col = size[0] / 2, size[1] / 2
     x = transform.a * col + transform.b * row + transform.c
@@ -261,15 +265,16 @@ def ground_resolution(georeference: Georeference, size: tuple[int, int]) -> floa
 
 
 def _metres_per_radian(latitude: float) -> float:
-    """The geometric mean of the metres northwards and eastwards, at a latitude in radians."""
+    """Return the geometric mean of the metres per radian northwards and eastwards, at a latitude in radians."""
     flattened = 1 - _SQUARED_ECCENTRICITY * math.sin(latitude) ** 2
     northwards = _SEMI_AXIS * (1 - _SQUARED_ECCENTRICITY) / flattened**1.5
     eastwards = _SEMI_AXIS * math.cos(latitude) / math.sqrt(flattened)
+    # The cosine is negative beyond 90 degrees, where a coordinate is no valid latitude.
     return math.sqrt(max(northwards * eastwards, 0))
 
 
 def _mercator_factor(crs: Any, x: float, y: float) -> float:
-    """How many metres on the ground a metre of a projected system is; 1 for all but Mercator's."""
+    """Return the metres on the ground per metre of a projected system: 1 for all but Mercator's projection."""
     if crs.to_dict().get("proj") not in ("merc", "webmerc"):
         return 1.0
     from rasterio.warp import transform

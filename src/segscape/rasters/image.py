@@ -14,13 +14,13 @@ from segscape.files import atomic_path
 from segscape.rasters.geotiff import TIFF_SUFFIXES
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Suffixes of the files that a folder is searched for, in lower case."""
+"""Suffixes of the image files to look for in a folder, in lower case."""
 PHOTO_SUFFIXES = IMAGE_SUFFIXES - TIFF_SUFFIXES
 """Suffixes of the images that are one view each, in lower case; all other rasters are scenes."""
 
 
 def open_image(path: Path) -> Image.Image:
-    """A file as a decoded Pillow image.
+    """Open a file as a decoded Pillow image.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -28,7 +28,7 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            # A file that the user named may be as large as it likes.
+            # The user chose the file, so a large size needs no warning; Pillow still refuses a huge one.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
             image.load()
@@ -44,7 +44,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """An image of any Pillow mode as (H, W, 3) uint8, upright.
+    """Convert an image of any Pillow mode to (H, W, 3) uint8, upright.
 
     16-bit values keep their upper 8 bits, transparency is dropped, and a camera's orientation tag is applied.
     """
@@ -73,7 +73,7 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
 
 
 def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:
-    """Read a label file: the palette indices or grey values as they stand.
+    """Read the palette indices or grey values of a label file, unchanged.
 
     Args:
         path: A file of one 8-bit channel.

@@ -1,4 +1,4 @@
-"""Masks of one object and class maps, from the many kinds of files that hold them."""
+"""Masks of one object and class maps, in the various kinds of files that hold them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ObjectMask:
 
     Attributes:
         values: (H, W) float32, from 0 outside the object to 1 inside it.
-        georeference: Where it lies, if a GeoTIFF told.
+        georeference: Where it lies, if it was read from a GeoTIFF.
         outside: (H, W) bool, the pixels without data, if there are any; their value is 0.
     """
 
@@ -42,7 +42,7 @@ class ClassMap:
         labels: (H, W) uint8, class indices or `ignore_index`.
         palette: The colour (red, green, blue) of each class; empty where the file has none.
         ignore_index: The label of pixels without a class.
-        georeference: Where it lies, if a GeoTIFF told.
+        georeference: Where it lies, if it was read from a GeoTIFF.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -53,7 +53,7 @@ class ClassMap:
 
 @dataclass(frozen=True)
 class _Raster:
-    """What a file of any format holds: `bands` (H, W, C), and the rest as in `GeoTiff`."""
+    """The contents of a file of any format: `bands` (H, W, C), and the rest as in `GeoTiff`."""
 
     bands: npt.NDArray[Any]
     has_alpha: bool
@@ -62,7 +62,7 @@ class _Raster:
 
 
 def read_mask(path: str | Path) -> npt.NDArray[np.float32]:
-    """The values of a file that holds the mask of one object; see `read_mask_file`.
+    """Read the values of a file that holds the mask of one object; see `read_mask_file`.
 
     Returns:
         (H, W) float32, from 0 to 1.
@@ -78,7 +78,7 @@ def read_mask(path: str | Path) -> npt.NDArray[np.float32]:
 
 
 def to_mask(image: Image.Image) -> npt.NDArray[np.float32]:
-    """A Pillow image of one object's mask as (H, W) float32, from 0 to 1, upright; see `read_mask_file`.
+    """Convert a Pillow image of one object's mask to (H, W) float32, from 0 to 1, upright; see `read_mask_file`.
 
     Raises:
         ValueError: It holds no such mask.
@@ -90,15 +90,15 @@ def to_mask(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def read_mask_file(path: str | Path, *, as_classes: bool = False) -> ObjectMask | ClassMap:
-    """Read a mask, whatever kind it is of.
+    """Read a mask of any kind.
 
-    A file with a palette or a colour table is a class map. Anything else is the mask of one object: of an image with
-    opacity that varies, the opacity; else the grey values, which may be of 1, 8 or 16 bits or floating point. Whole
-    numbers that do not exceed 1 are 0 and 1, not shades. A camera's orientation tag is applied.
+    A file with a palette or a colour table is a class map. Anything else is the mask of one object: the opacity if it
+    varies, else the grey values, which may be of 1, 8 or 16 bits or floating point. Integer values that do not exceed 1
+    are taken as 0 and 1, not as shades of grey. A camera's orientation tag is applied.
 
     Args:
         path: PNG, TIFF or another format of `read_image`. GeoTIFF is read by rasterio where it is installed.
-        as_classes: Take grey values for classes.
+        as_classes: Read grey values as class indices.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -117,8 +117,8 @@ def write_mask(path: Path, values: npt.NDArray[np.uint8], *, like: ObjectMask) -
     Args:
         path: The file.
         values: (H, W) uint8.
-        like: What it was made from. In a GeoTIFF its pixels without data stay without; a mask's value that would be
-            mistaken for them becomes the next lower one.
+        like: The mask it was computed from. In a GeoTIFF the pixels without data keep the nodata value, and a value of
+            the mask that equals it is lowered by 1.
 
     Raises:
         ModuleNotFoundError: Rasterio is missing for a GeoTIFF.
@@ -135,12 +135,12 @@ def write_mask(path: Path, values: npt.NDArray[np.uint8], *, like: ObjectMask) -
 
 
 def write_class_map(path: Path, labels: npt.NDArray[np.uint8], *, like: ClassMap) -> None:
-    """Write labels as PNG or, by the suffix, as GeoTIFF, with palette and place of the class map they were made from.
+    """Write labels as PNG or, by the suffix, as GeoTIFF, with the palette and georeference of their class map.
 
     Args:
         path: The file; it appears whole or not at all.
         labels: (H, W) uint8.
-        like: The class map.
+        like: The class map they were computed from.
 
     Raises:
         ModuleNotFoundError: Rasterio is missing for a GeoTIFF.
@@ -180,7 +180,7 @@ def _of_pillow(image: Image.Image, name: str = "The mask") -> _Raster:
 
 
 def _grey(raster: _Raster, name: str) -> npt.NDArray[Any]:
-    """The one band that matters, (H, W): opacity that varies, or the grey values."""
+    """Return the one relevant band, (H, W): the opacity if it varies, else the grey values."""
     bands = raster.bands
     if raster.has_alpha:
         alpha = bands[..., -1]
@@ -201,7 +201,7 @@ def _object_mask(raster: _Raster, name: str) -> ObjectMask:
 
 
 def _without_data(values: npt.NDArray[Any], georeference: Georeference | None) -> npt.NDArray[np.bool_] | None:
-    """The pixels whose value says that there is no data; 0 says that there is no object."""
+    """Return the pixels with the nodata value, if there are any; a nodata value of 0 means no object instead."""
     nodata = None if georeference is None else georeference.nodata
     if nodata is None or nodata == 0:
         return None
@@ -210,14 +210,14 @@ def _without_data(values: npt.NDArray[Any], georeference: Georeference | None) -
 
 
 def _to_unit(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
-    """Grey values of any type as float32 from 0 to 1."""
+    """Convert grey values of any type to float32 from 0 to 1."""
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
-        # Written so that NaN is refused as well.
+        # Negated so that NaN is refused as well.
         if not (low >= 0 and high <= 1):
             raise ValueError(f"{name} has floating-point values from {low} to {high}; those of a mask lie in 0 to 1.")
         return values.astype(np.float32)
-    # Pillow has had more than one mode for 16 bits.
+    # Not compared with uint16: the mode of 16-bit images, and so the type, differs between Pillow's versions.
     full = 255 if values.dtype == np.uint8 else 65535
     if low < 0 or high > full:
         raise ValueError(f"{name} has values from {low} to {high}, which is no mask of 1, 8 or 16 bits.")

@@ -1,4 +1,4 @@
-"""The areas of a label map as polygons, for GIS: GeoPackage and GeoJSON."""
+"""The areas of a label map as polygons for GIS, in GeoPackage or GeoJSON."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def write_polygons(
         labels: (H, W) uint8, class indices.
         class_names: A name for each class.
         georeference: Where the scene lies.
-        tolerance: Corners go that span triangles smaller than the square of this length, in units of the coordinate
-            reference system; neighbours keep a common border. At 0 the pixels' own borders are kept.
+        tolerance: Corners that span triangles smaller than the square of this length, in units of the coordinate
+            reference system, are removed; neighbours keep a common border. At 0 the pixels' own borders are kept.
         min_area: Smaller areas, in square units of the coordinate reference system, are left out.
         skip: Labels that get no polygons, such as that of pixels without data.
 
     Raises:
         ModuleNotFoundError: A package is missing; the message names the extra.
-        ValueError: The suffix is another one, or there is a label without a name.
+        ValueError: The suffix is not supported, or there is a label without a name.
         OSError: The file cannot be written.
     """
     if path.suffix.lower() not in _DRIVERS:
@@ -76,7 +76,7 @@ def write_polygons(
 
 
 def _square_metres(crs: Any) -> float:
-    """Of a square unit of a projected reference system; of no or another system, NaN, which is written as null."""
+    """Return the square metres in a square unit of a projected system; else NaN, which is written as null."""
     if crs is None or not crs.is_projected:
         return np.nan
     return float(crs.linear_units_factor[1]) ** 2
@@ -89,7 +89,7 @@ def _check_packages(path: Path) -> None:
 
 
 def _place(georeference: Georeference | None) -> tuple[Any, Any]:
-    """The coordinate reference system and the transform, or nothing where coordinates are those of pixels."""
+    """Return the coordinate reference system and the transform, both `None` where coordinates are those of pixels."""
     if georeference is None or georeference.gcps:
         return None, None
     return georeference.crs, georeference.transform
@@ -98,7 +98,7 @@ def _place(georeference: Georeference | None) -> tuple[Any, Any]:
 def _trace(
     labels: Readable, skip: Collection[int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """The label of each area, its pixels and its polygon, whose corners are (column, row)."""
+    """Find the areas of equal label: the label, the number of pixels and the polygon, in (column, row), of each."""
     import shapely
 
     whole: list[tuple[int, Any]] = []
@@ -112,7 +112,7 @@ def _trace(
             else:
                 whole.append((label, polygon))
     for label, pieces in cut.items():
-        # The union keeps corners in the middle of straight sides where blocks met.
+        # The union keeps corners in the middle of straight sides where blocks meet.
         joined = shapely.simplify(shapely.get_parts(shapely.union_all(pieces)), 0)
         whole += [(label, polygon) for polygon in joined]
     classes = np.array([label for label, _ in whole], np.int64)
@@ -122,7 +122,7 @@ def _trace(
 
 
 def _inner_borders(window: Window, size: tuple[int, int]) -> set[tuple[str, float]]:
-    """The borders of a block beyond which the raster goes on."""
+    """Return the borders of a block beyond which the raster continues."""
     borders: set[tuple[str, float]] = {
         ("row", window.row),
         ("row", window.stop_row),
@@ -144,11 +144,11 @@ def _shapes(labels: npt.NDArray[np.uint8], window: Window, skip: Collection[int]
 
 
 def _to_world(polygons: npt.NDArray[Any], transform: Any, tolerance: float) -> npt.NDArray[Any]:
-    """The polygons in coordinates of the reference system, simplified."""
+    """Transform the polygons to the reference system and simplify them."""
     import shapely
 
     if tolerance > 0:
-        # Simplifying needs neighbours with the same corners: all those of pixels.
+        # Neighbours must share the corners of their common border to be simplified alike: one at each pixel's corner.
         polygons = shapely.transform(shapely.segmentize(polygons, 1), np.rint)
     if transform is not None:
         matrix = np.array([[transform.a, transform.d], [transform.b, transform.e]])
@@ -164,10 +164,10 @@ def _save(path: Path, polygons: npt.NDArray[Any], fields: dict[str, npt.NDArray[
     place: dict[str, Any] = {} if crs is None else {"crs": crs.to_wkt()}
     driver = _DRIVERS[path.suffix.lower()]
     if driver == "GeoJSON" and crs is not None:
-        # Degrees of WGS 84, and rings that turn the right way.
+        # Degrees of WGS 84, and rings of the standard's orientation.
         place["layer_options"] = {"RFC7946": "YES"}
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        # Maps that lie nowhere are welcome.
+        # Maps without a coordinate reference system are welcome.
         warnings.filterwarnings("ignore", "'crs' was not provided")
         temporary.unlink(missing_ok=True)
         try:
@@ -181,7 +181,7 @@ def _save(path: Path, polygons: npt.NDArray[Any], fields: dict[str, npt.NDArray[
                 geometry_type="Polygon",
                 **place,
             )
-            # What is written while the file is closed fails without an error.
+            # A write that fails while the file is closed raises no error.
             if pyogrio.read_info(temporary, force_feature_count=True)["features"] != len(polygons):
                 raise DataSourceError("Polygons are missing.")
         except (DataSourceError, DataLayerError, FeatureError) as error:

@@ -1,4 +1,4 @@
-"""Resizing 8-bit images and label maps with OpenCV: as MMSegmentation does it, and antialiased to a working size."""
+"""Resizing of 8-bit images and label maps with OpenCV: as in MMSegmentation, and antialiased to a working size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy.typing as npt
 from segscape.geometry.window import Window, windows
 
 _MOST_ASPECT = 16
-"""Images longer than this for their width are not enlarged beyond it: a row of pixels would become gigabytes."""
+"""An image is enlarged at most until its longer side is this multiple of the requested shorter side.
+
+Without the limit a row of pixels would become gigabytes.
+"""
 _MOST_STRIP_PIXELS = 1 << 21
-"""Of the larger of both images, how many pixels are held at a time."""
+"""The number of pixels held at a time, of the larger of both images."""
 
 
 def kept_ratio_size(size: tuple[int, int], base: tuple[int, int]) -> tuple[int, int]:
-    """The largest size of an image's own aspect whose long and short sides fit those of a base.
+    """Return the largest size of an image's own aspect whose long and short sides fit those of a base.
 
     Args:
         size: (height, width) of the image.
@@ -33,30 +36,30 @@ def kept_ratio_size(size: tuple[int, int], base: tuple[int, int]) -> tuple[int, 
 
 
 def resize_pixels(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) resized bilinearly, without antialiasing, to (height, width)."""
+    """Resize an image (H, W, 3) bilinearly, without antialiasing, to (height, width)."""
     if image.shape[:2] == size:
         return image
     return cast("npt.NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def resize_indices(labels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Labels (H, W) resized to (height, width): output pixel i takes input pixel floor(i * in / out) of each axis."""
+    """Resize labels (H, W) to (height, width): output pixel i takes input pixel floor(i * in / out) of each axis."""
     if labels.shape == size:
         return labels
     return cast("npt.NDArray[np.uint8]", cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST))
 
 
 def working_size_of(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
-    """The size at which an image has a given shorter side, larger and smaller images alike.
+    """Compute the size at which an image has a given shorter side, by enlarging or reducing it.
 
-    Where enlarging would make the longer side more than 16 times the given one, the image is enlarged only so far.
+    An image is enlarged only until its longer side is 16 times the given shorter side.
 
     Args:
         size: (height, width) of the image.
         shorter_side: In pixels.
 
     Returns:
-        (height, width) in the image's own aspect, the longer side rounded half up.
+        (height, width) in the image's own aspect, rounded half up and at least 1.
     """
     factor = shorter_side / min(size)
     if factor > 1:
@@ -66,15 +69,15 @@ def working_size_of(size: tuple[int, int], shorter_side: int) -> tuple[int, int]
 
 
 def resize_smoothly(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) resized to (height, width): means of areas where no side grows, else bilinearly.
+    """Resize an image (H, W, 3) to (height, width): by area averages where no side grows, else bilinearly.
 
-    Both hold the outlines of the images together, so what is seen of a pixel does not move.
+    Both align the outlines of the two images, so the contents are not shifted.
     """
     if image.shape[:2] == size:
         return image
     if _shrinks((image.shape[0], image.shape[1]), size):
         return cast("npt.NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
-    # Of 8 bits OpenCV would round the weights, too.
+    # In float32: for 8-bit images OpenCV would round the weights, too.
     larger = cv2.resize(image.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
     return cast("npt.NDArray[np.uint8]", (larger + 0.5).astype(np.uint8))
 
@@ -82,31 +85,34 @@ def resize_smoothly(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.
 def read_smoothly(
     read: Callable[[Window], npt.NDArray[np.uint8]], place: Window, size: tuple[int, int], window: Window
 ) -> npt.NDArray[np.uint8]:
-    """A part of what `resize_smoothly` makes of a rectangle, without holding the whole of it.
+    """Read a window of a resized rectangle, as `resize_smoothly` resizes it, without holding the whole of it.
 
-    Each pixel is the same whatever window it is in, and that of `resize_smoothly` up to one of its 256 levels; where
-    the sides are divided by whole numbers, exactly.
+    Each pixel is the same whatever window it is in. It differs from that of `resize_smoothly` by at most one of the 256
+    levels, and is equal to it where both sides are divided by whole numbers.
 
     Args:
-        read: Gives the pixels (h, w, 3) of a window of the raster.
+        read: Returns the pixels (h, w, 3) of a window of the raster.
         place: The rectangle of the raster.
         size: (height, width) that it is resized to.
-        window: The part, within that size.
+        window: The window, within that size.
 
     Returns:
         (window.height, window.width, 3) uint8.
     """
-    # Of how many pixels of the raster each pixel is made, at most.
+    # The rows and columns of the raster per pixel of the result, rounded up.
     down, across = -(-place.height // size[0]), -(-place.width // size[1])
     rows_at_once = max(_MOST_STRIP_PIXELS // (window.width * across * down), 1)
     strips = windows(window.size, (rows_at_once, window.width))
     made = np.empty((*window.size, 3), np.uint8)
     if (down * size[0], across * size[1]) == place.size:
+        # Whole factors: no area that is averaged crosses the border of a strip, so strips are resized on their own.
         for strip in strips:
             corner = place.row + (window.row + strip.row) * down, place.col + window.col * across
             held = read(Window(*corner, strip.height * down, strip.width * across))
             made[strip.slices] = resize_smoothly(held, strip.size)
         return made
+    # OpenCV would fit a strip's own outline. These weights depend on the position in the whole result only, so that
+    # strips and windows fit together.
     shrinks = _shrinks(place.size, size)
     cols, col_weights = _mixture(window.col, window.stop_col, size[1], place.width, shrinks)
     left, width = int(cols.min()), int(cols.max()) + 1 - int(cols.min())
@@ -115,9 +121,10 @@ def read_smoothly(
         rows, row_weights = _mixture(top, top + strip.height, size[0], place.height, shrinks)
         first = int(rows.min())
         held = read(Window(place.row + first, place.col + left, int(rows.max()) + 1 - first, width))
-        # Rows first: they lie together.
+        # Rows first: each lies together in memory.
         mixed = _mixed(held, rows - first, row_weights[..., None, None], axis=0)
         mixed = _mixed(mixed, cols - left, col_weights[..., None], axis=1)
+        # The assignment to uint8 truncates, so that this rounds.
         mixed += 0.5
         made[strip.slices] = mixed
     return made
@@ -130,16 +137,24 @@ def _shrinks(size: tuple[int, int], target: tuple[int, int]) -> bool:
 def _mixture(
     start: int, stop: int, made: int, source: int, shrinks: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """From which rows (or columns) of a source, and by what weights, some of the `made` ones of its resized image come.
+    """Compute the source rows (or columns) and weights of the rows from `start` to `stop` of a resized image.
+
+    Args:
+        start: The first row of the resized image.
+        stop: The row after the last one.
+        made: The number of rows of the whole resized image.
+        source: The number of rows of the source.
+        shrinks: Whether to average areas, or else to interpolate bilinearly.
 
     Returns:
-        (taps, stop - start), both; the weights of a row are 1 in sum.
+        The indices of the source rows and their weights, both (taps, stop - start); the weights of a row sum to 1.
     """
     scale = source / made
     places = np.arange(start, stop)
     if shrinks:
         low = places * scale
         high = np.minimum(low + scale, source)
+        # An interval of length `scale` meets at most ceil(scale) + 1 pixels; each weighs by its overlap.
         taps = np.floor(low).astype(np.int64) + np.arange(int(np.ceil(scale)) + 1)[:, None]
         weights = (np.minimum(taps + 1, high) - np.maximum(taps, low)).clip(0)
         weights /= weights.sum(0)
@@ -147,6 +162,7 @@ def _mixture(
         position = ((places + 0.5) * scale - 0.5).clip(0, source - 1)
         taps = np.floor(position).astype(np.int64) + np.arange(2)[:, None]
         weights = 1 - np.abs(position - taps)
+    # Taps beyond the source have weight 0; they only need an index that exists.
     return taps.clip(0, source - 1), weights.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Arrays that are read and written by windows: in a file, where they may be larger than memory, or in memory."""
+"""Arrays that are read and written by window: in a file, where they may be larger than memory, or in memory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _SMALL_BYTES = 1 << 17
 
 
 class ScratchArray:
-    """An array (H, W) or (H, W, C) in a raw file of its values, row after row.
+    """An array (H, W) or (H, W, C) in a raw file of its values, in row-major order.
 
-    Windows are read and written at their places in the file, so several threads and processes may use it at once, and
-    memory holds no more than the window. The file is sparse: what was never written reads as 0 and takes no room. What
-    an interrupted process left behind is opened with all it holds. A pickled array names its file.
+    Windows are read and written at their offsets in the file, so several threads and processes may use it at once, and
+    memory holds no more than the window. The file is sparse: values never written read as 0 and take no disk space. A
+    file left by an interrupted process is opened with its contents. A pickled array refers to its file by path.
 
     Args:
-        path: The file; it is made where it is missing, its folder as well.
+        path: The file; it is created if missing, as is its folder.
         shape: (H, W) or (H, W, C).
-        dtype: Of the values.
+        dtype: The type of the values.
 
     Raises:
-        ValueError: The file holds an array of another length.
-        OSError: It cannot be made, or the disk has no room for what it still lacks.
+        ValueError: The file has another length than the array.
+        OSError: It cannot be created, or the disk has no room for the part not yet written.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
@@ -45,6 +45,7 @@ class ScratchArray:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._check_room()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # Closes the descriptor once: on `close`, or when the array is collected without it.
         self._closed = weakref.finalize(self, os.close, self._descriptor)
         self._claim()
 
@@ -62,18 +63,19 @@ class ScratchArray:
         return math.prod(self.size) * self._pixel_bytes
 
     def read(self, window: Window) -> npt.NDArray[Any]:
-        """The values of a window, (h, w) or (h, w, C).
+        """Read the values of a window, (h, w) or (h, w, C).
 
         Raises:
-            ValueError: It is empty or reaches beyond the array.
+            ValueError: The window is empty or reaches beyond the array.
             OSError: The file cannot be read, or was cut short.
         """
         if window.height * self.size[1] * self._pixel_bytes <= _SMALL_BYTES and window.width < self.size[1]:
-            # All of a few short rows at once take less time than a part of each.
+            # One read of a few short rows as a whole takes less time than one read for each row's part.
             window.check_inside(self.size)
             rows = self.read(window._replace(col=0, width=self.size[1]))
             return np.ascontiguousarray(rows[:, window.col : window.stop_col])
         values = np.empty((*window.size, *self.shape[2:]), self.dtype)
+        # Calls with an offset of their own leave the file's position alone, so that threads need no lock.
         for piece, offset in self._runs(window, values):
             _transfer(lambda rest, at: os.preadv(self._descriptor, [rest], at), piece, offset, self.path)
         return values
@@ -82,7 +84,7 @@ class ScratchArray:
         """Replace the values of a window.
 
         Args:
-            window: Where.
+            window: The window.
             values: (h, w) or (h, w, C), of the array's dtype.
 
         Raises:
@@ -103,21 +105,23 @@ class ScratchArray:
             raise
 
     def flush(self) -> None:
-        """Wait until everything written would outlast a loss of power."""
+        """Wait until everything written would survive a loss of power."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Close the file, which stays where it is."""
+        """Close the file, without deleting it."""
         self._closed()
 
     def _check_room(self) -> None:
-        # Blocks of 512 bytes, whatever the file system's own are.
+        # An existing file may be sparse, so its length does not count. The unit of `st_blocks` is 512 bytes on every
+        # file system.
         held = self.path.stat().st_blocks * 512 if self.path.exists() else 0
         if shutil.disk_usage(self.path.parent).free < self.nbytes - held:
             raise self._disk_full()
 
     def _claim(self) -> None:
-        """Give a new file its length, see that an old one has it."""
+        """Set the length of a new file, or check that of an existing one."""
+        # A file of length 0 is new, also if another process has just created it and not yet set its length.
         length = os.fstat(self._descriptor).st_size
         if length not in (0, self.nbytes):
             raise ValueError(
@@ -127,7 +131,8 @@ class ScratchArray:
         try:
             os.ftruncate(self._descriptor, self.nbytes)
         except OSError:
-            self.path.unlink()
+            if not length:
+                self.path.unlink()
             raise self._disk_full() from None
 
     def _disk_full(self) -> OSError:
@@ -138,10 +143,12 @@ class ScratchArray:
         )
 
     def _runs(self, window: Window, values: npt.NDArray[Any]) -> Iterator[tuple[memoryview, int]]:
-        """The pieces of a window that lie together in the file: the bytes of `values`, and their place."""
+        """Yield the contiguous pieces of a window in the file: the bytes of `values` and their offset."""
         window.check_inside(self.size)
         width = self.size[1]
+        # No copy of `values`, which is contiguous: reading fills it through these bytes.
         data = values.reshape(-1).view(np.uint8).data
+        # Rows as wide as the array follow one another in the file without a gap.
         rows = window.height if window.width == width else 1
         length = rows * window.width * self._pixel_bytes
         for row in range(0, window.height, rows):
@@ -150,7 +157,7 @@ class ScratchArray:
 
 
 class MemoryArray:
-    """An array in memory, with the methods of a `ScratchArray`.
+    """An array in memory that is read and written like a `ScratchArray`.
 
     Args:
         values: (H, W) or (H, W, C); it is used as it is, not copied.
@@ -165,10 +172,10 @@ class MemoryArray:
         return self.values.shape[0], self.values.shape[1]
 
     def read(self, window: Window) -> npt.NDArray[Any]:
-        """The values of a window, (h, w) or (h, w, C), as a view.
+        """Return the values of a window, (h, w) or (h, w, C), as a view.
 
         Raises:
-            ValueError: It is empty or reaches beyond the array.
+            ValueError: The window is empty or reaches beyond the array.
         """
         window.check_inside(self.size)
         return self.values[window.slices]
@@ -177,14 +184,14 @@ class MemoryArray:
         """Replace the values of a window by `values`, (h, w) or (h, w, C).
 
         Raises:
-            ValueError: It is empty or reaches beyond the array, or `values` does not fit it.
+            ValueError: The window is empty or reaches beyond the array, or `values` does not fit it.
         """
         window.check_inside(self.size)
         self.values[window.slices] = values
 
 
 def _transfer(move: Callable[[memoryview, int], int], piece: memoryview, offset: int, path: Path) -> None:
-    """Read or write all of a piece: one call may move a part of it only, 2 GiB at most."""
+    """Read or write a whole piece: one call may move only a part of it, 2 GiB at most."""
     done = 0
     while done < len(piece):
         moved = move(piece[done:], offset + done)

@@ -1,4 +1,4 @@
-"""Label maps, confidences and scores of any size, written block by block into files that other programs open.
+"""Writing of label maps, confidences and scores of any size, block by block, to files that other programs open.
 
 GeoTIFF is written as a cloud-optimised GeoTIFF (COG): in blocks of 512 x 512, compressed, with overviews and with the
 place of the scene. A label map holds its class names twice: as tags of its band (`class_0`, `class_1`, ...), which
@@ -9,7 +9,6 @@ beside the map, `<name>.aux.xml`; the map is complete without it.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,28 +33,29 @@ from segscape.rasters.geotiff import (
 from segscape.rasters.image import write_labels
 
 OnProgress = Callable[[int, int], None]
-"""Takes the pixels that are written and all pixels."""
+"""A function of the number of pixels written so far and the number of all pixels."""
 
 _BLOCK = 512
-# Values that are held at once, unless a block has more.
+# The most values held at once, unless a single block has more.
 _VALUES = 16 << 20
 # Above this a PNG is written row by row, by GDAL.
 _PNG_PIXELS = 64_000_000
+# The type and the checksum of the empty chunk that ends every PNG.
 _PNG_END = b"IEND\xaeB`\x82"
 _PLACE = ("OFFSET", "SIZE")
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file says of its values.
+    """The description of a file's values.
 
     Attributes:
         bands: A name for each band.
         georeference: Where the pixels lie.
         nodata: The value of pixels without data.
-        palette: The colour of each value of a label map; of other values, nothing.
-        class_names: Of a label map.
-        resampling: How overviews are made, by GDAL's name.
+        palette: The colour of each value of a label map; empty for other values.
+        class_names: The names of a label map's classes; empty for other values.
+        resampling: GDAL's name of the resampling method for overviews.
     """
 
     bands: tuple[str, ...]
@@ -85,15 +85,15 @@ def write_label_map(
         labels: (H, W) uint8, class indices.
         palette: A colour (red, green, blue) for each class.
         class_names: A name for each class.
-        georeference: Where the scene lies. A GeoTIFF takes over its place and tags; its nodata value, which means
-            something else among labels, is not.
+        georeference: Where the scene lies. A GeoTIFF takes over its location and tags, but not its nodata value, which
+            has another meaning among labels.
         nodata: The label of pixels without data, if there may be any.
         overviews: Add smaller versions to a GeoTIFF, each half the size of the one before.
         on_progress: Called after each block.
 
     Raises:
         ModuleNotFoundError: Rasterio is missing for a GeoTIFF.
-        ValueError: The suffix is another one.
+        ValueError: The suffix is none of these.
         OSError: The file cannot be written; the message says how much room the disk has left.
     """
     content = _Content(("class",), georeference, nodata, tuple(palette), tuple(class_names), "MODE")
@@ -115,7 +115,7 @@ def write_bands(
     Args:
         path: The file: `.tif` or `.tiff` for GeoTIFF with averaged overviews; `.png` for one band in grey.
         values: (H, W) or (H, W, K) uint8, probabilities times 255.
-        names: K names, which the bands of a GeoTIFF bear.
+        names: The names of the K bands of a GeoTIFF.
         georeference: See `write_label_map`.
         nodata: The value of pixels without data, if there may be any.
         overviews: See `write_label_map`.
@@ -123,7 +123,7 @@ def write_bands(
 
     Raises:
         ModuleNotFoundError: Rasterio is missing for a GeoTIFF.
-        ValueError: The suffix is another one, or several bands are to become PNG.
+        ValueError: The suffix is none of these, or several bands are to become PNG.
         OSError: The file cannot be written; the message says how much room the disk has left.
     """
     _write(path, values, _Content(tuple(names), georeference, nodata), overviews, on_progress)
@@ -143,6 +143,7 @@ def _write(path: Path, values: Readable, content: _Content, overviews: bool, on_
         }
         with ExitStack() as files:
             if content.class_names:
+                # Appears only after the map is complete, when the stack is left.
                 beside = files.enter_context(atomic_path(path.with_name(f"{path.name}.aux.xml")))
                 _write_category_names(beside, path, content.class_names)
             _write_by_blocks(path, values, content, options, on_progress)
@@ -151,7 +152,7 @@ def _write(path: Path, values: Readable, content: _Content, overviews: bool, on_
     elif len(content.bands) > 1:
         raise ValueError(f"{path} would need {len(content.bands)} bands, which PNG has not; use .tif.")
     elif math.prod(values.size) > _PNG_PIXELS and has_rasterio():
-        # GDAL would make the nodata value transparent.
+        # With a nodata value GDAL would write those pixels transparent.
         content = replace(content, georeference=None, nodata=None)
         _write_by_blocks(path, values, content, {"driver": "PNG", "ZLEVEL": 1}, on_progress)
     else:
@@ -172,21 +173,22 @@ def _write_png(path: Path, values: Readable, content: _Content) -> None:
 def _write_by_blocks(
     path: Path, values: Readable, content: _Content, options: dict[str, Any], on_progress: OnProgress | None
 ) -> None:
-    """Write a plain GeoTIFF first, in any order of blocks, and have GDAL copy it into the final format.
+    """Write a plain GeoTIFF by blocks first, then have GDAL copy it into the final format.
 
     Args:
         path: The file.
-        values: What is written.
-        content: What is said of it.
+        values: The values to write.
+        content: Their description.
         options: The driver of the final format, and its creation options.
         on_progress: Called after each block.
     """
     load_rasterio(path)
     from rasterio.shutil import copy
 
-    # GDAL must leave no files beside the temporary ones.
+    # Otherwise GDAL might leave its .aux.xml files beside the temporary ones.
     gdal = bounded_gdal(GDAL_PAM_ENABLED="NO")
     with atomic_path(path) as temporary, gdal, without_place_warnings(), _disk_errors(path):
+        # GDAL writes COG and PNG only as a copy of a whole raster, so the blocks go to an intermediate file first.
         blocks = temporary.with_suffix(".blocks.tif")
         try:
             _write_blocks(blocks, values, content, on_progress)
@@ -195,6 +197,7 @@ def _write_by_blocks(
             _check_complete(temporary)
         finally:
             blocks.unlink(missing_ok=True)
+            # The COG driver's own temporary file of overviews.
             temporary.with_name(f"{temporary.name}.ovr.tmp").unlink(missing_ok=True)
 
 
@@ -218,6 +221,7 @@ def _write_blocks(path: Path, values: Readable, content: _Content, on_progress: 
         "bigtiff": "if_safer",
     }
     done, total = 0, math.prod(values.size)
+    # Windows of whole blocks, so that each block is compressed and written once.
     blocks_in_row = max(_VALUES // (_BLOCK * _BLOCK * len(content.bands)), 1)
     with rasterio.open(path, "w", **profile, **place) as dataset:
         _describe(dataset, content)
@@ -240,23 +244,23 @@ def _describe(dataset: Any, content: _Content) -> None:
 
 
 def _check_complete(path: Path) -> None:
-    """See that a file holds all of its blocks: GDAL reports no error of the writes that it does while it closes a file.
+    """Check that a file holds all of its blocks: GDAL reports no error if a write fails while it closes a file.
 
     Raises:
-        OSError: It does not.
+        OSError: A block is missing.
     """
     import rasterio
 
     size = path.stat().st_size
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
+            file.seek(max(size - len(_PNG_END), 0))
             if file.read() != _PNG_END:
                 raise rasterio.errors.RasterioIOError("its end is missing")
         return
     with rasterio.open(path) as dataset:
         for row, col in np.ndindex(-(-dataset.height // _BLOCK), -(-dataset.width // _BLOCK)):
-            # Values of several bands share their blocks.
+            # The bands are interleaved in the same blocks, so the first one stands for all.
             offset, length = (dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1) for what in _PLACE)
             if offset is None or int(offset) + int(length) > size:
                 raise rasterio.errors.RasterioIOError(f"its block in row {row} and column {col} is missing")
@@ -264,13 +268,13 @@ def _check_complete(path: Path) -> None:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Say in one sentence which file could not be written, and how full the disk is."""
+    """Turn GDAL's errors into an `OSError` that names the file and the free room on the disk."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
     try:
         yield
-    # Copying raises GDAL's own errors, which rasterio exports nowhere else.
+    # Copying raises GDAL's own errors, which rasterio exports only from this private module.
     except (RasterioError, CPLE_BaseError) as error:
         raise _failure(path, error.__cause__ or error) from None
 
@@ -282,7 +286,7 @@ def _failure(path: Path, reason: object) -> OSError:
 
 
 def _write_category_names(beside: Path, path: Path, names: Sequence[str]) -> None:
-    """Write what GDAL keeps `beside` a file whose first band has these categories."""
+    """Write the file that GDAL keeps `beside` a raster whose first band has these categories."""
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
     categories = ElementTree.SubElement(band, "CategoryNames")

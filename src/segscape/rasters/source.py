@@ -1,10 +1,10 @@
-"""Images that are read by windows, from files of any size.
+"""Images that are read by window, from files of any size.
 
 `open_source` reads GeoTIFF, COG, VRT, JPEG 2000 and whatever else rasterio opens, block by block. JPEG, PNG, WebP and
 BMP of ordinary size are decoded whole, by Pillow. Both give 8-bit red, green and blue.
 
-What a file does not hold in 8 bits needs a `Scaling`. Without one, 16-bit unsigned values are taken for the full range
-from 0 to 65535; other depths, whose range nobody can know, are refused.
+Values that are not of 8 bits need a `Scaling`. Without one, unsigned 16-bit values are taken to span the full range
+from 0 to 65535; other types, whose range is unknown, are refused.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from segscape.rasters.geotiff import (
 )
 from segscape.rasters.image import IMAGE_SUFFIXES, open_image
 
-# Beyond this a photograph is read by windows as well, where rasterio is installed: 192 MB decoded.
+# Larger photographs are read by window as well, where rasterio is installed; this many take 192 MB decoded.
 _DECODED_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How stored values become 8-bit ones: linearly, rounded, and clipped to the range.
+    """A linear mapping of stored values to 8 bits, rounded and clipped to the range.
 
     Attributes:
         low: The value that becomes 0.
@@ -60,7 +60,7 @@ class Scaling:
             raise ValueError(f"A scaling goes from a lower to a higher value, not from {self.low} to {self.high}.")
 
     def to_eight_bits(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """Values of any real type and shape as uint8; NaN becomes 0."""
+        """Convert values of any real type and shape to uint8; NaN becomes 0."""
         scaled = values.astype(np.result_type(values.dtype, np.float32))
         scaled -= self.low
         scaled *= 255 / (self.high - self.low)
@@ -73,14 +73,15 @@ _FULL_RANGE = Scaling(0, 65535)
 
 
 class Source(ABC):
-    """An image of any size, read by windows.
+    """An image of any size, read by window.
 
-    A source is a context manager. It can be pickled, and used in a forked process: it opens its file anew there.
+    A source is a context manager. It can be pickled, and used in a forked process, where a file that is read by window
+    is opened anew.
 
     Attributes:
         path: The file.
         size: (height, width) in pixels.
-        georeference: Where it lies; of a photograph, nothing.
+        georeference: Where it lies; `None` for an image that is decoded whole.
     """
 
     size: tuple[int, int]
@@ -95,7 +96,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """The pixels of a window, (h, w, 3) uint8, red, green, blue; where there is no data, whatever the file holds.
+        """Read a window, (h, w, 3) uint8, red, green, blue; pixels without data have whatever values the file holds.
 
         Raises:
             ValueError: The window is empty or reaches beyond the image, or the file is damaged there.
@@ -103,9 +104,9 @@ class Source(ABC):
 
     @abstractmethod
     def valid(self, window: Window) -> npt.NDArray[np.bool_] | None:
-        """Which pixels of a window hold data, (h, w) bool; for every window nothing if no pixel is marked to lack it.
+        """Return which pixels of a window hold data, (h, w) bool, or `None` for every window if none can lack data.
 
-        Marks are a nodata value, a mask, an opacity of 0 and NaN.
+        Pixels lack data by a nodata value, a mask, an opacity of 0 or NaN.
 
         Raises:
             ValueError: The window is empty or reaches beyond the image, or the file is damaged there.
@@ -113,7 +114,7 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file and of what was decoded; a later read opens it again."""
+        """Release the file and the decoded pixels; a later read opens it again."""
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +130,7 @@ def open_source(path: str | Path, *, bands: Sequence[int] | None = None, scaling
         path: A file. TIFF without rasterio, and photographs of ordinary size, are decoded whole, and upright by their
             orientation tag.
         bands: The numbers, from 1, of the bands that are red, green and blue, or of one that is grey. By default the
-            first three without opacity, or the only one; a colour table gives its colours.
+            first three without opacity, or the only one; a colour table is applied.
         scaling: How values become 8-bit ones. By default those of 8 bits stay as they are, and those of 16 bits without
             sign are taken to reach from 0 to 65535.
 
@@ -170,6 +171,7 @@ class _DecodedSource(Source):
         self._decoded = None
 
     def _whole(self) -> _Decoded:
+        # A local reference, since another thread may close the source meanwhile.
         decoded = self._decoded
         if decoded is None:
             decoded = self._decoded = _decode(*self._arguments)
@@ -190,7 +192,7 @@ class _Decoded:
 
 def _decode(path: Path, bands: Sequence[int] | None, scaling: Scaling | None) -> _Decoded:
     image = open_image(path)
-    # A copy of everything would be made otherwise.
+    # In place, to avoid a copy of the whole image.
     ImageOps.exif_transpose(image, in_place=True)
     valid = np.asarray(image.convert("RGBA").getchannel("A")) > 0 if image.has_transparency_data else None
     values = _plain_values(image)
@@ -204,7 +206,7 @@ def _decode(path: Path, bands: Sequence[int] | None, scaling: Scaling | None) ->
 
 @dataclass(frozen=True)
 class _Handle:
-    """An open dataset, which serves one thread at a time of the process that opened it."""
+    """An open dataset, used by one thread at a time, in the process that opened it."""
 
     dataset: Any
     process: int = field(default_factory=os.getpid)
@@ -214,8 +216,8 @@ class _Handle:
 class _RasterSource(Source):
     """An image that is read block by block, through rasterio.
 
-    A window costs the decoding of all blocks that it touches. Of a file with one block, as some TIFF have it,
-    that is the whole image.
+    Reading a window decodes all blocks that it touches. In a file with a single block, as some TIFF files are, that is
+    the whole image.
     """
 
     def __init__(self, path: Path, bands: Sequence[int] | None, scaling: Scaling | None) -> None:
@@ -249,7 +251,7 @@ class _RasterSource(Source):
         valid = np.ones(window.size, np.bool_)
         if self._has_mask:
             with self._reading(window) as (dataset, place):
-                # A colour may hold the nodata value in one of its bands.
+                # A pixel with data may hold the nodata value in one of its bands, but not in all.
                 valid = dataset.read_masks(self._bands, window=place).any(axis=0)
         if is_float:
             valid &= ~np.isnan(self._read(window)).any(axis=-1)
@@ -259,22 +261,25 @@ class _RasterSource(Source):
         return valid
 
     def close(self) -> None:
+        # A dataset inherited by a forked process belongs to the parent.
         if self._handle is not None and self._handle.process == os.getpid():
             self._handle.dataset.close()
         self._handle = None
 
     def _read(self, window: Window) -> npt.NDArray[Any]:
-        """The stored values of the chosen bands, (h, w, C)."""
+        """Read the stored values of the chosen bands, (h, w, C)."""
         with self._reading(window) as (dataset, place):
             return np.moveaxis(dataset.read(self._bands, window=place, out_dtype=self._dtype), 0, -1)
 
     @contextmanager
     def _reading(self, window: Window) -> Iterator[tuple[Any, Any]]:
-        """The dataset, for this thread alone, and the window as rasterio has it."""
+        """Yield the dataset, locked for this thread, and the window as rasterio's type."""
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as Place
 
         window.check_inside(self.size)
+        # After a fork the parent's dataset must not be used, and its lock may be held by a thread that does not exist
+        # here. After `close` there is no dataset.
         handle = self._handle
         if handle is None or handle.process != os.getpid():
             handle = self._handle = _Handle(open_raster(self.path))
@@ -289,7 +294,7 @@ class _RasterSource(Source):
 
 
 def _is_large(path: Path) -> bool:
-    """Whether a photograph claims to be too large to be decoded whole; only its head is read."""
+    """Return whether a photograph has too many pixels to be decoded whole; only its header is read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -298,30 +303,31 @@ def _is_large(path: Path) -> bool:
     except Image.DecompressionBombError:
         return True
     except (OSError, SyntaxError, ValueError):
+        # Decoding it whole fails with a message that names the reason.
         return False
 
 
 def _plain_values(image: Image.Image) -> npt.NDArray[Any]:
-    """The values of an image of any mode, without its opacity: (H, W, 1) grey or (H, W, 3) red, green, blue."""
+    """Return an image's values in any mode, without its opacity: (H, W, 1) grey or (H, W, 3) red, green, blue."""
     if image.mode == "LA":
         image = image.getchannel("L")
     elif image.mode not in ("RGB", "L", "F") and not image.mode.startswith("I"):
         image = image.convert("RGB")
     values = np.asarray(image)
     if image.mode == "I" and image.format == "PNG":
-        # Pillow has had more than one mode for 16 bits.
+        # Some versions of Pillow open 16-bit PNG in this mode of 32 bits.
         values = values.astype(np.uint16)
     return values if values.ndim == 3 else values[..., None]
 
 
 def _choose_bands(path: Path, bands: Sequence[int] | None, *, colour: Sequence[int], count: int) -> list[int]:
-    """The numbers of three bands, or of the one that is grey.
+    """Return the numbers of three bands, or of the one that is grey.
 
     Args:
         path: For the message.
-        bands: What the user asks for.
+        bands: The numbers that the user asks for, if any.
         colour: The bands that are not opacity.
-        count: How many bands there are.
+        count: The number of bands.
     """
     if bands is None:
         if len(colour) == 1 or len(colour) >= 3:
@@ -341,7 +347,7 @@ def _choose_bands(path: Path, bands: Sequence[int] | None, *, colour: Sequence[i
 def _choose_scaling(path: Path, dtype: np.dtype[Any], scaling: Scaling | None) -> Scaling | None:
     if scaling is not None or dtype == np.uint8:
         return scaling
-    # The byte order is another in some TIFF files.
+    # Some TIFF files have the other byte order.
     if dtype.newbyteorder("=") == np.uint16:
         return _FULL_RANGE
     raise ValueError(
@@ -351,7 +357,7 @@ def _choose_scaling(path: Path, dtype: np.dtype[Any], scaling: Scaling | None) -
 
 
 def _three_channels(values: npt.NDArray[Any], scaling: Scaling | None) -> npt.NDArray[np.uint8]:
-    """Values (h, w, 1) or (h, w, 3) as (h, w, 3) uint8."""
+    """Convert values (h, w, 1) or (h, w, 3) to (h, w, 3) uint8."""
     eight_bits = values.astype(np.uint8, copy=False) if scaling is None else scaling.to_eight_bits(values)
     if values.shape[2] == 1:
         return np.repeat(eight_bits, 3, axis=2)
@@ -359,7 +365,7 @@ def _three_channels(values: npt.NDArray[Any], scaling: Scaling | None) -> npt.ND
 
 
 def _colour_table(dataset: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.uint8]:
-    """The colour and opacity of every value of an unsigned dtype, (N, 4); black where the file states none."""
+    """Return the colour and opacity of every value of an unsigned dtype, (N, 4); black where the file has none."""
     table = np.zeros((np.iinfo(dtype).max + 1, 4), np.uint8)
     table[:, 3] = 255
     for value, colour in dataset.colormap(1).items():
@@ -368,7 +374,7 @@ def _colour_table(dataset: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _refuse_strange(path: Path, dataset: Any, kinds: Sequence[str]) -> None:
-    """Refuse what would be read, but wrongly."""
+    """Refuse files that would be read incorrectly."""
     if not kinds:
         raise ValueError(f"{path} holds no bands itself, but files within the file; export one of them as GeoTIFF.")
     if any(name.startswith("complex") for name in dataset.dtypes):

@@ -1,4 +1,4 @@
-"""Video through PyAV: frames in and out as arrays."""
+"""Reading and writing of video as arrays of frames, through PyAV."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from segscape.rasters.geotiff import check_readable
 _SUFFIXES = frozenset({".mkv", ".mov", ".mp4"})
 # The number of ITU-R BT.709 in the tables of colour spaces, primaries and transfer functions.
 _BT709 = 1
-# Fainter borders than these would be lost between frames; 0 is lossless, 51 the worst.
+# The constant rate factor, from 0 (lossless) to 51 (worst). Higher values would lose faint borders between frames.
 _QUALITY = "18"
 
 
 class VideoSource:
     """The frames of a video file, in the order in which they are shown, upright.
 
-    Iterating gives (H, W, 3) uint8, red, green, blue, and can be done again. Sound is left out, and frames that are
-    shown for longer or shorter than others are not told apart.
+    Iterating yields (H, W, 3) uint8, red, green, blue, and can be repeated. Sound is ignored, and so are differences in
+    the duration of frames.
 
     Args:
         path: The file.
@@ -35,7 +35,7 @@ class VideoSource:
         path: The file.
         size: (height, width) in pixels.
         frame_rate: Frames a second, on average.
-        frames: How many there are, where the file says so.
+        frames: The number of frames, where the file states it.
 
     Raises:
         ModuleNotFoundError: PyAV is missing; the message names the extra.
@@ -75,10 +75,10 @@ class VideoSource:
 
 
 class VideoSink:
-    """A video file that takes frames: H.264, which every player and browser shows.
+    """An H.264 video file, which every player and browser shows, written frame by frame.
 
     A context manager; the file appears when it is left without an error. Frames of an odd height or width, which the
-    format has not, get a copy of their last row or column.
+    format does not support, are padded with a copy of their last row or column.
 
     Args:
         path: The file, `.mp4`, `.mkv` or `.mov`.
@@ -87,7 +87,7 @@ class VideoSink:
 
     Raises:
         ModuleNotFoundError: PyAV is missing; the message names the extra.
-        ValueError: The suffix is another one, or the frame rate not positive.
+        ValueError: The suffix is none of these, or the frame rate is not positive.
         OSError: The file cannot be written.
     """
 
@@ -139,7 +139,7 @@ class VideoSink:
                 self._encode(None)
 
     def _encode(self, frame: Any) -> None:
-        """Write what the encoder makes of a frame; of nothing, what it still holds back."""
+        """Encode a frame and write the packets that are ready; `None` writes those that the encoder holds back."""
         self._container.mux(self._stream.encode(frame))
 
     @contextmanager
@@ -159,6 +159,6 @@ def _load_av(path: Path) -> Any:
 
 
 def _upright(frame: Any) -> npt.NDArray[np.uint8]:
-    """A decoded frame as (H, W, 3) uint8, turned as the camera was."""
+    """Convert a decoded frame to (H, W, 3) uint8, rotated upright."""
     pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

@@ -1,4 +1,4 @@
-"""Class maps made sharp by a network that refines the mask of one object."""
+"""Refinement of class maps by a network that refines the mask of one object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from segscape.refinement.refiner import Refiner
 
 CLASS_BAND = 2
-"""How near to a class's edge its map is refined if nothing else is said, in pixels; measured in docs/weights.md."""
+"""The default distance from a class's edge within which its mask is refined, in pixels; measured in docs/weights.md."""
 
 
 def refine_classes(
@@ -30,8 +30,8 @@ def refine_classes(
 ) -> npt.NDArray[np.uint8]:
     """Refine each class of a class map in turn and give every pixel the class of the highest probability.
 
-    Where two are equal the pixel's class stays, and so does a map of a single class. Beside the refiner's own memory it
-    takes some 10 bytes a pixel, whatever the number of classes.
+    Where several are equally high, a pixel keeps its class if it is one of them. A map of a single class stays as it
+    is. Besides the refiner's own memory this takes some 10 bytes per pixel, whatever the number of classes.
 
     Args:
         refiner: Refines the masks.
@@ -41,9 +41,9 @@ def refine_classes(
             by its index; by default the pixels of the class in `labels`.
         ignore_index: Pixels of this label keep it.
         steps: See `Refiner.refine`.
-        band: See `Refiner.refine`; narrow by default, as refiners know objects and deny what fills a scene, such as a
-            sky or a road, unless they are held to its edge.
-        on_progress: Called with the work done and all the work, in arbitrary units.
+        band: See `Refiner.refine`; narrow by default, because refiners expect objects and reject classes that fill a
+            scene, such as sky or road, unless they are restricted to the class's edge.
+        on_progress: Called with the work done so far and the total work, in arbitrary units.
 
     Returns:
         (H, W) uint8.
@@ -73,5 +73,5 @@ def refine_classes(
 
 
 def _part(on_progress: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
-    """The progress of one of `count` parts of equal length, told as progress of the whole."""
+    """Return a callback that reports the progress of one of `count` equally long parts as progress of the whole."""
     return lambda done, total: on_progress(number * total + done, count * total)

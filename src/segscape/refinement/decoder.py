@@ -1,7 +1,8 @@
-"""The implicit decoder at the points of one block: all of a stage's time that is not spent on features.
+"""The implicit decoder at the points of one block; decoding and features take all of a stage's time.
 
 Equal to `ImplicitDecoder.decode` up to rounding. Points are decoded in strips of rows whose activations stay in the
-cache, for the four neighbours at once. Whatever depends only on a point's row or column is computed once for it.
+cache, for the four neighbours at once. Terms that depend only on a point's row, or only on its column, are computed
+once for each row or column.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from segscape.networks.crm import AREA_FLOOR, Axis, ImplicitDecoder
 from segscape.refinement.decoder_tables import Tables
 from segscape.refinement.workers import share_out
 
-# Points whose activations a thread holds at a time, a KiB each: what fits the cache, or keeps a device busy.
+# Points whose activations a thread holds at a time, a KiB each: few enough for the cache of a CPU, or enough to keep a
+# GPU busy.
 _STRIP_POINTS = {"cpu": 1 << 12, "other": 1 << 16}
 
 
 def decode_block(
     decoder: ImplicitDecoder, projected: Tensor, rows: Axis, cols: Axis, out: Tensor | None = None
 ) -> Tensor:
-    """Logits at the points of a grid, without gradients.
+    """Compute the logits at the points of a grid, without gradients.
 
     Args:
-        decoder: Gives the layers, in the precision of `projected`.
+        decoder: Provides the layers, in the precision of `projected`.
         projected: (h, w, width), the features of the block after `decoder.project`; float32, or on the CPU float64.
-        rows: The rows of the grid, with offsets and positions in float64, their cells counted from the block's first
+        rows: The rows of the grid, with offsets and positions in float64 and cells that count from the block's first
             row of features.
-        cols: The columns likewise.
-        out: Where to write, (H, W); may be a part of a larger map.
+        cols: The columns, likewise.
+        out: The tensor to write to, (H, W); may be a part of a larger map.
 
     Returns:
         (H, W), `out` if it was given.
@@ -48,19 +50,20 @@ def decode_block(
         return out
     step = max(_STRIP_POINTS["cpu" if projected.device.type == "cpu" else "other"] // width, 1)
     strips = [slice(start, min(start + step, height)) for start in range(0, height, step)]
+    # Each thread has buffers of its own and strips are disjoint rows of `out`, so threads need no lock.
     share_out(lambda: _Strips(decoder, projected, tables, out, step).decode, strips)
     return out
 
 
 class _Strips:
-    """Decodes strips of a grid's rows in buffers that all of them use.
+    """A decoder of strips of a grid's rows, one after another, in the same buffers.
 
     Args:
-        decoder: Gives the layers.
+        decoder: Provides the layers.
         projected: (h, w, width).
-        tables: Of the grid.
-        out: (H, W), where to write.
-        rows: The most rows of a strip.
+        tables: The tables of the grid.
+        out: The tensor to write to, (H, W).
+        rows: The maximal number of rows of a strip.
     """
 
     def __init__(self, decoder: ImplicitDecoder, projected: Tensor, tables: Tables, out: Tensor, rows: int) -> None:
@@ -73,7 +76,7 @@ class _Strips:
         self._logits = projected.new_empty(shape[0])
 
     def decode(self, strip: slice) -> None:
-        """Write the logits of some rows."""
+        """Write the logits of the points of some rows."""
         tables, count = self._tables, strip.stop - strip.start
         shape = 2, 2, count, tables.col_sides.shape[1]
         points = 4 * count * shape[-1]
@@ -81,19 +84,21 @@ class _Strips:
         self._first(hidden.view(*shape, -1), strip)
         for bias, weight in self._layers:
             torch.addmm(bias, hidden, weight, out=spare)
+            # The next layer overwrites this one's input, so two buffers serve all layers.
             hidden, spare = spare.relu_(), hidden
         logits = torch.mv(hidden, self._last.weight[0], out=self._logits[:points]).view(shape)
         areas = tables.row_sides[:, None, strip, None] * tables.col_sides[:, None] + AREA_FLOOR
         out = torch.sum(logits.mul_(areas), dim=(0, 1), out=self._out[strip])
-        # The last layer adds the same to all four, and so to their mean.
+        # The last layer's bias is the same for all four neighbours, so it is added to their weighted mean.
         out.div_(areas.sum(dim=(0, 1))).add_(self._last.bias)
 
     def _first(self, hidden: Tensor, strip: slice) -> None:
-        """Write the first layer, (2, 2, rows, W, width): neighbours before and behind by row, and by column."""
+        """Write the first layer, (2, 2, rows, W, width): the neighbour before or behind by row, and by column."""
         tables = self._tables
         taken = self._rows[: hidden.shape[2]]
         for row in (0, 1):
             torch.index_select(self._projected, 0, tables.row_cells[row, strip], out=taken)
+            # Before the columns are gathered: once for each feature of a row instead of for each point.
             taken += tables.row_terms[row, strip, None]
             for col in (0, 1):
                 torch.index_select(taken, 1, tables.col_cells[col], out=hidden[row, col])

@@ -1,4 +1,4 @@
-"""What the decoder knows of a grid of points before it sees a feature."""
+"""The parts of the implicit decoder that depend on a grid of points alone, not on features."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from segscape.networks.crm import Axis, ImplicitDecoder
 
 
 class Tables(NamedTuple):
-    """What the decoder knows of its points before it sees a feature, by row and by column.
+    """The parts of the decoder that depend on its points alone, by row and by column.
 
     Attributes:
-        row_cells: (2, H) int64, the rows of the neighbours before and behind each row of points.
-        col_cells: (2, W) int64.
+        row_cells: (2, H) int64, the rows of the neighbouring features before and behind each row of points.
+        col_cells: (2, W) int64, the same for the columns.
         row_terms: (2, H, width), the part of the first layer that depends on a point's row and on the neighbour's.
-        col_terms: (2, W, width), the part that depends on the columns, and all that depends on neither.
-        row_sides: (2, H), the heights of the areas by which the neighbours before and behind count.
+        col_terms: (2, W, width), the part that depends on the columns, plus the part that depends on neither.
+        row_sides: (2, H), the heights of the areas that weight the neighbours before and behind.
         col_sides: (2, W), the widths of these areas.
     """
 
@@ -31,9 +31,9 @@ class Tables(NamedTuple):
 
     @classmethod
     def of(cls, decoder: ImplicitDecoder, rows: Axis, cols: Axis, dtype: torch.dtype) -> Tables:
-        """The tables of a grid.
+        """Compute the tables of a grid.
 
-        The first layer's inputs beside the feature are, in this order, the offsets by row and column, the positions by
+        The first layer's inputs besides the feature are, in this order, the offsets by row and column, the positions by
         row and column, and the steps by row and column.
         """
         by_place = decoder.first.weight[:, decoder.channels :].T.double()

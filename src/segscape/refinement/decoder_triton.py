@@ -1,6 +1,6 @@
 """The implicit decoder as one kernel: everything between the projected features and a logit stays in registers.
 
-Triton comes with PyTorch's builds for CUDA on Linux; import this module only where it does.
+Triton comes with PyTorch's builds for CUDA on Linux; import this module only where Triton is installed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _BLOCK = 64
 
 
 def decode_tiles(decoder: ImplicitDecoder, projected: Tensor, tables: Tables, out: Tensor) -> None:
-    """Write the logits at the points of a grid; a program of the kernel takes some neighbouring points of one row.
+    """Write the logits at the points of a grid; each program of the kernel computes a block of points of one row.
 
     Args:
-        decoder: Gives the layers; their width is a power of two and at least 16.
+        decoder: Provides the layers; their width is a power of two and at least 16.
         projected: (h, w, width) float32, the features after `decoder.project`.
-        tables: Of the points.
-        out: (H, W) float32, where to write.
+        tables: The tables of the points.
+        out: The tensor to write to, (H, W) float32.
     """
     height, width = out.shape
     hidden = list(cast("Iterable[nn.Linear]", decoder.hidden))
@@ -78,7 +78,8 @@ def _decode(
     channels: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
-    """Logits of `block` points of row `program_id(0)`."""
+    """Compute and store the logits of `block` points of row `program_id(0)`."""
+    # 64 bits, because offsets into a large map exceed 32.
     row = tl.program_id(0).to(tl.int64)
     cols = tl.program_id(1) * block + tl.arange(0, block)
     inside = cols < width
@@ -93,15 +94,17 @@ def _decode(
         row_side = tl.load(row_sides + row_neighbour * height + row)
         for col_neighbour in tl.static_range(2):
             place = col_neighbour * width + cols
+            # Points beyond the row's end read column 0, so that every load stays inside; their logits are not stored.
             cell = cell_row * cells_across + tl.load(col_cells + place, mask=inside, other=0)
             hidden = tl.load(projected + cell[:, None] * channels + channel) + row_term
             hidden += tl.load(col_terms + place[:, None] * channels + channel, mask=inside[:, None], other=0.0)
             hidden = tl.maximum(hidden, 0.0)
             for layer in tl.static_range(layers):
                 weight = tl.load(weights + layer * channels * channels + square)
-                # Not in TF32, whose ten bits would show in the mask.
+                # Not in TF32: the rounding of its ten-bit mantissa would be visible in the mask.
                 hidden = tl.dot(hidden, weight, input_precision="ieee") + tl.load(biases + layer * channels + channel)
                 hidden = tl.maximum(hidden, 0.0)
+            # The sides already are those of the rectangle opposite to the neighbour, see `Tables`.
             opposite = row_side * tl.load(col_sides + place, mask=inside, other=0.0) + area_floor
             total += tl.sum(hidden * last, axis=1) * opposite
             area += opposite

@@ -1,8 +1,9 @@
 """The extractor's features of one block, equal to those of the whole image.
 
-A layer near the edge of a crop reads zeros where the whole image has pixels, and its results there are wrong by as
-many rows and columns as it reaches. So each layer's needs are traced back from the wanted features, layer by layer, as
-far as the image goes; on the way forward what is wrong is cut off after each layer, and no later one computes with it.
+Near the edge of a crop a layer reads zero padding where the whole image has pixels, so the outermost rows and columns
+of its result are wrong, as many as its receptive field reaches. Hence the rows and columns that each layer needs are
+traced back from the wanted features, layer by layer, up to the image's borders. In the forward pass the wrong results
+are cropped after each layer, before the next one reads them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Kernel(NamedTuple):
     """How a convolution or a pooling reads its input along either axis.
 
     Attributes:
-        extent: From the first row or column of its window to the last, both included.
-        stride: From one window to the next.
-        padding: How far the first window begins before the map.
+        extent: The rows or columns from the first of a window to its last, both included.
+        stride: The distance from one window to the next.
+        padding: The distance by which the first window begins before the map.
     """
 
     extent: int
@@ -35,7 +36,7 @@ class Kernel(NamedTuple):
 
     @classmethod
     def of(cls, layer: nn.Conv2d | nn.MaxPool2d) -> Kernel:
-        """The kernel of a layer that is alike along both axes."""
+        """Return the kernel of a layer that is the same along both axes."""
         kernel, stride, padding, dilation = (
             int(value if isinstance(value, int) else value[0])
             for value in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
@@ -43,11 +44,11 @@ class Kernel(NamedTuple):
         return cls(dilation * (kernel - 1) + 1, stride, padding)
 
     def output_size(self, size: int) -> int:
-        """How many rows or columns the result has for an input of so many."""
+        """Return the number of rows or columns of the result for an input of `size`."""
         return (size + 2 * self.padding - self.extent) // self.stride + 1
 
     def input_interval(self, wanted: Interval, size: int) -> Interval:
-        """The rows or columns, of an input of so many, that the wanted ones are computed from."""
+        """Return the rows or columns, of an input of `size`, from which the wanted ones are computed."""
         field = strided(self.output_size(size), size, extent=self.extent, stride=self.stride, padding=self.padding)
         return field.input_interval(wanted)
 
@@ -57,12 +58,12 @@ class Link:
     """A layer or a residual block of the extractor.
 
     Attributes:
-        module: What computes it.
-        kernels: Of its layers, in their order.
+        module: The layer or block itself.
+        kernels: The kernels of its layers, in their order.
         macs: Multiply-accumulates for each cell of its result.
-        read_channels: Of what it holds at the size of its input, the input among them.
-        made_channels: Of what it holds at the size of its result, the result among them.
-        channels: Of its result.
+        read_channels: The number of channels that it holds at the size of its input, the input's included.
+        made_channels: The number of channels that it holds at the size of its result, the result's included.
+        channels: The number of channels of its result.
     """
 
     module: nn.Module
@@ -74,32 +75,33 @@ class Link:
 
     @property
     def stride(self) -> int:
-        """Rows of the input for each row of the result."""
+        """The rows of the input for each row of the result."""
         return math.prod(kernel.stride for kernel in self.kernels)
 
     def output_size(self, size: int) -> int:
-        """How many rows or columns the result has for an input of so many."""
+        """Return the number of rows or columns of the result for an input of `size`."""
         for kernel in self.kernels:
             size = kernel.output_size(size)
         return size
 
     def input_interval(self, wanted: Interval, size: int) -> Interval:
-        """What a crop needs, of an input of `size` rows or columns; it starts where a window of the whole does."""
+        """Return the part needed of an input of `size` rows or columns; it starts at a multiple of `stride`."""
         sizes = [size]
         for kernel in self.kernels[:-1]:
             sizes.append(kernel.output_size(sizes[-1]))
         for kernel, given in zip(reversed(self.kernels), reversed(sizes), strict=True):
             wanted = kernel.input_interval(wanted, given)
+        # A crop that starts at a multiple of the stride has its windows where the whole input has them.
         return wanted._replace(start=wanted.start - wanted.start % self.stride)
 
 
 class AxisNeeds(NamedTuple):
-    """What is computed along one axis for some rows or columns of the extractor's maps.
+    """The intervals along one axis that are computed for wanted rows or columns of the extractor's maps.
 
     Attributes:
-        wanted: Those rows or columns, of each map.
-        needed: The rows or columns of the image, and of each link's result.
-        size: How many rows or columns the whole image has.
+        wanted: The wanted rows or columns of each map.
+        needed: The needed rows or columns of the image, and of each link's result.
+        size: The number of rows or columns of the whole image.
     """
 
     wanted: tuple[Interval, ...]
@@ -109,11 +111,11 @@ class AxisNeeds(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """The extractor, cut where its results can be trimmed.
+    """The extractor as a sequence of links, after each of which the result can be cropped.
 
     Attributes:
-        links: In their order.
-        taps: After which of them (1 for the first) each of the extractor's maps is ready.
+        links: The links, in their order.
+        taps: For each of the extractor's maps the number of the link (1 for the first) whose result it is.
     """
 
     links: tuple[Link, ...]
@@ -121,7 +123,7 @@ class Chain:
 
     @classmethod
     def of(cls, extractor: Extractor) -> Chain:
-        """The chain of an extractor, whose layers it uses."""
+        """Build the chain of an extractor; the layers are shared with it."""
         links: list[Link] = []
         taps = []
         for section, channels in zip(extractor.sections(), extractor.channels, strict=True):
@@ -132,36 +134,38 @@ class Chain:
         return cls(tuple(links), tuple(taps))
 
     def sizes(self, size: int) -> list[int]:
-        """How many rows or columns the image and each link's result have."""
+        """Return the numbers of rows or columns of an image of `size` and of each link's result."""
         sizes = [size]
         for link in self.links:
             sizes.append(link.output_size(sizes[-1]))
         return sizes
 
     def map_sizes(self, size: int) -> list[int]:
-        """How many rows or columns each of the extractor's maps has."""
+        """Return the number of rows or columns of each of the extractor's maps for an image of `size`."""
         sizes = self.sizes(size)
         return [sizes[tap] for tap in self.taps]
 
     def needs(self, wanted: Sequence[Interval], size: int) -> AxisNeeds:
-        """What rows or columns of the maps are computed from, for an image of so many."""
+        """Trace the wanted rows or columns of each map back through the links to those of an image of `size`."""
         sizes = self.sizes(size)
         needed = [wanted[-1]]
         for number in range(len(self.links), 0, -1):
             interval = self.links[number - 1].input_interval(needed[-1], sizes[number - 1])
             if number - 1 in self.taps:
+                # Moves the end at most: the rows or columns for the coarser maps start no later, so the start remains a
+                # multiple of the next link's stride.
                 interval = interval.union(wanted[self.taps.index(number - 1)])
             needed.append(interval)
         return AxisNeeds(tuple(wanted), tuple(reversed(needed)), size)
 
     def run(self, crop: Tensor, rows: AxisNeeds, cols: AxisNeeds, branches: Iterable[nn.Module]) -> list[Patch]:
-        """What the fusion's branches make of the maps.
+        """Compute the results of the fusion's branches on the maps, each of them in its wanted window.
 
         Args:
             crop: (1, 4, h, w), the image with its mask in the first of the needed rows and columns.
-            rows: What `needs` gives along the rows.
-            cols: The same along the columns.
-            branches: One for each map. Each runs as soon as it can, since its result is smaller than its map.
+            rows: The result of `needs` for the rows.
+            cols: The result of `needs` for the columns.
+            branches: One for each map. Each runs as soon as its map is ready, since its result is smaller than the map.
         """
         x = Patch(crop, Window.of(rows.needed[0], cols.needed[0]))
         patches: list[Patch] = []
@@ -177,7 +181,8 @@ class Chain:
 
 
 def _after(link: Link, given: Interval) -> Interval:
-    """The rows or columns of a link's result when it is given a crop."""
+    """Return the rows or columns of a link's result that it computes from a crop of its input."""
+    # Exact, since a crop starts at a multiple of the stride.
     start = given.start // link.stride
     return Interval(start, start + link.output_size(given.length))
 
@@ -187,11 +192,11 @@ def _pool(pool: nn.MaxPool2d, channels: int) -> Link:
 
 
 def _link(block: nn.Module) -> Link:
-    """A link of a block whose convolutions run in the order of its children; those of a shortcut lie deeper."""
+    """Build the link of a block whose convolutions run in the order of its children; those of a shortcut lie deeper."""
     path = [layer for layer in block.children() if isinstance(layer, nn.Conv2d)]
     every = [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
     kernels = tuple(Kernel.of(layer) for layer in path)
-    # Layers before the one with the stride, if there is one, work at the size of the input.
+    # Layers before the strided one, if there is one, work at the size of the input.
     strided = next((number for number, kernel in enumerate(kernels) if kernel.stride > 1), 0)
     early = sum(layer.out_channels for layer in path[:strided])
     return Link(

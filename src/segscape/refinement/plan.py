@@ -1,4 +1,4 @@
-"""How a stage is cut into blocks: as few as the memory allows, and none where nothing is to be refined."""
+"""The division of a stage into blocks: as few as the memory allows, and none where nothing is to be refined."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from segscape.refinement.extraction import AxisNeeds, Chain
 from segscape.refinement.workload import Counts, Workload, counts
 
 _LEAST_QUERIED = 16
-"""No block is made of fewer queried rows or columns: what surrounds them would be all of its cost."""
+"""The least number of queried rows or columns of a grid's blocks; with fewer, nearly all of the cost would be halo."""
 _MOST_WORK_RATIO = 1.5
-"""More rows of blocks are not tried once they take so many times the least work."""
+"""More rows of blocks are not tried once the work exceeds the least work by this factor."""
 _MACS_PER_BLOCK = 1.2e9
-"""What a block more costs beside its own work, measured on a CPU."""
+"""The fixed cost of each block in addition to its own work, measured on a CPU."""
 _TILE_SIDE = 16
-"""The side of the squares, in pixels of the stage, by which a part of an image is told from the rest."""
+"""The side of the tiles, in pixels of the stage; a tile with any point to be decoded is covered as a whole."""
 
 
 class BlockAxis(NamedTuple):
     """A block along one axis, from the queried points down to the pixels.
 
     Attributes:
-        queried: Which of the stage's queried rows or columns.
-        points: Where they stand.
+        queried: The block's part of the stage's queried rows or columns.
+        points: Their places among the features.
         features: The rows or columns of fused features around them.
-        needs: What these are computed from.
-        counts: How many there are of each.
+        needs: The intervals from which these features are computed.
+        counts: The number of rows or columns of each of these.
     """
 
     queried: slice
@@ -47,7 +47,7 @@ class BlockAxis(NamedTuple):
     counts: Counts
 
     def points_among_features(self, device: torch.device) -> Axis:
-        """The points as the decoder takes them: on its device, their cells counted from the first of `features`."""
+        """Return the points for the decoder: on its device, with cells that count from the first of `features`."""
         cells = self.points.cells - self.features.start
         return Axis(
             cells.to(device), self.points.offsets.to(device), self.points.positions.to(device), self.points.step
@@ -70,11 +70,11 @@ class StageAxis:
     """One axis of a stage.
 
     Args:
-        chain: Of the extractor.
-        full: How many rows or columns the padded image has.
-        size: How many rows or columns the image has at the stage's scale.
-        queried: Which of the padded image's are decoded, ascending.
-        dtype: Of the features.
+        chain: The chain of the extractor.
+        full: The number of rows or columns of the padded image.
+        size: The number of rows or columns of the image at the stage's scale.
+        queried: The rows or columns of the padded image that are decoded, ascending.
+        dtype: The type of the features.
     """
 
     def __init__(self, chain: Chain, *, full: int, size: int, queried: Positions, dtype: torch.dtype) -> None:
@@ -83,21 +83,23 @@ class StageAxis:
         self._dtype = dtype
         self._maps = chain.map_sizes(size)
         self._points = Axis.of(full, self._maps[0]).part(torch.from_numpy(queried))
+        # The searches below ask for the same blocks again and again.
         self._known: dict[tuple[int, int], BlockAxis] = {}
 
     def extent(self, start: int, stop: int) -> BlockAxis:
-        """The block of the queried rows or columns from `start` to before `stop`."""
+        """Return the block of the queried rows or columns from `start` to before `stop`."""
         if (start, stop) not in self._known:
             self._known[start, stop] = self._extent(slice(start, stop))
         return self._known[start, stop]
 
     def cut(self, parts: int) -> list[BlockAxis]:
-        """The axis in so many parts of about the same length."""
+        """Cut the axis into `parts` blocks of about the same length."""
         edges = np.linspace(0, len(self.queried), parts + 1).round().astype(int).tolist()
         return [self.extent(start, stop) for start, stop in itertools.pairwise(edges)]
 
     def _extent(self, queried: slice) -> BlockAxis:
         points = self._points.part(queried)
+        # Cells ascend, so the first point's neighbour before and the last point's neighbour behind are the outermost.
         features = Interval(int(points.cells[0, 0]), int(points.cells[1, -1]) + 1)
         joined = features.grown(1, self._maps[0])
         finest, *coarser = self._maps
@@ -112,8 +114,8 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
     Args:
         rows: The stage's rows.
         cols: The stage's columns.
-        workload: Tells the cost of a block.
-        memory: Bytes for a block.
+        workload: Computes the cost of a block.
+        memory: The bytes that a block may take.
 
     Raises:
         ValueError: Not even the smallest blocks fit.
@@ -122,15 +124,18 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
     best, least = [], math.inf
     for down in range(1, most_down + 1):
         row_parts = rows.cut(down)
+        # Narrower blocks take less memory, so bisection finds the least number of columns of blocks that fits.
         across = 1 + bisect.bisect_left(
             range(1, most_across + 1), True, key=lambda parts: _peak(workload, row_parts, cols.cut(parts)) <= memory
         )
         if across > most_across:
             continue
         col_parts = cols.cut(across)
+        # Each term of the work is a product of a row and a column count, so the summed counts give that of all blocks.
         work = workload.macs(*(np.sum([part.counts for part in parts], axis=0) for parts in (row_parts, col_parts)))
         if work < least:
             best, least = [BlockPlan(*pair) for pair in itertools.product(row_parts, col_parts)], work
+        # Once whole rows fit, flatter blocks only add halo.
         if across == 1 or work > _MOST_WORK_RATIO * least:
             break
     if not best:
@@ -139,21 +144,21 @@ def grid(rows: StageAxis, cols: StageAxis, workload: Workload, memory: float) ->
 
 
 def _peak(workload: Workload, rows: Sequence[BlockAxis], cols: Sequence[BlockAxis]) -> float:
-    """At least the bytes of the largest of a grid's blocks."""
+    """Return an upper bound of the bytes that any block of a grid takes."""
     return workload.memory(*(np.max([part.counts for part in parts], axis=0) for parts in (rows, cols)))
 
 
 def around(
     rows: StageAxis, cols: StageAxis, workload: Workload, memory: float, wanted: npt.NDArray[np.bool_]
 ) -> list[BlockPlan]:
-    """Cover some of the queried points with blocks of little work in all that fit into the memory.
+    """Cover some of the queried points with blocks that fit into the memory and take little work in total.
 
     Args:
         rows: The stage's rows.
         cols: The stage's columns.
-        workload: Tells the cost of a block.
-        memory: Bytes for a block.
-        wanted: (H, W), for every queried point whether it is to be decoded.
+        workload: Computes the cost of a block.
+        memory: The bytes that a block may take.
+        wanted: (H, W) bool, for every queried point whether it is to be decoded.
 
     Raises:
         ValueError: Not even the smallest blocks fit.
@@ -162,9 +167,9 @@ def around(
 
 
 class _Cover:
-    """A rectangle around the wanted points, halved, and its halves again, where that saves work or memory demands it.
+    """A rectangle around the wanted points, halved recursively where that saves work or the memory demands it.
 
-    Rectangles are of tiles: (top, bottom, left, right).
+    Rectangles are given in tiles: (top, bottom, left, right).
     """
 
     def __init__(
@@ -176,7 +181,7 @@ class _Cover:
         self._occupied: npt.NDArray[np.bool_] = np.logical_or.reduceat(by_row, self._lefts[:-1], axis=1)
 
     def blocks(self) -> list[BlockPlan]:
-        """The blocks of the cover."""
+        """Return the blocks of the cover."""
         height, width = self._occupied.shape
         work, blocks = self._cover(0, height, 0, width)
         if work == math.inf:
@@ -185,7 +190,7 @@ class _Cover:
         return blocks
 
     def _cover(self, top: int, bottom: int, left: int, right: int) -> tuple[float, list[BlockPlan]]:
-        """The work and the blocks for the wanted points of a rectangle."""
+        """Return the work and the blocks for the wanted points of a rectangle."""
         inside = self._occupied[top:bottom, left:right]
         if not inside.any():
             return 0.0, []
@@ -194,7 +199,7 @@ class _Cover:
         block = self._block(top, bottom, left, right)
         work = self._work(block)
         height, width = bottom - top, right - left
-        # Two blocks have at least this price.
+        # Two blocks cost at least this much, so halving cannot save work.
         worthless = work <= 2 * _MACS_PER_BLOCK
         if height == width == 1 or worthless or (work < math.inf and self._occupied[top:bottom, left:right].all()):
             return work, [block]
@@ -212,7 +217,7 @@ class _Cover:
         return BlockPlan(self._rows.extent(tops[top], tops[bottom]), self._cols.extent(lefts[left], lefts[right]))
 
     def _work(self, block: BlockPlan) -> float:
-        """What a block costs in time; more than anything if it does not fit."""
+        """Return the work of a block, its fixed cost included; infinite if it does not fit into the memory."""
         sides = block.rows.counts, block.cols.counts
         return (
             self._workload.macs(*sides) + _MACS_PER_BLOCK if self._workload.memory(*sides) <= self._memory else math.inf
@@ -220,13 +225,13 @@ class _Cover:
 
 
 def _tile_edges(axis: StageAxis) -> list[int]:
-    """Where the tiles of an axis start, and its end."""
+    """Return where the tiles of an axis start among its queried rows or columns, and their end."""
     count = len(axis.queried)
     return [*range(0, count, max(count * _TILE_SIDE // axis.size, 1)), count]
 
 
 def _shrunk(occupied: npt.NDArray[np.bool_], first: int) -> tuple[int, int]:
-    """The first of the tiles that are occupied, and one past the last, counted from where `first` is 0."""
+    """Return the first occupied tile and one past the last one; `first` is the number of the first tile given."""
     places = np.flatnonzero(occupied)
     return first + int(places[0]), first + int(places[-1]) + 1
 

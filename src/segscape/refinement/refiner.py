@@ -1,4 +1,4 @@
-"""Make coarse masks sharp, with a weights file and nothing else."""
+"""Refinement of coarse masks; a weights file is all it needs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
 MaskInput = str | Path | Image.Image | npt.NDArray[Any]
 """A path, a Pillow image, or an array (H, W): uint8, bool, or floating point from 0 to 1."""
 DEFAULT_WEIGHTS = "crm_efficientnet_lite0.objects"
-"""The weights that refine if nothing else is said."""
+"""The default weights for refinement."""
 RefinerPrecision = Literal["fp32", "bf16", "fp16"]
 """A floating-point type of PyTorch, by its name."""
 
@@ -44,7 +44,7 @@ class Refinement:
 
     Attributes:
         probability: (H, W) float32, from 0 to 1, of being inside the object.
-        seconds: What each stage took, by its scale.
+        seconds: The time of each stage, by its scale.
     """
 
     probability: npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class Refinement:
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """(H, W), where the probability exceeds one half."""
+        """(H, W) bool, true where the probability exceeds one half."""
         return self.probability > 0.5
 
     def save(self, path: str | Path) -> None:
@@ -72,24 +72,24 @@ class Refinement:
 class Refiner:
     """Refines masks of one object each, at any size and in bounded memory.
 
-    The stages see the image at 1/8, 1/4, 1/2 and all of its size. The last takes about two thirds of the time.
+    The stages see the image at 1/8, 1/4, 1/2 and its full size. The last takes about two thirds of the time.
 
     Args:
-        network: Kept as it is; a faster copy of it runs.
-        device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
-        max_memory: Bytes that a refinement may take beside the network and the caller's arrays. By default half of
-            what is free, on a CPU at most 2 GiB. The result does not depend on it, but for rounding.
-        precision: Of the features. Coordinates stay float64, decoder and masks fp32.
-        normalisation: Of the images, where it is not the network's own.
-        least_side: Stages that would see the image's shorter side with fewer pixels are left out of `refine`, but for
-            the last: a network that has learnt little does harm there. By default none is.
+        network: It is kept; a faster copy of it runs.
+        device: The device to run on, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
+        max_memory: Bytes that a refinement may take besides the network and the caller's arrays. By default half of
+            the free memory, on a CPU at most 2 GiB. The result does not depend on it, except for rounding.
+        precision: The type of the features. Coordinates stay float64, decoder and masks fp32.
+        normalisation: The normalisation of the images, where it is not the network's own.
+        least_side: Stages at whose scale the image's shorter side has fewer pixels than this are left out of `refine`,
+            except the last one: a little-trained network does harm there. By default none is left out.
 
     Raises:
         ValueError: There is no such device.
 
     Attributes:
         network: The network itself, in evaluation mode, on `device`.
-        device: Where it runs.
+        device: The device on which it runs.
 
     Example:
         >>> import segscape
@@ -130,10 +130,10 @@ class Refiner:
         max_memory: int | None = None,
         precision: RefinerPrecision = "fp32",
     ) -> Refiner:
-        """A refiner from a name of `list_weights()` or the path of a weights file.
+        """Create a refiner from a name of `list_weights()` or the path of a weights file.
 
         Args:
-            name_or_path: Which weights.
+            name_or_path: The name or path of the weights.
             device: See the class.
             max_memory: See the class.
             precision: See the class.
@@ -168,16 +168,17 @@ class Refiner:
     ) -> Refinement:
         """Refine a mask.
 
-        The image is mirrored by 32 pixels at its borders, as the authors do; where a side is too short for that, it is
-        mirrored to and fro. An empty mask stays empty.
+        The image is mirrored by 32 pixels at its borders, as the authors do; where a side is too short for that, the
+        mirror image is mirrored again. An empty mask stays empty.
 
         Args:
             image: The image; a photograph's orientation tag is applied.
-            mask: The coarse mask, hard or soft; uint8 goes from 0 to 255, or to 1 where nothing is larger.
-            steps: How many of the four stages to run, from the coarsest on; `least_side` leaves out coarse ones.
-            band: Refine only pixels from which the other side of the mask is at most so many pixels away, along rows
-                and columns; the others keep their values. Faster, the narrower the band; everywhere if left out.
-            on_progress: Called with the work done and all the work there is.
+            mask: The coarse mask, hard or soft; uint8 ranges from 0 to 255, or from 0 to 1 if no value is larger.
+            steps: The number of the four stages to run, from the coarsest on; `least_side` leaves out coarse ones.
+            band: Refine only pixels that are at most this many pixels, along rows and along columns, from the other
+                side of the mask's boundary; the others keep their values. The narrower the band, the faster; by default
+                all pixels are refined.
+            on_progress: Called with the work done so far and the total work.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -205,7 +206,7 @@ class Refiner:
     def stages(
         self, image: ImageInput, mask: MaskInput, *, band: int | None = None
     ) -> Iterator[tuple[float, npt.NDArray[np.float32]]]:
-        """The result of each of the four stages, which `refine` computes only as far as the next one reads it.
+        """Yield the complete result of each of the four stages; `refine` computes only the points that it needs.
 
         Args:
             image: See `refine`.
@@ -224,7 +225,7 @@ class Refiner:
             yield scale, _inner(stored, inputs)
 
     def _scales(self, steps: int, inputs: StageInputs) -> tuple[float, ...]:
-        """Those of the stages that are run."""
+        """Return the scales of the stages that are run."""
         *coarse, last = SCALES[:steps]
         side = min(inputs.image.size) - 2 * BORDER
         return (*(scale for scale in coarse if scale * side >= self._least_side), last)
@@ -250,7 +251,7 @@ class Refiner:
 
 
 def _as_mask(mask: MaskInput) -> npt.NDArray[Any]:
-    """A mask as uint8 from 0 to 255 or float32 from 0 to 1."""
+    """Return a mask as uint8 from 0 to 255 or float32 from 0 to 1."""
     if isinstance(mask, (str, Path)):
         return read_mask(mask)
     if isinstance(mask, Image.Image):
@@ -277,21 +278,21 @@ def _half(mask: npt.NDArray[Any]) -> float:
 
 
 def _inner(stored: StoredMap, inputs: StageInputs) -> npt.NDArray[np.float32]:
-    """A stage's result without the mirrored border, (H, W)."""
+    """Return a stage's result without the mirrored border, (H, W)."""
     height, width = (side - 2 * BORDER for side in inputs.image.size)
     top, left = stored.rows[BORDER], stored.cols[BORDER]
     return stored.values[top : top + height, left : left + width, 0].cpu().numpy()
 
 
 def boundary_band(inside: npt.NDArray[np.bool_], distance: int) -> npt.NDArray[np.bool_]:
-    """The pixels from which the other side of the boundary is near.
+    """Return the pixels that are near to the other side of a mask's boundary.
 
     Args:
-        inside: (H, W), the mask.
-        distance: In pixels, the larger of the steps along the rows and along the columns.
+        inside: (H, W) bool, the mask.
+        distance: In pixels, the larger of the distances along the rows and along the columns.
 
     Returns:
-        (H, W), whether a pixel of the other side is at most so far away.
+        (H, W) bool, whether a pixel of the other side is at most this far away.
     """
     square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
     mask = inside.astype(np.uint8)

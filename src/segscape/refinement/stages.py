@@ -1,9 +1,9 @@
-"""The stages of a refinement: the same network at finer and finer scales, each reading the mask that the last one made.
+"""The stages of a refinement: the same network at finer and finer scales, each reading the previous one's mask.
 
 Source: CRM, section 3.3, and the authors' test script. The image and its mask are mirrored at their borders. Every
-stage reads them shrunk to its scale and is asked for points at the full size. Its probabilities are the next mask, so
-only those that the next stage reads are computed: what its shrinking needs, and all where the network is residual and
-adds to the mask at the full size; the last stage leaves out the mirrored border.
+stage reads them shrunk to its scale and is queried at points of the full size. Its probabilities are the next mask, so
+only those that the next stage reads are computed: those that its downscaling needs, or all if the network is residual
+and adds to the mask at the full size. The last stage leaves out the mirrored border.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from segscape.refinement.stored_map import ABSENT, StoredMap
 from segscape.refinement.workload import Workload
 
 SCALES = (0.125, 0.25, 0.5, 1.0)
-"""Of the stages, in their order."""
+"""The scales of the stages, in their order."""
 BORDER = 32
-"""Mirrored pixels on each side of the image."""
+"""The number of mirrored pixels on each side of the image."""
 
 Progress = Callable[[int, int], None]
-"""Called with the work that is done and with all there is, in millions of multiply-accumulates."""
+"""A callback that takes the work done so far and the total work, in millions of multiply-accumulates."""
 
 
 class Stage(NamedTuple):
     """One stage of one image.
 
     Attributes:
-        scale: Of what the network sees, to the padded image.
+        scale: The size of the network's input relative to the padded image.
         rows: Its rows.
         cols: Its columns.
-        blocks: They hold all points that it decodes.
+        blocks: The blocks, which contain all points that it decodes.
     """
 
     scale: float
@@ -55,21 +55,21 @@ class Stage(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """The shape of what it decodes: (rows, columns, 1)."""
+        """The shape of the decoded values: (rows, columns, 1)."""
         return len(self.rows.queried), len(self.cols.queried), 1
 
     def result(self, values: Tensor) -> StoredMap:
-        """The decoded values, (rows, columns, 1), in their places."""
+        """Return the decoded values, (rows, columns, 1), as a map of the padded image."""
         return StoredMap(values, *(_places(axis.queried, axis.full) for axis in (self.rows, self.cols)))
 
 
 class StageInputs(NamedTuple):
-    """What stays the same from stage to stage, all mirrored at the borders.
+    """The inputs that are the same for every stage, all mirrored at the borders.
 
     Attributes:
         image: (H, W, 3) uint8.
         coarse: (H, W, 1), the mask to refine, uint8 or from 0 to 1.
-        band: (H, W, 1) bool, where it may change, if not everywhere.
+        band: (H, W, 1) bool, where the mask may change, or `None` for everywhere.
     """
 
     image: StoredMap
@@ -78,7 +78,7 @@ class StageInputs(NamedTuple):
 
     @classmethod
     def of(cls, image: Tensor, mask: Tensor, band: Tensor | None) -> StageInputs:
-        """The inputs of an image (H, W, 3), its mask (H, W) and a band (H, W)."""
+        """Create the inputs from an image (H, W, 3), its mask (H, W) and a band (H, W)."""
         rows, cols = (mirrored(side, BORDER) for side in mask.shape)
         return cls(
             StoredMap(image, rows, cols),
@@ -91,8 +91,9 @@ class Engine:
     """Runs a network on images of any size.
 
     Args:
-        network: Deployed, on the device and in the precisions in which it is to run; the maps have that of its decoder.
-        normalisation: Of the images that the network takes.
+        network: Deployed, on the device and in the precisions in which it is to run; masks have the precision of its
+            decoder.
+        normalisation: The normalisation of the network's input images.
     """
 
     def __init__(self, network: CRM, normalisation: Normalisation) -> None:
@@ -117,9 +118,9 @@ class Engine:
         Args:
             inputs: The image and the mask.
             memory: Bytes that the maps and the blocks may take.
-            scales: Of the stages, ascending.
-            every_point: Decode all points at every stage, not only those that are read.
-            on_progress: Told after each block.
+            scales: The scales of the stages, ascending.
+            every_point: Whether to decode all points at every stage, not only those that are read.
+            on_progress: Called after each block.
 
         Yields:
             The scale of each stage and its probabilities.
@@ -128,6 +129,7 @@ class Engine:
             ValueError: The memory is too small.
         """
         memory -= self._map_bytes(inputs)
+        # All stages are planned before any runs, so too little memory is noticed at once and the total work is known.
         following: list[float | None] = [*scales[1:], None]
         stages = [
             self._stage(inputs, scale, [self._read(side, finer, every_point) for side in inputs.image.size], memory)
@@ -145,7 +147,7 @@ class Engine:
             yield stage.scale, mask
 
     def _read(self, full: int, finer: float | None, every_point: bool) -> Positions:
-        """Which rows or columns of a stage's result are read: by the next scale, or by who asked for the result."""
+        """Return the rows or columns of a stage's result that are read: by the next stage, or by the caller."""
         if finer is None and not every_point:
             return np.arange(BORDER, full - BORDER)
         if finer is None or every_point or self.network.residual:
@@ -168,7 +170,7 @@ class Engine:
         return Stage(scale, rows, cols, blocks)
 
     def _map_bytes(self, inputs: StageInputs) -> int:
-        """Of the image, of the mask that a stage reads and of the one that it makes."""
+        """Return the bytes of the inputs, of the mask that a stage reads and of the one that it computes."""
         given = sum(stored.values.nbytes for stored in inputs if stored is not None)
         return given + 2 * math.prod(inputs.image.size) * self._dtype.itemsize
 
@@ -178,15 +180,16 @@ class Engine:
     def _next_mask(
         self, inputs: StageInputs, stage: Stage, mask: StoredMap, report: _Report, *, memory: float, last: bool
     ) -> StoredMap:
-        """A stage's probabilities; all of them where those that are read do not tell whether they count as empty."""
+        """Compute a stage's probabilities; all of them if those that are read leave open whether it is empty."""
         result = stage.result(self._probabilities(inputs, stage, mask, report))
         if last or result.complete or not _is_empty(result):
             return result
+        # The read points alone add up to less than one pixel, but all points together may not.
         whole = self._stage(inputs, stage.scale, [np.arange(side) for side in inputs.image.size], memory)
         return whole.result(self._probabilities(inputs, whole, mask, None))
 
     def _probabilities(self, inputs: StageInputs, stage: Stage, mask: StoredMap, report: _Report | None) -> Tensor:
-        """(rows, cols, 1): refined in the stage's blocks, and between them as the coarse mask has it."""
+        """Compute the probabilities, (rows, cols, 1): refined within the band, those of the coarse mask elsewhere."""
         if inputs.band is None:
             result = torch.empty(stage.size, dtype=self._dtype, device=self._device)
         else:
@@ -195,26 +198,29 @@ class Engine:
             window = result[block.rows.queried, block.cols.queried, 0]
             points = stage.rows.queried[block.rows.queried], stage.cols.queried[block.cols.queried]
             projected = self._features(inputs, mask, block)
+            # Without a band logits and probabilities are computed in place in the result. With a band, the result holds
+            # the coarse mask, which must remain outside the band.
             logits = self._decode(projected, block, window if inputs.band is None else None)
             if self.network.residual:
                 logits += mask_logits(_unit(mask.at(*points, self._dtype), mask))[..., 0]
             logits.sigmoid_()
             if inputs.band is not None:
                 torch.where(inputs.band.at(*points, torch.bool)[..., 0], logits, window, out=window)
+            # Otherwise it would still be held while the next block's features are computed.
             del projected
             if report is not None:
                 report.add(self._workload.macs(block.rows.counts, block.cols.counts))
         return result
 
     def _features(self, inputs: StageInputs, mask: StoredMap, block: BlockPlan) -> Tensor:
-        """The block's features as the decoder reads them, (h, w, width)."""
+        """Compute the block's features, projected for the decoder, (h, w, width)."""
         network, (rows, cols) = self.network, block
         branches = self._chain.run(self._crop(inputs, mask, block), rows.needs, cols.needs, network.fusion.branches)
         sizes = list(zip(self._chain.map_sizes(rows.needs.size), self._chain.map_sizes(cols.needs.size), strict=True))
         return fuse(network.fusion, network.decoder, branches, sizes, Window.of(rows.features, cols.features))
 
     def _crop(self, inputs: StageInputs, mask: StoredMap, block: BlockPlan) -> Tensor:
-        """What the extractor reads, (1, 4, h, w): the image, normalised, and the mask from -1 to 1."""
+        """Return the extractor's input, (1, 4, h, w): the image, normalised, and the mask from -1 to 1."""
         rows, cols = block.rows.needs, block.cols.needs
         size, window = (rows.size, cols.size), Window.of(rows.needed[0], cols.needed[0])
         image = self.normalisation(inputs.image.resized(size, window, self._dtype).permute(2, 0, 1)[None])
@@ -228,7 +234,7 @@ class Engine:
 
 
 class _Report:
-    """Adds up the work and tells of it."""
+    """The sum of the work done so far, reported to a callback."""
 
     def __init__(self, whole: float, on_progress: Progress | None) -> None:
         self._done, self._whole, self._on_progress = 0.0, whole, on_progress
@@ -240,17 +246,17 @@ class _Report:
 
 
 def _places(positions: Positions, full: int) -> Positions:
-    """For each of `full` rows or columns its place among some, or `ABSENT`."""
+    """Return for each of `full` rows or columns its index in `positions`, or `ABSENT`."""
     places = np.full(full, ABSENT)
     places[positions] = np.arange(len(positions))
     return places
 
 
 def _unit(values: Tensor, source: StoredMap) -> Tensor:
-    """Values that were read from a mask, brought from 0 to 1."""
+    """Scale values that were read from a mask to the range from 0 to 1, in place."""
     return values.div_(255) if source.values.dtype == torch.uint8 else values
 
 
 def _is_empty(mask: StoredMap) -> bool:
-    """Whether, as the authors have it, the whole mask counts for less than one pixel of the object."""
+    """Return whether the whole mask adds up to less than one pixel of the object, as the authors do."""
     return mask.total() < (255 if mask.values.dtype == torch.uint8 else 1)

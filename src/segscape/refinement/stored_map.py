@@ -1,4 +1,4 @@
-"""The images and masks that the stages read: kept once, at the size in which they came."""
+"""The images and masks that the stages read, each stored once and at its original size."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from segscape.geometry.window import Window
 
 _MOST_CHUNK_ROWS = 256
 ABSENT = -1
-"""In `StoredMap.rows` or `cols`: this row or column is not stored."""
+"""The value in `StoredMap.rows` or `cols` of a row or column that is not stored."""
 
 
 @dataclass(frozen=True)
 class StoredMap:
-    """A map of which only some rows and columns are stored, or some stand for several.
+    """A map of which only some rows and columns are stored, or in which a stored one stands for several.
 
     Attributes:
         values: (h, w, C), any type.
-        rows: (H,) int64, for each row of the map where it stands in `values`, or `ABSENT`.
+        rows: (H,) int64, for each row of the map its index in `values`, or `ABSENT`.
         cols: (W,) int64, the same for the columns.
     """
 
@@ -42,19 +42,19 @@ class StoredMap:
         return bool((self.rows != ABSENT).all() and (self.cols != ABSENT).all())
 
     def resized(self, size: tuple[int, int], window: Window, dtype: torch.dtype) -> Tensor:
-        """A window of the map resized bilinearly, with `align_corners=True`.
+        """Compute a window of the map resized bilinearly, with `align_corners=True`.
 
         Args:
             size: (height, width) of the whole resized map.
             window: The wanted part of it.
-            dtype: Of the result.
+            dtype: The type of the result.
 
         Returns:
             (window.height, window.width, C), in the values' own range.
         """
         rows = interpolation(window.rows, size[0], len(self.rows), dtype)
         cols = interpolation(window.cols, size[1], len(self.cols), dtype)
-        # Rows that nobody reads are left behind before the columns are mixed.
+        # Rows that are not read are dropped before the columns are mixed.
         first, last = _stored(self.rows, rows)
         values = self.values.narrow(0, first, last - first + 1)
         for axis, stored, mixture in ((1, self.cols, cols), (0, self.rows - first, rows)):
@@ -65,11 +65,12 @@ class StoredMap:
         return values.to(dtype)
 
     def at(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64], dtype: torch.dtype) -> Tensor:
-        """The values of some rows and columns of the map, (rows, cols, C)."""
+        """Return the values of some rows and columns of the map, (rows, cols, C)."""
         return _gathered(_gathered(self.values, 0, self.rows[rows]), 1, self.cols[cols]).to(dtype)
 
     def total(self) -> float:
-        """The sum over the map, over what is stored alone if it is not `complete`, in float64."""
+        """Return the sum over the map, in float64; only over the stored rows and columns if it is not `complete`."""
+        # Each stored row and column counts as often as it stands for one of the map.
         rows, cols = (
             torch.from_numpy(np.bincount(places[places != ABSENT], minlength=count)).to(self.values.device).double()
             for places, count in zip((self.rows, self.cols), self.values.shape[:2], strict=True)
@@ -82,14 +83,14 @@ class StoredMap:
 
 
 def _stored(places: npt.NDArray[np.int64], mixture: Interpolation) -> tuple[int, int]:
-    """The first and the last stored row that a resize reads."""
+    """Return the first and the last stored row that a resize reads."""
     read = places[np.concatenate([mixture.low, mixture.high])]
     assert read.min() != ABSENT, "a row is read that was not computed"
     return int(read.min()), int(read.max())
 
 
 def _looked_up(mixture: Interpolation, places: npt.NDArray[np.int64]) -> Interpolation:
-    """The mixture with the map's rows or columns replaced by where they are stored."""
+    """Return the mixture with the map's rows or columns replaced by the indices at which they are stored."""
     return mixture._replace(low=places[mixture.low], high=places[mixture.high])
 
 

@@ -1,7 +1,7 @@
-"""Small operators side by side: each of PyTorch's threads works on pieces of its own instead of on a share of each.
+"""Small operators in parallel: each thread works on whole pieces of its own instead of on a share of every operator.
 
-An operator that takes a millisecond loses much of what a second thread gains to starting it and waiting for it, and
-stands still when another program holds one of the cores.
+When an operator that takes a millisecond is split among threads, starting and waiting for them costs much of the gain,
+and the operator stalls whenever another program occupies one of the cores.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ T = TypeVar("T")
 
 
 def share_out(prepare: Callable[[], Callable[[T], None]], pieces: Sequence[T]) -> None:
-    """Work on all pieces, each by one of `torch.get_num_threads()` threads, without gradients.
+    """Process all pieces, each in one of up to `torch.get_num_threads()` threads, without gradients.
 
     Args:
-        prepare: Called once in every thread, for buffers of its own; gives what is called with each piece.
-        pieces: In the order in which they are begun.
+        prepare: Called once in every thread, so that each can have its own buffers; returns the function that is called
+            with each piece.
+        pieces: The pieces, in the order in which they are begun.
     """
     pending = iter(list(pieces))  # a list's iterator may be shared between threads
 
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode():  # it holds for a single thread
             work = prepare()
             for piece in pending:
                 work(piece)

@@ -1,4 +1,4 @@
-"""What a block costs: multiply-accumulates, and bytes of memory at its worst moment."""
+"""The cost of a block: multiply-accumulates, and bytes of memory at its peak."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from segscape.networks.crm import CRM
 from segscape.refinement.extraction import AxisNeeds, Chain
 
 STRIP_BYTES = 160 << 20
-"""What fusion and decoder hold at most besides their inputs and results; they work strip by strip."""
+"""Upper bound of the bytes that fusion and decoder hold besides inputs and results; they work strip by strip."""
 _MEASURED_OVER_COMPUTED = 1.15
-"""Measured over computed bytes: what the libraries keep for themselves."""
+"""The ratio of measured to computed bytes; the libraries keep some for themselves."""
 _PRIOR_COPIES = 4
-"""Values of a point while its mask is added: the logit, the mask as it came and in floating point, its own logit."""
+"""Values held per point while the mask is added: the logit, the mask as stored and in floating point, its logit."""
 _CROP_BYTES_PER_PIXEL = 48
-"""Per pixel of a crop while it is read: the image as it came, two rows of each mixture, the network's input."""
+"""Bytes per pixel of a crop while it is read: the image as stored, both operands of each mixture, the input."""
 
 Counts = npt.NDArray[np.float64]
-"""Numbers of rows or columns along one axis: of the crop and each link's result, of the maps, of the fused features, of
-the queried points. The product of two axes' counts is the numbers of pixels."""
+"""The numbers of rows or columns along one axis: of the crop and each link's result, of the maps, of the fused
+features, of the queried points. The product of two axes' counts gives the numbers of pixels."""
 
 
 def counts(needs: AxisNeeds, features: Interval, queried: int) -> Counts:
-    """The numbers of rows or columns of a block along one axis."""
+    """Return the numbers of rows or columns of a block along one axis."""
     intervals = [*needs.needed, *needs.wanted, features]
     return np.array([*(interval.length for interval in intervals), queried], np.float64)
 
@@ -35,7 +35,7 @@ class Workload:
 
     Args:
         network: Deployed, in the precision in which it runs.
-        chain: Of its extractor.
+        chain: The chain of its extractor.
     """
 
     def __init__(self, network: CRM, chain: Chain) -> None:
@@ -43,11 +43,11 @@ class Workload:
         self._held = self._bytes_by_cell(network, chain)
 
     def macs(self, rows: Counts, cols: Counts) -> float:
-        """Multiply-accumulates of a block, or of a grid of blocks from the sums of their counts."""
+        """Return the multiply-accumulates of a block, or of a grid of blocks if given the sums of their counts."""
         return float(self._macs @ (rows * cols))
 
     def memory(self, rows: Counts, cols: Counts) -> float:
-        """Bytes that a block holds at its worst moment, besides the weights and the stored maps."""
+        """Return the peak bytes of a block, besides the weights and the stored maps."""
         return float((self._held @ (rows * cols)).max()) * _MEASURED_OVER_COMPUTED + STRIP_BYTES
 
     @staticmethod
@@ -68,7 +68,7 @@ class Workload:
 
     @staticmethod
     def _bytes_by_cell(network: CRM, chain: Chain) -> npt.NDArray[np.float64]:
-        """One row for each moment: reading, every link, fusing and decoding."""
+        """Return the bytes per cell, a row for each moment: reading, every link, fusing and decoding."""
         decoder = network.decoder
         real, exact = network.fusion.join.conv.weight.element_size(), decoder.last.weight.element_size()
         widths = [
@@ -81,6 +81,7 @@ class Workload:
         held = np.zeros((len(chain.links) + 3, first_map + len(widths) + 2))
         held[0, 0] = _CROP_BYTES_PER_PIXEL
         for number, link in enumerate(chain.links, start=1):
+            # The crop is held until the last link is done, and so are the results of the branches.
             held[number, 0] = chain.links[0].read_channels * real
             held[number, number - 1] += link.read_channels * real
             held[number, number] = link.made_channels * real

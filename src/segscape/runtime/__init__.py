@@ -1,1 +1,1 @@
-"""Engines: a batch of images in, logits out."""
+"""Runtimes, each of which runs a network on one engine: a batch of images in, logits out."""

@@ -1,4 +1,4 @@
-"""What every runtime promises: a batch of images in, logits out."""
+"""The interface of all runtimes: a batch of images in, logits out."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class Runtime(ABC):
-    """One network made ready to run by one engine.
+    """A network prepared to run on one engine.
 
     Attributes:
-        name: The engine's, as `--runtime` takes it.
-        precision: The numbers that the network's layers compute with.
-        device: Where images come in and logits go out.
-        size: The only (height, width) of images it takes, in pixels; nothing where every size does that the network
-            takes.
+        name: Name of the engine, as `--runtime` takes it.
+        precision: The precision that the network's layers compute in.
+        device: The device of the images and of the logits.
+        size: The only (height, width) of images that it takes, in pixels; None where it takes every size that the
+            network does.
         gives_labels: Whether a call returns labels (N, H, W) uint8 of the images' size instead of logits.
     """
 
@@ -46,21 +46,21 @@ class Runtime(ABC):
             images: (N, 3, H, W) float32, normalised, on `device`, of a size that the network takes.
 
         Returns:
-            (N, K, h, w) float32 on `device`; the caller's to keep.
+            Logits (N, K, h, w) float32, or labels, on `device`; later calls do not overwrite them.
         """
 
 
 class RuntimeUnavailableError(ValueError):
-    """A runtime cannot be had here, be it for a missing package, the device or the precision."""
+    """A runtime is not available here, because of a missing package, the device or the precision."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Images that show an int8 network the range of what each layer gives.
+    """Images on which the range of each layer's results is measured for an int8 network.
 
     Attributes:
-        images: Functions that each give one batch (N, 3, H, W) float32, normalised, of a size that the network takes.
-        digest: Tells these images from all others.
+        images: Functions that each return one batch (N, 3, H, W) float32, normalised, of a size that the network takes.
+        digest: Digest that distinguishes these images from all others.
     """
 
     images: Sequence[Callable[[], Tensor]]
@@ -68,7 +68,7 @@ class Calibration:
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """A module's own attributes that are plain values."""
+    """Return a module's own attributes that are plain values."""
     return {
         name: value
         for name, value in sorted(vars(module).items())
@@ -77,9 +77,10 @@ def _settings(module: nn.Module) -> dict[str, Any]:
 
 
 def _update_with_code(digest: hashlib._Hash, code: CodeType) -> None:
-    """Add what a function does: two networks of the same weights may compute different things with them."""
+    """Add a function's code to a digest: two networks with the same weights may compute different things with them."""
     digest.update(code.co_code + repr((code.co_names, code.co_varnames)).encode())
-    for constant in code.co_consts:
+    # The first constant may be the docstring, which changes nothing.
+    for constant in code.co_consts[1:] if isinstance(code.co_consts[0], str) else code.co_consts:
         if isinstance(constant, CodeType):
             _update_with_code(digest, constant)
         else:
@@ -88,11 +89,11 @@ def _update_with_code(digest: hashlib._Hash, code: CodeType) -> None:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A network that engines are made from.
+    """A network that runtimes are created from.
 
     Attributes:
-        network: As `segscape.runtime.deploy.deploy` returns it, on the device where it is to run.
-        calibration: What int8 is made with.
+        network: The network as `segscape.runtime.deploy.deploy` returns it, on the device where it is to run.
+        calibration: The images that int8 needs.
     """
 
     network: SegmentationNetwork
@@ -100,12 +101,12 @@ class Deployed:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network's parameters."""
         return next(self.network.parameters()).device
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the weights and of what is computed with them, in hexadecimal digits."""
+        """The SHA-256 of the weights and of the settings and code that compute with them, in hexadecimal digits."""
         digest = hashlib.sha256()
         for name, value in self.network.state_dict().items():
             digest.update(name.encode())
@@ -116,7 +117,7 @@ class Deployed:
         return digest.hexdigest()
 
     def logits_shape(self, images: Tensor) -> tuple[int, int, int, int]:
-        """The shape (N, K, h, w) of what the network gives for images (N, 3, H, W)."""
+        """Return the shape (N, K, h, w) of the network's logits for images (N, 3, H, W)."""
         count, _, height, width = images.shape
         stride = self.network.stride
         return count, self.num_classes, -(-height // stride), -(-width // stride)
@@ -124,7 +125,7 @@ class Deployed:
     @cached_property
     def num_classes(self) -> int:
         """K, the number of classes."""
-        # Nothing is computed, and the size is one at which no layer lacks pixels.
+        # Fake tensors have shapes alone, so nothing is computed; the size is large enough for every layer.
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             images = torch.empty(1, 3, *self.network.fitting_size(*_AMPLE), device=self.device)
             return self.network(images).shape[1]

@@ -1,4 +1,4 @@
-"""What takes long to make, kept on disk from one process to the next."""
+"""A cache on disk for results that take long to compute, kept from one process to the next."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where things are kept: `SEGSCAPE_CACHE`, or the folder that the system gives each user for it.
+    """Return the folder of the cache: `SEGSCAPE_CACHE`, or the folder that the system gives each user for caches.
 
-    All of it may be deleted at any time; it is made again when it is needed.
+    All of it may be deleted at any time; its content is computed again when it is needed.
     """
     if "SEGSCAPE_CACHE" in os.environ:
         return Path(os.environ["SEGSCAPE_CACHE"])
@@ -34,14 +34,14 @@ def cache_folder() -> Path:
 
 
 def cached(kind: str, key: Mapping[str, Any], make: Callable[[], bytes]) -> bytes:
-    """What `make` returns, from the disk where it was made before.
+    """Return the bytes kept under a key, or call `make` for them and keep them.
 
-    A file that is damaged counts as missing, and a folder that cannot be written to costs time alone.
+    A damaged file counts as missing. Where the folder cannot be written to, the bytes are computed every time.
 
     Args:
-        kind: Of what it is, for people who look into the folder.
-        key: All that the bytes depend on, as plain JSON.
-        make: Called where they are not there.
+        kind: Kind of the content, with which the file's name begins, for people who look into the folder.
+        key: All values that the bytes depend on, as plain JSON.
+        make: Computes the bytes; called where none are kept.
     """
     kept = find(kind, key)
     if kept is None:
@@ -51,12 +51,13 @@ def cached(kind: str, key: Mapping[str, Any], make: Callable[[], bytes]) -> byte
 
 
 def find(kind: str, key: Mapping[str, Any]) -> bytes | None:
-    """What was kept under a key, or nothing where it is missing or damaged."""
+    """Return the bytes kept under a key, or None where they are missing or damaged."""
     path = _path(kind, key)
     try:
         content = path.read_bytes()
     except OSError:
         return None
+    # The digest reveals files that were cut short, or that two processes wrote at the same time.
     payload = memoryview(content)[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != content[:_DIGEST_BYTES]:
         _log.warning("%s is damaged and is made again.", path)
@@ -65,15 +66,17 @@ def find(kind: str, key: Mapping[str, Any]) -> bytes | None:
 
 
 def keep(kind: str, key: Mapping[str, Any], payload: bytes) -> None:
-    """Keep bytes under a key, in place of what was kept under it."""
+    """Keep bytes under a key, in place of those that were kept under it."""
     path = _path(kind, key)
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
     except OSError as error:
+        # The caller has the bytes, so a folder that cannot be written to is no reason to fail.
         _log.warning("%s cannot be kept for the next time (%s); SEGSCAPE_CACHE names another folder.", path, error)
 
 
 def _path(kind: str, key: Mapping[str, Any]) -> Path:
+    # Another version of this package may compute other bytes; equal keys must give one name in whatever order they are.
     text = json.dumps({"segscape": __version__, **key}, sort_keys=True)
     return cache_folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.bin"

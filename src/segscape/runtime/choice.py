@@ -1,4 +1,4 @@
-"""Which runtime is the fastest here of those that give the right result: found by trying, and remembered."""
+"""The choice of the fastest runtime on this machine of those with the right result: found by trying, and cached."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Candidates = Mapping[tuple[str, Precision], Callable[[], Runtime]]
 
 _PROBE = (512, 1024)
 _MOST_ERROR = 1e-4
-"""Of a logit in float32, as a share of the largest."""
+"""The upper bound of a logit's error in float32, as a share of the largest logit."""
 _LEAST_AGREEMENT = 0.995
-"""The share of equal labels in shorter numbers."""
+"""The lower bound of the share of equal labels in lower precision."""
 _ROUNDS = 5
 _LONG = 10.0
-"""Seconds after which no further round is begun."""
+"""Seconds after which no further round begins."""
 _PACKAGES = ("torch", "openvino", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """A chosen runtime, and the reason for it.
 
     Attributes:
-        name: Of the runtime.
-        precision: What it computes with.
-        reason: Why this one, in words.
-        others: A line for each that was not taken, with its time or with what is wrong with it.
+        name: Name of the runtime.
+        precision: The precision that it computes in.
+        reason: Why it was chosen, in words.
+        others: One entry for each runtime that was not chosen, with its time or its fault.
     """
 
     name: str
@@ -55,18 +55,19 @@ class Choice:
 
 
 def choose_runtime(deployed: Deployed, *, precision: Precision | None = None) -> tuple[Runtime, Choice]:
-    """The fastest runtime that is installed and right on this machine.
+    """Choose the fastest runtime that is installed and gives the right result on this machine.
 
-    Each is held against PyTorch in float32 on a photograph of 512 x 1024 pixels: in float32 no logit may be off by more
-    than 1e-4 of the largest, in shorter numbers 99.5 % of the labels must be equal. The result is remembered for these
+    Each is compared with PyTorch in float32 on a photograph of 512 x 1024 pixels: in float32 no logit may be off by
+    more than 1e-4 of the largest, in lower precision 99.5 % of the labels must be equal. The choice is cached for these
     weights, this machine and these versions.
 
     Args:
-        deployed: What to run.
-        precision: By default bf16 where the processor has it and it does, otherwise fp32.
+        deployed: The network to run.
+        precision: The precision to compute in; by default fp32 or, where the processor has it, bf16, whichever is
+            faster.
 
     Raises:
-        RuntimeUnavailableError: Nothing here gives the right result in this precision, or none would be fast.
+        RuntimeUnavailableError: No runtime here gives the right result in this precision, or it would be slow.
     """
     if precision == "int8":
         raise RuntimeUnavailableError("Only the runtime openvino computes in int8; give --runtime openvino.")
@@ -75,6 +76,7 @@ def choose_runtime(deployed: Deployed, *, precision: Precision | None = None) ->
             "This processor has no bf16 arithmetic, so bf16 would be slower than fp32; leave out --precision, or name "
             "a runtime other than auto."
         )
+    # The cached choice holds as long as none of these changes.
     key = {
         "weights": deployed.fingerprint,
         "network": type(deployed.network).__name__,
@@ -93,6 +95,7 @@ def choose_runtime(deployed: Deployed, *, precision: Precision | None = None) ->
         _candidates(deployed, precision),
         EagerRuntime(deployed),
         probe=_probe(deployed),
+        # The reference computes in fp32, so it is no answer where another precision is asked for.
         may_keep=precision in (None, "fp32"),
     )
     keep("choice", key, json.dumps(asdict(choice)).encode())
@@ -102,13 +105,13 @@ def choose_runtime(deployed: Deployed, *, precision: Precision | None = None) ->
 def fastest(
     candidates: Candidates, reference: Runtime, *, probe: Tensor, may_keep: bool = True
 ) -> tuple[Runtime, Choice]:
-    """The fastest of some runtimes whose result is right, timed in turns.
+    """Choose the fastest of some runtimes whose result is right, timed in turns.
 
     Args:
-        candidates: By name and precision, what makes each; one that fails is passed over.
-        reference: Says what is right.
+        candidates: Functions that create the runtimes, by name and precision; one that fails is skipped.
+        reference: The runtime whose result counts as right.
         probe: Images (N, 3, H, W) to try them on, normalised.
-        may_keep: Whether the reference itself is taken where nothing is faster.
+        may_keep: Whether the reference itself is chosen where nothing is faster.
 
     Raises:
         RuntimeUnavailableError: No candidate is right, and the reference may not be kept.
@@ -121,7 +124,7 @@ def fastest(
             runtime = make()
             fault = _fault(runtime(probe), expected, precision)
         except Exception as error:
-            # Whatever an engine stumbles over, PyTorch is there.
+            # Engines raise errors of any kind; the other candidates are tried all the same.
             fault = (str(error).strip() or repr(error)).splitlines()[0]
         if fault:
             others.append(f"{name} {precision}: {fault}")
@@ -129,6 +132,7 @@ def fastest(
             usable[name, precision] = runtime
     if not (usable or may_keep):
         raise RuntimeUnavailableError(f"No runtime does here: {'; '.join(others)}.")
+    # The reference is timed even where it may not be kept: the reason compares with it.
     base, *seconds = _timed([reference, *usable.values()], probe)
     times = dict(zip(usable, seconds, strict=True))
     runtimes = usable
@@ -146,22 +150,27 @@ def fastest(
 
 
 def _candidates(deployed: Deployed, precision: Precision | None) -> Candidates:
-    """What may be faster than PyTorch layer by layer; TensorRT is not tried, as it takes minutes for each size."""
-    # On a CPU compiling takes as long as many images, and the others gain as much.
+    """Return the runtimes that may be faster than PyTorch layer by layer, by name and precision.
+
+    TensorRT is not tried, as it takes minutes for each size.
+    """
+    # On a CPU compiling takes as long as many images, and the other runtimes gain as much.
     names = ("compile", "onnx") if deployed.device.type == "cuda" else ("winograd", "openvino", "onnx")
     bf16 = ("bf16",) if has_bf16(deployed.device) else ()
     wanted: tuple[Precision, ...] = (*bf16, "fp32") if precision is None else (precision,)
 
+    # A lambda in the loop itself would see the loop's last pair.
     def maker(name: str, kind: Precision) -> Callable[[], Runtime]:
         return lambda: create_runtime(name, deployed, precision=kind)
 
     pairs = [(name, kind) for kind in wanted for name in ("torch", *names)]
+    # The first is the reference itself, and winograd computes in fp32 alone.
     pointless = {("torch", "fp32"), ("winograd", "bf16")}
     return {pair: maker(*pair) for pair in pairs if pair not in pointless}
 
 
 def _fault(logits: Tensor, expected: Tensor, precision: Precision) -> str | None:
-    """What is wrong with a result, in words."""
+    """Describe the fault of a result in words, or return None where it has none."""
     if logits.shape != expected.shape or not logits.isfinite().all():
         return "its logits are not numbers, or of another shape"
     if precision == "fp32":
@@ -172,7 +181,10 @@ def _fault(logits: Tensor, expected: Tensor, precision: Precision) -> str | None
 
 
 def _timed(runtimes: list[Runtime], probe: Tensor) -> list[float]:
-    """The least seconds of each, from rounds in which all have a turn; what else the machine does only adds to them."""
+    """Return the least seconds of each runtime, from rounds in which all take turns.
+
+    Other work on the machine only adds to the time of a run, so the least is the best estimate.
+    """
     times: list[list[float]] = [[] for _ in runtimes]
     began = time.perf_counter()
     for turn in range(_ROUNDS):
@@ -180,14 +192,14 @@ def _timed(runtimes: list[Runtime], probe: Tensor) -> list[float]:
             break
         for runtime, taken in zip(runtimes, times, strict=True):
             start = time.perf_counter()
-            # A GPU is waited for.
+            # Reading one value waits until the GPU is done.
             runtime(probe)[0, 0, 0, 0].item()
             taken.append(time.perf_counter() - start)
     return [min(taken) for taken in times]
 
 
 def _probe(deployed: Deployed) -> Tensor:
-    """A street photograph (1, 3, H, W) of 512 x 1024 pixels, or what the network takes that is next above."""
+    """Return a street photograph (1, 3, H, W) of 512 x 1024 pixels, or of the next size that the network takes."""
     height, width = deployed.network.fitting_size(*_PROBE)
     folder = Path(str(files("segscape"))) / "examples" / "camvid" / "images"
     with Image.open(min(folder.rglob("*.jpg"))) as photograph:

@@ -17,14 +17,14 @@ _COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 class CompiledRuntime(Runtime):
-    """The network through `torch.compile`; the first image of a size waits until it is compiled.
+    """The network compiled by `torch.compile`, at the first image of each size.
 
     Args:
-        deployed: What to compile; it is left as it is.
+        deployed: The network to compile; it is left as it is.
         precision: fp32, bf16, or on a GPU fp16.
 
     Raises:
-        RuntimeUnavailableError: There is no C++ compiler, or the device does not compute with such numbers.
+        RuntimeUnavailableError: There is no C++ compiler, or the device does not compute in this precision.
     """
 
     name = "compile"
@@ -50,5 +50,5 @@ class CompiledRuntime(Runtime):
     def __call__(self, images: Tensor) -> Tensor:
         """See `Runtime`."""
         logits = self._network(images.to(self._dtype))
-        # The next replay of a CUDA graph writes to the same memory.
+        # The next replay of a CUDA graph overwrites its results, so the caller gets a copy.
         return logits.to(torch.float32, copy=True)

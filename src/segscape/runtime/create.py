@@ -18,16 +18,16 @@ RUNTIME_NAMES = tuple(_RUNTIMES)
 
 
 def create_runtime(name: str, deployed: Deployed, *, precision: Precision = "fp32") -> Runtime:
-    """A network made ready to run.
+    """Create a runtime by its name.
 
     Args:
         name: One of `RUNTIME_NAMES`.
-        deployed: What to run.
-        precision: The numbers to compute with.
+        deployed: The network to run.
+        precision: The precision to compute in.
 
     Raises:
-        ValueError: There is no such runtime.
-        RuntimeUnavailableError: It cannot be had here, or not in this precision; the message says why.
+        ValueError: There is no runtime of this name.
+        RuntimeUnavailableError: It is not available here, or not in this precision; the message gives the reason.
     """
     if name not in _RUNTIMES:
         raise ValueError(f"There is no runtime {name!r}; the names are auto, {', '.join(_RUNTIMES)}.")

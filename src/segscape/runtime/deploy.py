@@ -1,4 +1,4 @@
-"""A trained network made ready to run: the same outputs from less work."""
+"""The preparation of a trained network for inference: the same outputs from less work."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def deploy(network: _Network) -> _Network:
-    """A copy for inference: training heads dropped, batch normalisation folded into convolutions, channels last.
+    """Copy a network for inference: without training heads, batch normalisation folded, channels last.
 
-    Normalisation is folded where a module says how (`Foldable`), in every `nn.Sequential` and in timm's blocks; any
-    other is computed as it stands.
+    Batch normalisation is folded into convolutions where a module defines how (`Foldable`), in every `nn.Sequential`
+    and in timm's blocks; elsewhere it is computed as it stands.
 
     Args:
-        network: Left as it is.
+        network: The network; it is left as it is.
 
     Returns:
         A network in evaluation mode with the same logits, up to rounding. It cannot be trained.

@@ -1,6 +1,7 @@
-"""PyTorch layer by layer: needs nothing, starts at once, and is what every other runtime is held against.
+"""PyTorch layer by layer: it needs no other package, starts at once, and is the reference for every other runtime.
 
-On a CPU a convolution and the activation behind it are one call, and wide maps inside a block are never whole.
+On a CPU a convolution and the activation behind it are one call, and wide maps inside a block are computed band by
+band, never as a whole.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class EagerRuntime(Runtime):
-    """The deployed network itself, or a copy of it in shorter numbers.
+    """The deployed network itself, or a copy of it in lower precision.
 
     Args:
-        deployed: What to run; it is left as it is.
+        deployed: The network to run; it is left as it is.
         precision: fp32, bf16, or on a GPU fp16.
 
     Raises:
-        RuntimeUnavailableError: The device does not compute with such numbers.
+        RuntimeUnavailableError: The device does not compute in this precision.
     """
 
     name = "torch"
@@ -39,7 +40,7 @@ class EagerRuntime(Runtime):
         if precision != "fp32":
             network = copy.deepcopy(network).to(self._dtype)
         if self.device.type == "cpu" and AVAILABLE:
-            # Another structure over the same weights.
+            # `fuse` changes modules in place, so it gets copies of them that share the weights.
             shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
             network = copy.deepcopy(network, shared)
             fuse(network)

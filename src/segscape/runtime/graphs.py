@@ -1,8 +1,8 @@
 """Networks as graphs that run without our code: ONNX models, OpenVINO models and programs of `torch.export`.
 
 All of them take `images`, normalised float32 (N, 3, H, W), and return `logits`, float32 (N, K, h, w) at the network's
-stride, or `labels`, uint8 (N, H, W). One that refines masks takes `masks` too, float32 (N, 1, H, W) from -1 outside the
-object to 1 inside it, and its logits (N, 1, H, W) are of the images' size: one stage of the refinement.
+stride, or `labels`, uint8 (N, H, W). A network that refines masks takes `masks` too, float32 (N, 1, H, W) from -1
+outside the object to 1 inside it, and its logits (N, 1, H, W) are of the images' size: one stage of the refinement.
 
 A graph for one size takes one image at a time; a graph for any size takes batches.
 """
@@ -34,29 +34,30 @@ if TYPE_CHECKING:
 Network = SegmentationNetwork | RefinementNetwork
 
 _MOST_TRACED_SIDE = 1024
-"""Up to this the least side is looked for at which a network can be traced for any size."""
+"""The upper bound of the search for the least side at which a network can be traced for any size, in pixels."""
 _AMPLE_SIDE = 64
 _CHECKED_SIZES = ((96, 160), (255, 382))
 _MOST_CONVERSION_ERROR = 0.02
-"""Of the largest logit; rounding moves those of the most sensitive network here by a tenth of it."""
+"""The upper bound of the error of a converted network's logits, as a share of the largest; rounding changes the logits
+of our most sensitive network by a tenth of it."""
 _TELLING = ("No conversion rule", "not support", "Not all", "No ONNX function")
-"""What the lines of converters' reports hold that name a layer or a size."""
+"""Words that mark the lines of converters' reports which name a layer or a size."""
 _SIDES = ("height", "width")
 
 
 class ConversionError(ValueError):
-    """A network cannot be brought into some form; the message says which and why."""
+    """A network cannot be converted to another form; the message gives the form and the reason."""
 
 
 class LabelNetwork(nn.Module):
-    """A network with its logits resized to the images' size, and the arg-max of them."""
+    """A network followed by the resizing of its logits to the images' size and their arg-max."""
 
     def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) -> labels (N, H, W) uint8."""
+        """Compute labels: normalised images (N, 3, H, W) -> labels (N, H, W) uint8."""
         logits = F.interpolate(
             self.network(images),
             size=images.shape[-2:],
@@ -74,20 +75,21 @@ class StageNetwork(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W), masks (N, 1, H, W) from -1 to 1 -> logits (N, 1, H, W)."""
+        """Compute logits: normalised images (N, 3, H, W), masks (N, 1, H, W) from -1 to 1 -> logits (N, 1, H, W)."""
         return self.network(images, masks, size=(images.shape[-2], images.shape[-1]))
 
 
 def least_traced_side(network: Network) -> int:
-    """The least side of the images that a program of the network for any size takes, in pixels.
+    """Return the least side of the images that a program of the network for any size takes, in pixels.
 
-    A tracer takes a side of one pixel to be one always. So this is the least side at which every map of the network
-    whose size hangs on the images' has more than one row and one column.
+    The tracer assumes that an axis of length 1 always has this length. The result is therefore the least side at which
+    every map whose size depends on the images' size has more than one row and more than one column.
 
     Raises:
-        ValueError: There is none up to 1024 pixels.
+        ValueError: There is no such side up to 1024 pixels.
     """
     sides = [side for side in range(1, _MOST_TRACED_SIDE + 1) if network.fitting_size(side, side) == (side, side)]
+    # Maps do not shrink when the images grow, so every side above a sufficient one suffices too: bisection applies.
     found = bisect.bisect_left(sides, True, key=lambda side: _can_vary(network, side))
     if found == len(sides):
         raise ValueError(
@@ -98,7 +100,8 @@ def least_traced_side(network: Network) -> int:
 
 
 def _can_vary(network: Network, side: int) -> bool:
-    """Whether every map that grows with the images has more than one row and one column for images of `side`."""
+    """Return whether, for images of `side`, every map that grows with the images has more than one row and column."""
+    # The shapes at twice the side distinguish axes that grow with the images from those that always have length 1.
     larger = network.fitting_size(2 * side, 2 * side)[0]
     try:
         shapes, others = (_shapes(network, length) for length in (side, larger))
@@ -112,7 +115,7 @@ def _can_vary(network: Network, side: int) -> bool:
 
 
 class _RecordedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the shape of each tensor that is computed."""
+    """A mode that records the shape of each tensor that is computed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -125,17 +128,17 @@ class _RecordedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _shapes(network: Network, side: int) -> list[torch.Size]:
-    """The shapes of all that the network computes for images of `side`, without computing it."""
+    """Return the shapes of all tensors that the network computes for images of `side`, without computing them."""
     with FakeTensorMode(allow_non_fake_inputs=True), _RecordedShapes() as recorded, torch.no_grad():
         whole_network(network)(*_examples(network, 2, side, side))
     return recorded.shapes
 
 
 def whole_network(network: Network, *, labels: bool = False) -> nn.Module:
-    """What a graph of the network computes, as a module.
+    """Return the module that a graph of the network is traced from.
 
     Args:
-        network: Shared with the result.
+        network: The network, which the result shares.
         labels: See `onnx_model`.
 
     Raises:
@@ -149,23 +152,24 @@ def whole_network(network: Network, *, labels: bool = False) -> nn.Module:
 
 
 def onnx_model(network: Network, *, size: tuple[int, int] | None, labels: bool = False) -> onnx.ModelProto:
-    """A network as an ONNX model.
+    """Convert a network to an ONNX model.
 
     Args:
-        network: In evaluation mode, with parameters in float32; best as `segscape.runtime.deploy.deploy` returns it.
+        network: The network, in evaluation mode, with parameters in float32; best as `segscape.runtime.deploy.deploy`
+            returns it.
         size: (height, width) of the images, in pixels; None for any that the network takes.
         labels: Whether the graph resizes the logits to the images' size, bilinearly in the network's convention, and
             returns their arg-max; otherwise it returns the logits.
 
     Returns:
-        The model, with the parameters inside; see the module for its inputs and its output.
+        The model, with the parameters inside; see the module's documentation for its inputs and its output.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
         ConversionError: ONNX has no form for one of its layers.
         ValueError: The network does not take this size, or has no labels.
     """
-    import onnxscript  # noqa: F401 - what PyTorch's exporter needs; it would say so in its own way, and late
+    import onnxscript  # noqa: F401 - PyTorch's exporter needs it, but would report that late
 
     program, least = torch_program(network, size=size, labels=labels)
     with quiet(), _converting("ONNX"):
@@ -181,7 +185,7 @@ def onnx_model(network: Network, *, size: tuple[int, int] | None, labels: bool =
 
 
 def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bool = False) -> openvino.Model:
-    """A network as an OpenVINO model.
+    """Convert a network to an OpenVINO model.
 
     Args:
         network: See `onnx_model`.
@@ -189,16 +193,17 @@ def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bo
         labels: See `onnx_model`.
 
     Returns:
-        The model in float32, not compiled; see the module for its inputs and its output.
+        The model in float32, not compiled; see the module's documentation for its inputs and its output.
 
     Raises:
         ModuleNotFoundError: OpenVINO is not installed.
+        ConversionError: OpenVINO has no form for one of its layers.
         ValueError: See `onnx_model`.
     """
     import openvino
 
     module = _prepared(network, size=size, labels=labels, sizes_vary=True)
-    # The tracer runs the network, so for any size on few pixels; the shapes are set afterwards.
+    # The tracer runs the network, so a graph for any size is traced on small images; its shapes are set afterwards.
     height, width = size or 2 * (least_traced_side(network),)
     with quiet(), _converting("OpenVINO"), torch.no_grad():
         model = openvino.convert_model(module, example_input=_examples(network, 1, height, width))
@@ -213,7 +218,7 @@ def openvino_model(network: Network, *, size: tuple[int, int] | None, labels: bo
 def torch_program(
     network: Network, *, size: tuple[int, int] | None, labels: bool = False
 ) -> tuple[ExportedProgram, int]:
-    """A network as a program of `torch.export`.
+    """Convert a network to a program of `torch.export`.
 
     Args:
         network: See `onnx_model`.
@@ -224,7 +229,7 @@ def torch_program(
         The program, and the least side of the images that it takes, in pixels.
 
     Raises:
-        ConversionError: PyTorch cannot take its graph, or not for any size.
+        ConversionError: PyTorch cannot trace its graph, or not for any size.
         ValueError: See `onnx_model`.
     """
     module = _prepared(network, size=size, labels=labels, sizes_vary=size is None)
@@ -232,20 +237,20 @@ def torch_program(
     try:
         program = _traced(module, network, size=size, least=least)
     except ConversionError:
-        # Some layers tell more cases apart on small maps than on large ones.
+        # Some layers distinguish more cases on small maps than on large ones, so larger images are tried too.
         larger = network.fitting_size(*2 * (max(_AMPLE_SIDE, least),))[0]
         if size is not None or larger == least:
             raise
         program, least = _traced(module, network, size=None, least=larger), larger
     for node in program.graph.nodes:
-        # Where our code lies on this machine.
+        # It holds the paths of our code on this machine.
         node.meta.pop("stack_trace", None)
     return program, least if size is None else min(size)
 
 
 def _traced(module: nn.Module, network: Network, *, size: tuple[int, int] | None, least: int) -> ExportedProgram:
     multiple = network.size_multiple
-    # Sides that differ, and a batch of two: what is equal or 1 the tracer takes to be so always.
+    # The tracer assumes that lengths which are equal or 1 always are: hence sides that differ, and a batch of two.
     shape = (1, *size) if size else (2, least + multiple, least + 2 * multiple)
     shapes = _dynamic_shapes(network, least) if size is None else None
     with quiet(), _converting("a graph of PyTorch's", for_any_size=size is None), torch.no_grad():
@@ -253,15 +258,15 @@ def _traced(module: nn.Module, network: Network, *, size: tuple[int, int] | None
 
 
 def check_conversion(run: Callable[[Tensor], Tensor], network: SegmentationNetwork, form: str) -> None:
-    """Refuse a converted network that computes something else than the network itself.
+    """Refuse a converted network whose logits differ from those of the network itself.
 
     Args:
-        run: Computes it, from images (N, 3, H, W) on the network's device to logits.
-        network: What it was made of.
-        form: What it was made, for the message.
+        run: Runs the converted network, from images (N, 3, H, W) on the network's device to logits.
+        network: The network that was converted.
+        form: The form that it was converted to, for the message.
 
     Raises:
-        ConversionError: It does, or fails.
+        ConversionError: The logits differ by more than rounding explains, or the converted network fails.
     """
     device = next(network.parameters()).device
     least = least_traced_side(network)
@@ -273,6 +278,7 @@ def check_conversion(run: Callable[[Tensor], Tensor], network: SegmentationNetwo
             with _converting(form):
                 found = run(images)
         error = float((found - expected).abs().max() / expected.abs().max())
+        # Not `error >= ...`, which is false for NaN.
         if not error < _MOST_CONVERSION_ERROR:
             raise ConversionError(f"The network made {form} computes other logits, off by {error:.0%} of the largest.")
 
@@ -281,11 +287,11 @@ def check_size(network: Network, size: tuple[int, int]) -> None:
     """Refuse a size that a network does not take.
 
     Args:
-        network: Which network.
+        network: The network.
         size: (height, width) of the images, in pixels.
 
     Raises:
-        ValueError: It is not; the message names the next one.
+        ValueError: The network does not take the size; the message names the next one that it takes.
     """
     fitting = network.fitting_size(*size)
     if size != fitting:
@@ -297,7 +303,7 @@ def check_size(network: Network, size: tuple[int, int]) -> None:
 
 
 def _prepared(network: Network, *, size: tuple[int, int] | None, labels: bool, sizes_vary: bool) -> nn.Module:
-    """What is to be traced, on the CPU; where sizes vary, for even and odd ones."""
+    """Copy a network to the CPU and return the module to trace; where sizes vary, it takes even and odd ones."""
     if size is not None:
         check_size(network, size)
     copied = copy.deepcopy(network).cpu()
@@ -310,12 +316,13 @@ def _examples(network: Network, batch: int, height: int, width: int) -> tuple[Te
 
 
 def _channels(network: Network) -> tuple[int, ...]:
-    """Of each input."""
+    """Return the number of channels of each input."""
     return (3, 1) if isinstance(network, RefinementNetwork) else (3,)
 
 
 def _dynamic_shapes(network: Network, least: int) -> Any:
-    """For every argument which axes vary, and how."""
+    """Return which axes of every argument vary, and how."""
+    # As multiples of a `Dim`, the sides are known to the tracer as divisible by `size_multiple`.
     multiple = network.size_multiple
     first = least // multiple
     height, width = (Dim(name, min=first) if multiple == 1 else multiple * Dim(name, min=first) for name in _SIDES)
@@ -333,7 +340,7 @@ def _output_name(labels: bool) -> str:
 
 @contextmanager
 def _converting(form: str, *, for_any_size: bool = False) -> Iterator[None]:
-    """Converters fail in ways of their own; what they say of the reason is kept in one sentence."""
+    """Raise every error of a converter as a `ConversionError` with the reason in one sentence."""
     try:
         yield
     except Exception as error:
@@ -341,7 +348,7 @@ def _converting(form: str, *, for_any_size: bool = False) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         lines = [line.strip(" -.") for line in str(cause).splitlines()]
-        # What cannot be converted is named in the midst of a report.
+        # Reports are long, and name what cannot be converted somewhere inside.
         telling = [line for line in lines if any(words in line for words in _TELLING)]
         reason = next(iter([*telling, *filter(None, lines)]), type(cause).__name__)
         remedy = " for any size; a file for one size may do, with --size HEIGHTxWIDTH" if for_any_size else ""
@@ -350,7 +357,7 @@ def _converting(form: str, *, for_any_size: bool = False) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the tracers and readers of graphs remark on their own workings; errors are raised as ever."""
+    """Silence the warnings and messages of the tracers and readers of graphs; errors are raised as usual."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [log.level for log in loggers]
     try:

@@ -1,4 +1,4 @@
-"""What this machine can compute with, and what tells it from others."""
+"""The precisions that this machine computes in, and the names and versions that identify it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 numbers itself, and faster than float32; unknown CPUs do not."""
+    """Return whether the device multiplies bfloat16 numbers itself, and faster than float32; False for unknown CPUs."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", _cpuinfo()) is not None
 
 
 def processor(device: torch.device) -> str:
-    """The name of the GPU or CPU, with what instructions PyTorch uses on it."""
+    """Return the name of the GPU, or of the CPU with the instruction set that PyTorch uses on it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     found = re.search(r"^model name\s*: (.+)$", _cpuinfo(), re.MULTILINE)
@@ -34,7 +34,7 @@ def processor(device: torch.device) -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The installed version of each package, by name; of one that is missing, `-`."""
+    """Return the installed version of each package by name; `-` for one that is missing."""
     found = {}
     for package in packages:
         try:
@@ -45,10 +45,10 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def require_float_precision(runtime: str, precision: Precision, device: torch.device) -> None:
-    """Refuse what PyTorch cannot compute with, and warn of what it computes slowly.
+    """Refuse a precision that PyTorch cannot compute in, and warn of one that it computes in slowly.
 
     Raises:
-        RuntimeUnavailableError: The device does not compute with such numbers.
+        RuntimeUnavailableError: The device does not compute in this precision.
     """
     allowed = ("fp32", "bf16", "fp16") if device.type == "cuda" else ("fp32", "bf16")
     if precision not in allowed:

@@ -1,7 +1,7 @@
 """Functions that Numba compiles when they are first used.
 
-The machine code is kept beside the file of the function, or in the user's cache folder where the package may not be
-written to.
+The machine code is cached beside the file of the function, or in the user's cache folder where the package's folder
+cannot be written to.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """The function as machine code that several threads may run at once."""
+    """Compile a function to machine code that several threads may run at once."""
     return cast("Function", _kept(lambda cache: numba.njit(cache=cache, nogil=True, error_model="numpy")(function)))
 
 
 def callback(signature: Any, function: Callable[..., None]) -> int:
-    """The address of the function's machine code, for libraries written in C.
+    """Compile a function and return the address of its machine code, for libraries written in C.
 
     Args:
-        signature: Its Numba types.
-        function: Must not raise.
+        signature: The function's Numba types.
+        function: The function, which must not raise.
     """
     code = _kept(lambda cache: numba.cfunc(signature, cache=cache, error_model="numpy")(function))
     return int(code.address)

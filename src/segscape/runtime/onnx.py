@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _MOST_ENGINES = 4
-"""Of TensorRT that are kept at a time; each takes the memory of a network."""
+"""The upper bound of TensorRT engines kept at a time; each takes the memory of a network."""
 _TENSORRT_FLAGS: dict[Precision, dict[str, str]] = {
     "fp32": {},
     "bf16": {"trt_bf16_enable": "1"},
@@ -27,14 +27,14 @@ _TENSORRT_FLAGS: dict[Precision, dict[str, str]] = {
 
 
 class ONNXRuntime(Runtime):
-    """The network as an ONNX graph for all sizes, which is kept on disk.
+    """The network as an ONNX graph for all sizes, which is cached on disk.
 
     Args:
-        deployed: What to run.
+        deployed: The network to run.
         precision: fp32 alone.
 
     Raises:
-        RuntimeUnavailableError: ONNX Runtime is not installed, or does not do for the device or the precision.
+        RuntimeUnavailableError: ONNX Runtime is not installed, or does not support the device or the precision.
     """
 
     name = "onnx"
@@ -56,14 +56,14 @@ class ONNXRuntime(Runtime):
 
 
 class TensorRTRuntime(Runtime):
-    """TensorRT engines, one for each size of images; the first image of a size waits minutes, until it is on disk.
+    """TensorRT engines, one for each shape of images; each takes minutes to build, unless it is cached on disk.
 
     Args:
-        deployed: What to run, on a GPU.
+        deployed: The network to run, on a GPU.
         precision: fp32, bf16 or fp16.
 
     Raises:
-        RuntimeUnavailableError: ONNX Runtime is missing or has no TensorRT, or it does not do for the device or the
+        RuntimeUnavailableError: ONNX Runtime is missing or has no TensorRT, or it does not support the device or the
             precision.
     """
 
@@ -85,6 +85,7 @@ class TensorRTRuntime(Runtime):
     def __call__(self, images: Tensor) -> Tensor:
         """See `Runtime`."""
         if images.shape not in self._sessions:
+            # The order is that of the last use, so the first engine is the one unused for the longest time.
             if len(self._sessions) == _MOST_ENGINES:
                 self._sessions.popitem(last=False)
             self._sessions[images.shape] = self._engine(images.shape)
@@ -121,7 +122,7 @@ def _require_provider(provider: str, runtime: str) -> None:
 
 
 def _graph(deployed: Deployed) -> bytes:
-    """The ONNX file's content."""
+    """Return the content of the network's ONNX file, from the cache where it is there."""
 
     def make() -> bytes:
         from segscape.runtime.graphs import check_conversion, onnx_model
@@ -147,7 +148,7 @@ def _graph(deployed: Deployed) -> bytes:
 def _session(
     graph: bytes, providers: list[tuple[str, dict[str, Any]]], *, shape: torch.Size | None = None
 ) -> onnxruntime.InferenceSession:
-    """A session for every size, or for one shape (N, 3, H, W) alone."""
+    """Create a session for every size, or for one shape (N, 3, H, W) alone."""
     import onnx
     import onnxruntime
 
@@ -161,7 +162,7 @@ def _session(
 
 
 def session_options() -> onnxruntime.SessionOptions:
-    """PyTorch's number of threads, and only errors in the log."""
+    """Return the options of sessions: PyTorch's number of threads, and only errors in the log."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -171,10 +172,11 @@ def session_options() -> onnxruntime.SessionOptions:
 
 
 def _run(session: onnxruntime.InferenceSession, images: Tensor, logits: Tensor) -> None:
-    """Both tensors lend their memory: nothing is copied."""
+    """Run a session on the memory of both tensors, so that neither is copied."""
     import numpy as np
 
     images = images.contiguous()
+    # ONNX Runtime computes on a stream of its own, which does not wait for PyTorch's to compute the images.
     if images.device.type == "cuda":
         torch.cuda.current_stream(images.device).synchronize()
     binding = session.io_binding()

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     import openvino
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What is computed with where the model itself does not say."""
+"""The precision of operations for which the model itself does not set one."""
 
 
 class OpenVINORuntime(Runtime):
-    """The network compiled by OpenVINO, once for all sizes; what was compiled is kept on disk.
+    """The network compiled by OpenVINO, once for all sizes; the compiled network is cached on disk.
 
     Args:
-        deployed: What to compile, on a CPU; int8 needs its calibration images.
+        deployed: The network to compile, on a CPU; int8 needs its calibration images.
         precision: fp32, bf16 or int8.
 
     Raises:
-        RuntimeUnavailableError: OpenVINO is not installed, or does not do for the device or the precision.
+        RuntimeUnavailableError: OpenVINO is not installed, or does not support the device or the precision.
     """
 
     name = "openvino"
@@ -47,7 +47,7 @@ class OpenVINORuntime(Runtime):
             "threads": torch.get_num_threads(),
             "versions": versions("torch", "openvino", *(["nncf"] if precision == "int8" else [])),
         }
-        # OpenVINO reads the weights where they lie in these bytes, for as long as it runs.
+        # OpenVINO reads the weights from these bytes for as long as it runs, so they must be kept alive.
         self._exported = cached("openvino", key, lambda: _compile(deployed, precision))
         compiled = openvino_core().import_model(self._exported, "CPU", openvino_settings(precision))
         self._request = compiled.create_infer_request()
@@ -57,7 +57,7 @@ class OpenVINORuntime(Runtime):
         """See `Runtime`."""
         import openvino
 
-        # Both tensors lend their memory and are held here meanwhile: OpenVINO copies nothing and holds nothing.
+        # OpenVINO works on the memory of both tensors and does not keep them alive; these variables do.
         images, logits = images.contiguous(), torch.empty(self._deployed.logits_shape(images))
         with self._lock:
             self._request.set_input_tensor(openvino.Tensor(images.numpy(), shared_memory=True))
@@ -95,7 +95,7 @@ def _compile(deployed: Deployed, precision: Precision) -> bytes:
 
 
 def openvino_settings(precision: Precision) -> dict[str, Any]:
-    """What a model is compiled with: one image at a time, in PyTorch's number of threads."""
+    """Return the settings to compile a model with: one image at a time, in PyTorch's number of threads."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -105,10 +105,10 @@ def openvino_settings(precision: Precision) -> dict[str, Any]:
 
 @cache
 def openvino_core() -> openvino.Core:
-    """The one core of this process, which lives as long as it does.
+    """Return the one core of this process, which lives as long as the process.
 
-    OpenVINO has signals handled on a stack of its own, which it frees with a core. With several of them, the next
-    Ctrl-C or ended child process may find a stack that is gone, and the process dies of it without a word.
+    OpenVINO has signals handled on a stack of its own, which it frees with a core. With several cores, the next Ctrl-C
+    or ended child process may find that stack gone, and the process crashes without a message.
     """
     import openvino
 

@@ -1,4 +1,4 @@
-"""Networks in 8-bit integers: quantised after training, with images that show each layer's range."""
+"""Networks in 8-bit integers: quantised after training, with images on which each layer's range is measured."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def quantised(model: openvino.Model, calibration: Calibration | None) -> openvino.Model:
-    """A model whose convolutions and matrix products compute with 8-bit integers.
+    """Quantise a model, so that its convolutions and matrix products compute with 8-bit integers.
 
-    Weights are symmetric with a scale for each channel; activations may be asymmetric, as those behind a rectifier are.
+    Weights are quantised symmetrically with a scale for each channel; activations may be quantised asymmetrically, as
+    those behind a ReLU are.
 
     Args:
-        model: From normalised images (N, 3, H, W) to logits.
+        model: The model, from normalised images (N, 3, H, W) to logits.
         calibration: Images like those that it is to be used on.
 
     Raises:
@@ -36,6 +37,6 @@ def quantised(model: openvino.Model, calibration: Calibration | None) -> openvin
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     images = nncf.Dataset(list(calibration.images), lambda read: read().contiguous().numpy())
-    # It shows its progress on its own.
+    # NNCF prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(model, images, preset=nncf.QuantizationPreset.MIXED, subset_size=len(calibration.images))

@@ -1,4 +1,4 @@
-"""A scene of any size segmented task by task: what it is read and written as, what is done already, what comes next.
+"""Segmentation of a scene of any size, task by task: its input and output files, the plan, and what is done already.
 
-How a network is run over it is not said here: `segscape.scenes.streaming` and `segscape.inference.tiling` do that.
+How a network is run over it is implemented in `segscape.scenes.streaming` and `segscape.scenes.tiling`.
 """

@@ -1,4 +1,4 @@
-"""What a network makes of an image of some size and what that takes, found out without computing anything."""
+"""The shape of a network's logits and the memory that it needs for an image size, found without computing values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.utils._pytree import tree_leaves
 
 
 class DryRun(NamedTuple):
-    """What is known of a network and a size beforehand.
+    """The properties of a network for one image size that are known beforehand.
 
     Attributes:
         logits: (K, h, w), the shape of the logits of one image.
-        nbytes: What the maps take at most that are held at a time, the image among them; without the parameters.
+        nbytes: The largest number of bytes of the maps held at a time, the image included, the parameters not.
     """
 
     logits: tuple[int, int, int]
@@ -27,15 +27,15 @@ class DryRun(NamedTuple):
 
 
 def dry_run(network: nn.Module, size: tuple[int, int]) -> DryRun:
-    """Run a network on the shape of an image alone.
+    """Run a network on the shape of an image, without values.
 
     Args:
-        network: In evaluation mode; it is left as it is.
-        size: (height, width) of one image, in pixels; one that the network takes.
+        network: In evaluation mode; it is not changed.
+        size: (height, width) of one image, in pixels; a size that the network takes.
     """
     held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     like = next(network.parameters())
-    # Not on the device "meta": attention there holds the matrix of all pixels by all pixels, which no device holds.
+    # Not on the device "meta": attention there creates the matrix of all pixels by all pixels, which no device holds.
     with torch.no_grad(), FakeTensorMode() as mode:
         shapes: dict[str, Tensor] = {name: mode.from_tensor(value) for name, value in held.items()}
         with _Watch() as watch:
@@ -44,7 +44,7 @@ def dry_run(network: nn.Module, size: tuple[int, int]) -> DryRun:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that are alive after each operation."""
+    """A dispatch mode that records the most bytes of all tensors that are alive after any operation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -55,6 +55,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        # By storage, so that views count once; the references are weak, so that counting keeps nothing alive.
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()

@@ -1,4 +1,4 @@
-"""The files that are written of a scene."""
+"""The output files of a scene."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from segscape.scenes.preview import preview
 
 Pixels = npt.NDArray[np.uint8]
 Refine = Callable[[Pixels, Pixels], Pixels]
-"""Takes an image (H, W, 3) and labels (H, W), gives better labels."""
+"""A function from an image (H, W, 3) and its labels (H, W) to better labels (H, W)."""
 
 _COUNTED = (1024, 4096)
 
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """What is written of a scene, and where to.
+    """The output files of a scene.
 
     Attributes:
         labels: `.tif` or `.png`.
         confidence: 255 times the largest probability, `.tif` or `.png`.
         scores: 255 times the probability of each class, `.tif`.
-        polygons: The classes' areas, `.gpkg` or `.geojson`.
-        overlay: The scene under its classes' colours, with sides of at most 4096 pixels, `.jpg` or `.png`.
-        tolerance: By how much polygons are simplified; see `segscape.rasters.polygons.write_polygons`.
+        polygons: The areas of the classes, `.gpkg` or `.geojson`.
+        overlay: The scene overlaid with its classes' colours, with sides of at most 4096 pixels, `.jpg` or `.png`.
+        tolerance: How far polygons are simplified; see `segscape.rasters.polygons.write_polygons`.
     """
 
     labels: Path
@@ -57,13 +57,13 @@ class SceneFiles:
 def write_files(
     files: SceneFiles, arrays: OutputArrays, source: Source, card: WeightsCard, *, refine: Refine | None = None
 ) -> dict[str, float]:
-    """Write what was wanted of a scene, each file whole or not at all.
+    """Write the requested files of a scene, each of them whole or not at all.
 
     Args:
-        files: Which.
-        arrays: What was computed, complete.
+        files: The files to write.
+        arrays: The computed arrays, complete.
         source: The scene.
-        card: Names and colours of its classes.
+        card: Provides the names and colours of the classes.
         refine: Improves the labels, with the whole image in memory.
 
     Returns:
@@ -76,6 +76,7 @@ def write_files(
     labels: Readable = arrays.labels
     if refine is not None:
         labels = MemoryArray(refine(source.read(whole), arrays.labels.read(whole)))
+    # `valid` is None for every window or for none, so any pixel will do.
     has_gaps = source.valid(Window(0, 0, 1, 1)) is not None
     if has_gaps:
         labels = _Masked(labels, source, IGNORE_INDEX)

@@ -1,4 +1,4 @@
-"""What a network is given of a scene, any part of which can be read by itself."""
+"""The input of a network for a scene, any part of which can be read by itself."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Images:
     Args:
         source: The scene.
         place: The rectangle.
-        geometry: How it is seen.
-        normalise: From 8-bit pixels to what the network takes.
-        device: Of the result.
+        geometry: How the network sees it.
+        normalise: Converts 8-bit pixels to the network's input.
+        device: The device of the result.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Images:
         self._normalise, self._device = normalise, device
 
     def read(self, window: Window) -> Tensor:
-        """A part of what the network is given, (1, 3, window.height, window.width) float32.
+        """Read a part of the network's input, (1, 3, window.height, window.width) float32.
 
         Args:
             window: Within `geometry.padded`.
 
         Raises:
-            ValueError: The file is damaged there.
+            ValueError: The file is damaged in this part.
         """
         geometry = self._geometry
         inside = window.intersection(Window.whole(geometry.size))
@@ -46,15 +46,16 @@ class Images:
             return torch.zeros(1, 3, *window.size, device=self._device)
         seen = inside
         if geometry.view.mirrored:
+            # The part of the unmirrored image whose mirror image is wanted.
             seen = inside._replace(col=geometry.size[1] - inside.stop_col)
         values = self._pixels(seen) if geometry.size == geometry.working else self._scaled(seen)
         if geometry.view.mirrored:
             values = values.flip(-1)
-        # 0 is the mean colour, with which a network is given what it lacks to a size that it takes.
+        # Padding, to a size that the network takes, is 0: the mean colour after normalisation.
         return F.pad(values, (0, window.width - inside.width, 0, window.height - inside.height))[None]
 
     def _pixels(self, window: Window) -> Tensor:
-        """The normalised pixels (3, h, w) of a part of the rectangle at its working size."""
+        """Read the normalised pixels (3, h, w) of a part of the rectangle at its working size."""
         place, working = self._place, self._geometry.working
         if working == self._geometry.extent:
             values = self._source.read(window.shifted(place.row, place.col))
@@ -64,7 +65,7 @@ class Images:
         return self._normalise(pixels.permute(2, 0, 1)[None])[0]
 
     def _scaled(self, window: Window) -> Tensor:
-        """The same of the scaled rectangle."""
+        """Read the normalised pixels (3, h, w) of a part of the scaled rectangle."""
         geometry = self._geometry
         rows, cols = (
             interpolation(
@@ -73,7 +74,7 @@ class Images:
                 source,
                 torch.float32,
                 align_corners=geometry.align_corners,
-                # PyTorch copies along an axis whose length the scale leaves as it is.
+                # PyTorch copies along an axis whose length the scale does not change.
                 scale=None if size == source else geometry.view.scale,
             )
             for wanted, size, source in zip((window.rows, window.cols), geometry.size, geometry.working, strict=True)

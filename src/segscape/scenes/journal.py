@@ -1,4 +1,4 @@
-"""What of a scene is done already, in a file that outlasts the process."""
+"""A record of the finished tasks of a scene, in a file that outlives the process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from segscape.scenes.task import Sums, Task
 
 
 class Journal:
-    """The finished tasks of a scene with their sums, one a line, below a line that says what the scene is.
+    """The finished tasks of a scene with their sums, in a file of JSON lines, of which the first identifies the run.
 
     Args:
-        path: The file; it is made where it is missing.
-        run_signature: What must not have changed for the finished tasks to count, as plain JSON.
+        path: The file; it is created if it is missing.
+        run_signature: Everything that must be unchanged for the finished tasks to count, as plain JSON.
 
     Attributes:
         done: The sums of each finished task.
 
     Raises:
-        ValueError: The file is of another run, the message says what differs; or another process has it open.
+        ValueError: The file is of another run, and the message names the difference; or another process has it open.
         OSError: It cannot be read or written.
     """
 
@@ -48,7 +48,7 @@ class Journal:
 
     @staticmethod
     def signature_of(path: Path) -> dict[str, Any] | None:
-        """What a journal is about; nothing where there is none, or none that says it."""
+        """Return the run signature of a journal; None if there is no journal, or its first line is incomplete."""
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             line = file.readline()
             return json.loads(line) if line.endswith(b"\n") else None
@@ -56,12 +56,12 @@ class Journal:
 
     @staticmethod
     def check_signature(path: Path, found: Mapping[str, Any], run_signature: Mapping[str, Any]) -> None:
-        """Refuse a journal of something else.
+        """Refuse a journal of another run.
 
         Args:
-            path: The journal.
-            found: What it is about.
-            run_signature: What it has to be about; other entries do not count.
+            path: The file of the journal.
+            found: Its run signature.
+            run_signature: The entries that it must have; any others are ignored.
 
         Raises:
             ValueError: They differ.
@@ -75,12 +75,12 @@ class Journal:
             )
 
     def add(self, task: Task, sums: Sums) -> None:
-        """Record a finished task; what it has written must be in its files by now."""
+        """Record a finished task; all that it has written must be in its files by now."""
         self._append({**task._asdict(), "sums": sums})
         self.done[task] = sums
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file, which is kept."""
         self._file.close()
 
     def _append(self, entry: Mapping[str, Any]) -> None:
@@ -89,9 +89,9 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def _restore(self, run_signature: Mapping[str, Any]) -> None:
-        """Take over what the file holds, or begin it."""
+        """Restore the finished tasks from the file, or begin a new one."""
         self._file.seek(0)
-        # A line that the end of the process has cut short says nothing.
+        # A last line that was cut short is ignored, and removed below: the next entry would be appended to it.
         whole = [line for line in self._file if line.endswith(b"\n")]
         if not whole:
             self._file.truncate(0)

@@ -18,13 +18,13 @@ from segscape.segmentation.upsampling.argmax import Upsampling
 
 
 class Direct(NamedTuple):
-    """A rectangle of the scene as one resize of logits.
+    """A rectangle of the scene that one resize of one tile's logits gives.
 
     Attributes:
-        upsampling: From a tile's map of logits to its pixels.
+        upsampling: The resize from a tile's map of logits to its pixels.
         logits: (K, h, w), a part of that map.
-        window: The rectangle, counted from the tile's corner.
-        held: Where these logits stand in the map.
+        window: The rectangle, relative to the tile.
+        held: The window of that part within the map.
     """
 
     upsampling: Upsampling
@@ -34,14 +34,14 @@ class Direct(NamedTuple):
 
 
 class Logits:
-    """What a network says of a scene in one view: a map of logits for each tile.
+    """The logits of a scene in one view, a map for each tile.
 
     Args:
         path: The file.
-        tiling: The tiles; a scene that is seen whole is one.
-        geometry: How a tile is seen.
-        device: Where scores are computed.
-        class_order: For each class the place among the network's logits, in a view that exchanges classes.
+        tiling: The tiles; a scene that is seen as a whole is a single one.
+        geometry: How the network sees a tile.
+        device: The device on which scores are computed.
+        class_order: For each class its index among the network's logits, if the view exchanges classes (mirrored).
 
     Raises:
         OSError: The disk has no room for the file.
@@ -58,6 +58,7 @@ class Logits:
     ) -> None:
         self._tiling, self._geometry, self._device, self._order = tiling, geometry, device, class_order
         classes, self._height, width = geometry.logits
+        # The maps of all tiles below each other, channels last.
         self._array = ScratchArray(path, (tiling.count * self._height, width, classes), "float32")
 
     @property
@@ -66,12 +67,12 @@ class Logits:
         return self._geometry.logits[0]
 
     def write(self, tile: int, window: Window, values: npt.NDArray[Any]) -> None:
-        """Set a part of a tile's map.
+        """Write a part of a tile's map.
 
         Args:
-            tile: Its number.
-            window: Within its map.
-            values: (h, w, K) float32, as the network gives them.
+            tile: The number of the tile.
+            window: The part, within the map.
+            values: (h, w, K) float32, in the network's order of classes.
 
         Raises:
             OSError: The disk is full.
@@ -80,18 +81,18 @@ class Logits:
         self._array.write(self._in_file(tile, window), ordered)
 
     def blends(self, window: Window) -> list[Blend]:
-        """A rectangle of the scene in parts that come from the same tiles."""
+        """Return the parts of a rectangle of the scene, each of which comes from the same tiles throughout."""
         return list(self._tiling.blends(window))
 
     def direct(self, blend: Blend) -> Direct | None:
-        """What a window is made of where that is one tile by one resize; nothing where there is more to it."""
+        """Return the logits and the resize of a part, if a single resize of a single tile gives it; otherwise None."""
         resizes = self._geometry.resizes
         if len(blend.tiles) > 1 or len(resizes.steps) > 1 or resizes.mirrored:
             return None
         return Direct(resizes.steps[0], *self._read(blend.tiles[0], blend.window))
 
     def scores(self, window: Window) -> Tensor:
-        """The scores of a rectangle of the scene, blended where tiles meet: (K, window.height, window.width)."""
+        """Compute the scores of a rectangle of the scene, (K, window.height, window.width), blended between tiles."""
         scores = torch.empty(self.classes, *window.size, device=self._device)
         for blend in self._tiling.blends(window):
             part = torch.stack(

@@ -1,4 +1,4 @@
-"""What is made of a scene's logits: labels, and on demand how sure they are."""
+"""From the logits of a scene to its labels and, on demand, their confidence and the probability of each class."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from segscape.segmentation.upsampling.argmax import load_kernels
 _MOST_BLOCK_PIXELS = 32 << 20
 _STRIP_SIZE = (2048, 4096)
 _STRIP_SIZE_WITH_SCORES = (64, 2048)
-"""The pixels that are filled before they are written, without and with the scores of all classes."""
+"""(height, width) of the strips that are filled before they are written, without and with the scores of all classes."""
 _MOST_SCORED_PIXELS = 64 * 512
 _MOST_SCORED_WIDTH = 512
-"""Of how many pixels the scores of all classes are held at a time."""
+"""The number of pixels, and of columns, of which the scores of all classes are held at a time."""
 _WORK_PER_PIXEL = 0.02
-"""What writing a pixel costs, where computing the logits of one costs 1."""
+"""The cost of writing a pixel, relative to computing its logits."""
 
 
 @dataclass(frozen=True)
 class OutputArrays:
-    """The arrays that a scene is written to.
+    """The arrays that the results of a scene are written to.
 
     Attributes:
         labels: (H, W) uint8.
-        confidence: (H, W) uint8, 255 times the largest probability, where it is wanted.
-        scores: (H, W, K) uint8, 255 times the probability of each class, where they are wanted.
+        confidence: (H, W) uint8, 255 times the largest probability; None if it is not wanted.
+        scores: (H, W, K) uint8, 255 times the probability of each class; None if they are not wanted.
     """
 
     labels: ScratchArray
@@ -46,27 +46,28 @@ class OutputArrays:
 
 
 class LabelWriter:
-    """Makes labels from logits, block by block.
+    """A worker that computes labels from logits, block by block.
 
-    Several views are averaged as probabilities, each at the size of the scene; of a single one the logits decide.
+    Of several views the probabilities are averaged, each at the size of the scene; of a single one the logits decide.
 
     Args:
         views: The logits of each view, complete.
-        arrays: What to write to.
+        arrays: The arrays to write to.
     """
 
     def __init__(self, views: Sequence[Logits], arrays: OutputArrays) -> None:
         self._views, self._arrays = views, arrays
+        # Loaded while the network runs, as labels are computed only when all logits are there.
         Thread(target=load_kernels, daemon=True).start()
         height, width = arrays.labels.size
         self._blocks = list(windows((height, width), (max(_MOST_BLOCK_PIXELS // width, 1), width)))
 
     def tasks(self) -> list[list[Task]]:
-        """The blocks, in a single sweep."""
+        """Return one task for each block, in a single sweep."""
         return [[Task(0, block) for block in range(len(self._blocks))]]
 
     def work(self, task: Task) -> float:
-        """How much work a task is, in pixels through the network."""
+        """Return the work of a task, as a number of pixels through the network."""
         block = self._blocks[task.block]
         return _WORK_PER_PIXEL * block.height * block.width
 
@@ -75,6 +76,7 @@ class LabelWriter:
         """Do one task; see `segscape.scenes.task.Worker`."""
         block = self._blocks[task.block]
         step = _STRIP_SIZE if self._arrays.scores is None else _STRIP_SIZE_WITH_SCORES
+        # Leaving the writer waits for it: a task counts as done only when all its values are in the files.
         with BackgroundWriter() as writer:
             for part in windows(block.size, step):
                 on_progress(part.row / block.height)
@@ -93,7 +95,7 @@ class LabelWriter:
             if direct is None:
                 self._write_scores(strip, blend.window, logits.scores)
                 continue
-            # Without the scores of all classes.
+            # One resize of one tile: the kernels compute these without the scores of all classes at every pixel.
             upsampling, values, inside, held = direct
             at = strip.at(blend.window)
             strip.labels[at] = _array(upsampling.argmax(values, window=inside, held=held))
@@ -101,7 +103,8 @@ class LabelWriter:
                 strip.confidence[at] = _array(upsampling.confidence(values, window=inside, held=held))
 
     def _write_scores(self, strip: _OutputStrip, window: Window, scores_of: Callable[[Window], Tensor]) -> None:
-        """Write what scores say, logits or, of several views, probabilities; those of a few rows are held at a time."""
+        """Fill a window from scores: logits or, of several views, probabilities; of few pixels at a time."""
+        # Windows narrower than the bound get more rows, so that as many pixels are computed together.
         width = min(window.width, _MOST_SCORED_WIDTH)
         for part in windows(window.size, (_MOST_SCORED_PIXELS // width, width)):
             place = part.shifted(window.row, window.col)
@@ -117,7 +120,7 @@ class LabelWriter:
                 strip.scores[at] = _array(shares.permute(1, 2, 0))
 
     def _mean(self, window: Window) -> Tensor:
-        """The mean probabilities of all views at a window, (K, h, w)."""
+        """Compute the mean probabilities of all views in a window, (K, h, w)."""
         parts = (logits.scores(window).softmax(0) for logits in self._views)
         total = next(parts)
         for part in parts:
@@ -126,7 +129,7 @@ class LabelWriter:
 
 
 class _OutputStrip(NamedTuple):
-    """What is filled of a window of the scene, to be written in one go."""
+    """The values of a window of the scene, filled part by part and written at once."""
 
     window: Window
     labels: npt.NDArray[np.uint8]
@@ -143,7 +146,7 @@ class _OutputStrip(NamedTuple):
         )
 
     def at(self, window: Window) -> tuple[slice, slice]:
-        """Where a window of the scene lies in these arrays."""
+        """Return the slices of a window of the scene in these arrays."""
         return window.relative_to(self.window).slices
 
     def write(self, arrays: OutputArrays, writer: BackgroundWriter) -> None:

@@ -1,4 +1,4 @@
-"""The tasks of a scene in the order in which they may be done, from where an interrupted run has stopped."""
+"""The tasks of a scene in the order in which they may be done, resumed where an interrupted run has stopped."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from segscape.scenes.task import Sums, Task, Worker
 
 
 class WorkerSequence:
-    """Workers whose tasks follow each other, as one worker.
+    """Several workers, one after the other, as a single one.
 
     Args:
-        workers: In order.
+        workers: The workers, in order.
     """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._sweeps = [(number, worker, tasks) for number, worker in enumerate(workers) for tasks in worker.tasks()]
 
     def tasks(self) -> list[list[Task]]:
-        """The tasks of all sweeps, numbered through."""
+        """Return the tasks of each sweep, with the sweeps of all workers numbered consecutively."""
         return [[task._replace(sweep=sweep) for task in tasks] for sweep, (_, _, tasks) in enumerate(self._sweeps)]
 
     def work(self, task: Task) -> float:
-        """How much work a task is, in pixels through the network."""
+        """Return the work of a task, as a number of pixels through the network."""
         _, worker, tasks = self._sweeps[task.sweep]
         return worker.work(tasks[task.block])
 
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
         """Do one task; see `segscape.scenes.task.Worker`."""
         stage, worker, tasks = self._sweeps[task.sweep]
+        # Workers for several views name their sums alike.
         prefix = f"{stage}/"
         own = {name.removeprefix(prefix): total for name, total in sums.items() if name.startswith(prefix)}
         made = worker.run(tasks[task.block], own, on_progress)
@@ -39,10 +40,10 @@ class WorkerSequence:
 
 
 def open_tasks(worker: Worker, journal: Journal) -> tuple[list[Task], Sums]:
-    """What may be done now: the tasks that are open of the first sweep that has any, none when all is done.
+    """Return the tasks that may be done now: the open ones of the first sweep that has any; none when all are done.
 
     Returns:
-        The tasks, and the sums over the whole scene that the sweeps before have gathered.
+        The tasks, and the sums over the whole scene from the sweeps before.
     """
     sums: Sums = {}
     for sweep in worker.tasks():
@@ -57,8 +58,8 @@ def run_tasks(worker: Worker, journal: Journal, *, on_progress: Callable[[float]
     """Do every task that is not done yet, one after the other.
 
     Args:
-        worker: Does them.
-        journal: Knows what is done, and is told of the rest.
+        worker: Does the tasks.
+        journal: Holds the tasks that are done; the others are added to it.
         on_progress: Called with the share of all work that is done, from 0 to 1.
     """
     work = {task: worker.work(task) for sweep in worker.tasks() for task in sweep}
@@ -79,6 +80,6 @@ def run_tasks(worker: Worker, journal: Journal, *, on_progress: Callable[[float]
 
 
 def joined(parts: Sequence[Sums]) -> Sums:
-    """The sums over the whole scene from those of its blocks, which are in a fixed order."""
+    """Add up the sums of all blocks; their order has to be fixed, as it decides how the totals are rounded."""
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: np.sum([part[name] for part in parts if name in part], axis=0).tolist() for name in names}

@@ -1,4 +1,4 @@
-"""How an image of any size is segmented: at once, streamed with the same result, or tile by tile."""
+"""The choice of how to segment an image of any size: at once, streamed with the same result, or tile by tile."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ Mode = Literal["whole", "streaming", "tiled"]
 Context = Literal["scene", "window"]
 
 _MOST_REDUCTIONS = 6
-"""With more reduction passes the sweeps would cost more than any tiling."""
+"""The most reduction passes of a streamed network: with more, the sweeps would cost more than any tiling."""
 _DEFAULT_TILE = (1024, 1024)
 _LEAST_TILE_SIDE = 256
 _OVERLAP_DIVISOR = 8
-"""Two tiles share this part of a tile."""
+"""Neighbouring tiles overlap by a tile's shorter side divided by this."""
 _MOST_BATCH_PIXELS = 1 << 20
-"""Tiles are computed together until they have so many pixels; more in one go is no faster."""
+"""The most pixels of a batch of tiles; larger batches are no faster."""
 _WORKSPACE_FACTOR = 1.35
-"""What layers take beside the maps, as a factor; most takes a copy of the 67 channels that DABNet convolves on CPUs."""
+"""Memory with the workspace of the layers, relative to the maps alone; the largest is DABNet's on CPUs, which holds a
+copy of the 67 channels that it convolves."""
 _MOST_SMALL_PIXELS = 1024 * 2048
 _MOST_BYTES_PER_PIXEL = 2400
-"""What no network takes more of for each pixel of an image that is no larger than `_MOST_SMALL_PIXELS` pixels."""
+"""Upper bound of the bytes that any of our networks needs per pixel, for images of at most `_MOST_SMALL_PIXELS`."""
 _PROBE_SIZE = (512, 512)
-"""The image by which the speed is estimated."""
+"""(height, width) of the image that a network is timed and traced with."""
 
 
 @dataclass(frozen=True)
 class ScenePlan:
-    """What was chosen, and why.
+    """The chosen way to segment a scene, and the reason.
 
     Attributes:
-        mode: `"whole"` computes the image at once, `"streaming"` the same by blocks, `"tiled"` something close to it.
-        reason: Why, in words.
-        tiling: The tiles; but for `"tiled"` a single one.
-        geometries: How a tile is seen in each view.
-        streams: How each view is streamed, where it is.
-        batch: How many tiles are computed together.
-        memory: Bytes beside the program itself, estimated.
+        mode: `"whole"` computes the image at once, `"streaming"` the same by blocks, `"tiled"` an approximation.
+        reason: The reason for the mode, in words.
+        tiling: The tiles; a single one unless the mode is `"tiled"`.
+        geometries: How the network sees a tile, for each view.
+        streams: How each view is streamed; empty unless the mode is `"streaming"`.
+        batch: The number of tiles that are computed together.
+        memory: The estimated bytes needed beside the program itself.
     """
 
     mode: Mode
@@ -63,7 +64,7 @@ class ScenePlan:
 
     @property
     def exact(self) -> bool:
-        """Whether the result is that of the whole image, up to rounding."""
+        """Whether the result equals that of the whole image, up to rounding."""
         return self.mode != "tiled"
 
     @property
@@ -73,18 +74,18 @@ class ScenePlan:
 
     @property
     def work(self) -> float:
-        """Pixels through the network, those counted again that are computed again."""
+        """The number of pixels through the network; those computed more than once are counted each time."""
         if self.streams:
             return sum(stream.macs / stream.macs_per_pixel for stream in self.streams)
         return self.tiling.count * float(sum(math.prod(geometry.padded) for geometry in self.geometries))
 
     @property
     def storage(self) -> int:
-        """Bytes on disk of what is kept while it is computed, without the results."""
+        """The bytes on disk of the intermediate files (logits and kept maps), without the results."""
         return _logits_bytes(self.tiling, self.geometries) + sum(stream.storage for stream in self.streams)
 
     def settings(self) -> dict[str, Any]:
-        """What `restored` needs to make the same plan again, as plain JSON."""
+        """Return the settings from which `restored` recreates this plan, as plain JSON."""
         return {
             "mode": self.mode,
             "reason": self.reason,
@@ -125,16 +126,17 @@ def plan_scene(
     Args:
         network: In evaluation mode, made ready to run.
         size: (height, width) of the image, in pixels.
-        memory: Bytes that may be used.
-        storage: Bytes that may be used on disk for what is kept meanwhile.
-        taken: Gives how many bytes of the memory the program itself takes by now; tracing a network loads a lot.
-        context: What the network's global means are taken of: the `"scene"`, or each `"window"`; None for windows,
-            but for a network without such means the scene, which has no seams.
-        window: (height, width) of those windows, such as the training crops'; by default 1024 x 1024.
-        views: The ways in which the image is seen; their results are averaged.
-        working: (height, width) at which the views begin, in pixels; by default the image's own. Windows, and what the
-            network takes, are of this size.
-        can_stream: Whether the network's layers are at hand, which streaming computes with.
+        memory: The bytes of memory that may be used.
+        storage: The bytes on disk that may be used for intermediate files.
+        taken: Returns how many bytes of the memory the program itself occupies now; tracing a network loads a lot.
+        context: The area of the network's global means (global average pooling): the `"scene"`, or each `"window"`.
+            With None it is windows, but the scene, which has no seams, if the image is no larger than a window or the
+            network has no such means.
+        window: (height, width) of those windows, such as that of the training crops; by default 1024 x 1024.
+        views: The views in which the network sees the image; their results are averaged.
+        working: The working size (height, width), in pixels, from which the views are scaled; by default the image's
+            own size. `window` is in pixels at this size.
+        can_stream: Whether the network's layers, which streaming computes with, are available.
 
     Raises:
         TooLittleMemoryError: Not even the smallest pieces fit.
@@ -160,6 +162,7 @@ def plan_scene(
     if reductions > _MOST_REDUCTIONS:
         reason = f"streaming this network would take {reductions + 1} sweeps"
         return _smaller(network, size, views, working, memory - taken(), reason)
+    # `taken` is called again, as tracing has loaded a lot. The views share the disk: all their files stay to the end.
     left, memory = storage - _logits_bytes(whole, geometries), memory - taken()
     plans = {
         padded: plan_streaming(graph, memory=memory, storage=left // len(views)) for padded, graph in graphs.items()
@@ -170,26 +173,26 @@ def plan_scene(
 
 
 def fits_at_once(network: SegmentationNetwork, size: tuple[int, int], *, memory: int) -> bool:
-    """Whether an image can be computed at once.
+    """Check whether the memory suffices to compute an image at once.
 
     Args:
         network: In evaluation mode, made ready to run.
-        size: (height, width) at which it is seen, in pixels.
-        memory: Bytes that the whole process may take.
+        size: (height, width) at which the network sees the image, in pixels.
+        memory: The bytes that the whole process may take.
     """
-    # A closer view takes a second or two the first time.
+    # The bound spares small images the dry run, which takes a second or two the first time.
     if math.prod(size) <= _MOST_SMALL_PIXELS and math.prod(size) * _MOST_BYTES_PER_PIXEL <= memory - resident():
         return True
     return _needed(_geometries(network, size, IDENTITY, size)) <= memory - resident()
 
 
 def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapping[str, Any]) -> ScenePlan:
-    """The plan of which these are the `settings`.
+    """Recreate the plan with the given `settings`.
 
     Args:
-        network: The one that was planned for.
+        network: The network that the plan is for.
         size: (height, width) of the image, in pixels.
-        settings: As `ScenePlan.settings` gives them, or read back from JSON.
+        settings: The result of `ScenePlan.settings`, also after a round trip through JSON.
     """
     tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
     geometries = _geometries(
@@ -197,7 +200,7 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
     )
     graphs = _graphs(network, geometries) if settings["streams"] else {}
     streams = []
-    # Without streams there are none to go with the geometries.
+    # Not strict: a plan that is not streamed has geometries, but no streams.
     for geometry, cut in zip(geometries, settings["streams"], strict=False):
         graph = graphs[geometry.padded]
         named = {node.name: node for node in graph.layers}
@@ -211,19 +214,20 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
 def seconds_per_pixel(
     network: SegmentationNetwork, run: Callable[[Tensor], Tensor], device: torch.device, *, size: tuple[int, int] | None
 ) -> float:
-    """How long a network takes for a pixel, from running it on a small image.
+    """Measure the seconds that a network takes per pixel, on a small image.
 
     Args:
-        network: Says what sizes it takes.
-        run: Computes it, for images (1, 3, H, W) on `device`.
-        device: Where it runs.
-        size: The only (height, width) that `run` takes, in pixels; None if it takes what the network does.
+        network: Determines the size of the image, unless `size` does.
+        run: Computes the network for images (1, 3, H, W) on `device`.
+        device: The device that it runs on.
+        size: The only (height, width) that `run` takes, in pixels; None if it takes all sizes that the network does.
     """
     images = torch.zeros(1, 3, *(size or network.fitting_size(*_PROBE_SIZE)), device=device)
     with torch.inference_mode():
         # The first run is the slowest.
         run(images)
         start = time.perf_counter()
+        # `item` waits for a GPU to finish.
         run(images).sum().item()
     return (time.perf_counter() - start) / math.prod(images.shape[2:])
 
@@ -231,10 +235,11 @@ def seconds_per_pixel(
 def _own_context(
     network: SegmentationNetwork, working: tuple[int, int], window: tuple[int, int], *, can_stream: bool
 ) -> Context:
-    """Windows where the image is larger than one, unless nothing that the network finds depends on the whole of it."""
+    """Choose windows if the image is larger than a window, unless the network has no means over the whole image."""
     if all(side <= most for side, most in zip(working, window, strict=True)):
         return "scene"
     try:
+        # Tracing a small image shows whether the network has such means.
         takes_means = not can_stream or trace(network, network.fitting_size(*_PROBE_SIZE)).reductions > 0
     except UnsupportedLayerError:
         takes_means = True
@@ -248,12 +253,13 @@ def _geometries(
 
 
 def _graphs(network: SegmentationNetwork, geometries: Sequence[ViewGeometry]) -> dict[tuple[int, int], Graph]:
-    """The graph for each size of the images that the network is given."""
+    """Trace the graph for each size of the network's input."""
     return {padded: trace(network, padded) for padded in dict.fromkeys(geometry.padded for geometry in geometries)}
 
 
 def _needed(geometries: Sequence[ViewGeometry]) -> int:
-    """Bytes that computing a tile takes."""
+    """Estimate the bytes that computing a tile takes, in the view that takes most."""
+    # Views are computed one after the other: the memory is not the sum of theirs.
     return round(_WORKSPACE_FACTOR * max(geometry.nbytes for geometry in geometries))
 
 
@@ -264,7 +270,7 @@ def _logits_bytes(tiling: TilingPlan, geometries: Sequence[ViewGeometry]) -> int
 def _tiling(
     size: tuple[int, int], tile: tuple[int, int], working: tuple[int, int]
 ) -> tuple[TilingPlan, tuple[int, int]]:
-    """Tiles in the image's own pixels, and the size of each at the working size, which is `tile` or the whole side."""
+    """Place tiles in the image's own pixels; also return their size at the working size: `tile`, or the whole side."""
     own = [max(round(side * full / seen), 1) for side, full, seen in zip(tile, size, working, strict=True)]
     height, width = (min(*sides) for sides in zip(own, size, strict=True))
     seen_height, seen_width = (min(*sides) for sides in zip(tile, working, strict=True))
@@ -279,12 +285,13 @@ def _smaller(
     memory: int,
     reason: str,
 ) -> ScenePlan:
-    """The scene in tiles that are as large as they may be."""
+    """Plan the scene in tiles of the default size, halved until they fit into the memory."""
     side = _DEFAULT_TILE[0]
     while True:
         tiling, seen = _tiling(size, (side, side), working)
         geometries = _geometries(network, tiling.tile, views, seen)
         if _needed(geometries) <= memory or side <= _LEAST_TILE_SIDE:
+            # The least tiles are refused there if they do not fit either.
             return _tiled(tiling, geometries, memory, f"the scene does not fit into the memory, and {reason}")
         side //= 2
 

@@ -1,4 +1,4 @@
-"""A picture of a scene under its classes' colours, small enough for people."""
+"""A reduced picture of a scene, overlaid with the colours of its classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from segscape.rasters.source import Source
 from segscape.viz.overlay import overlay
 
 _SIDE = 4096
-"""Scenes with longer sides are reduced."""
+"""The longest side of the picture, in pixels; larger scenes are reduced."""
 _ROWS = 512
+"""Rows of the scene that are read at a time, about."""
 
 
 def preview(source: Source, labels: Readable, palette: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.uint8]:
-    """The scene under its classes' colours, reduced by a whole factor to sides of at most 4096 pixels.
+    """Overlay a scene with its classes' colours, reduced by a whole factor to sides of at most 4096 pixels.
 
     Args:
         source: The scene.
@@ -35,6 +36,7 @@ def preview(source: Source, labels: Readable, palette: Sequence[tuple[int, int, 
     parts = []
     for row in range(0, height, step):
         window = Window(row, 0, min(step, height - row), width)
+        # Labels cannot be averaged: the one in the middle stands for each square.
         few = labels.read(window)[factor // 2 :: factor, factor // 2 :: factor]
         if few.size:
             pixels = cv2.resize(source.read(window), (few.shape[1], few.shape[0]), interpolation=cv2.INTER_AREA)

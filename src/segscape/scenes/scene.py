@@ -1,4 +1,4 @@
-"""Segment an image of any size from file to file, and go on where an interrupted run has stopped."""
+"""Segmentation of an image of any size from file to file, resumed where an interrupted run has stopped."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.working_size import sight_of
 
 _SPARE_MEMORY_SHARE = 0.34
-"""The part of the memory that is left to what no estimate counts."""
+"""The share of the memory that is reserved for everything that the estimates leave out."""
 _MOST_DISK_SHARE = 0.8
-"""The part of the free disk that may be taken meanwhile."""
+"""The share of the free disk that intermediate files may take."""
 _REFINING_BYTES_PER_PIXEL = 16
-"""What refining takes for each pixel beside the refiner's own memory: the image, labels, probabilities."""
+"""Bytes per pixel that refining takes beside the refiner's own memory: the image, labels, probabilities."""
 _JOURNAL = "journal.jsonl"
 
 
@@ -45,11 +45,11 @@ class SceneSettings:
     """How a scene is read and segmented.
 
     Attributes:
-        memory: Bytes that the whole process may take, or on a GPU what is computed there.
+        memory: The bytes that the whole process may take; on a GPU, those that the computation there may take.
         context: See `segscape.scenes.planner.plan_scene`.
-        views: See the same.
+        views: See `plan_scene`.
         bands: See `segscape.rasters.source.open_source`.
-        scaling: See the same.
+        scaling: See `open_source`.
     """
 
     memory: int
@@ -62,26 +62,26 @@ class SceneSettings:
 class Scene:
     """One image that is to be segmented.
 
-    What is not finished lies in a hidden folder beside the labels; it goes when all files are written. While it is
-    there, the same scene with the same settings goes on where it has stopped.
+    Unfinished results are kept in a hidden folder beside the labels, which is removed when all files are written. As
+    long as it exists, the same scene with the same settings resumes where it has stopped.
 
     Args:
-        segmenter: Gives network and card.
-        image: The file.
-        files: What to write.
-        settings: How.
-        refine: Improves the labels when all are there, with the whole image in memory.
+        segmenter: Provides the network and its card.
+        image: The image file.
+        files: The files to write.
+        settings: How the scene is read and segmented.
+        refine: Improves the labels when all are computed, with the whole image in memory.
 
     Attributes:
-        plan: How it is segmented, or how an interrupted run has begun to.
-        size: (height, width), in pixels.
-        sight: At what size the network sees it, by the segmenter's card; what is written is of its own size.
-        folder: Of what is not finished.
+        plan: How the scene is segmented; of an interrupted run, the plan that it was begun with.
+        size: (height, width) of the image, in pixels.
+        sight: The size at which the network sees it, by the segmenter's card; what is written has the image's size.
+        folder: The folder of the unfinished results.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, see `open_source`; the memory is too little, be it for refining; or a run of
-            another image or with other settings was interrupted here.
+        ValueError: It cannot be read, see `open_source`; the memory is too little, for computing or for refining; or a
+            run of another image or with other settings was interrupted here.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Scene:
             "computed_by": [__version__, *segmenter.computed_by],
         }
         self.plan = self._planned(settings)
+        # Only now: an interrupted run is resumed with its own plan, though another might suit the memory free today.
         self._run_signature["plan"] = self.plan.settings()
         self._journal: Journal | None = None
 
@@ -130,30 +131,30 @@ class Scene:
         self._journal.close()
         nothing_done = isinstance(error, OSError) and not self._journal.done
         if isinstance(error, ValueError) or nothing_done:
-            # A damaged image stays damaged.
+            # After a ValueError there is nothing to resume: a damaged image stays damaged.
             self._discard()
 
     def release(self) -> None:
-        """Let go of the image and of what was decoded of it; a later read opens it again."""
+        """Close the image and free what was decoded of it; a later read opens it again."""
         self._source.close()
 
     @property
     def resumed(self) -> bool:
-        """Whether an interrupted run has left something."""
+        """Whether there are unfinished results of an interrupted run."""
         return (self.folder / _JOURNAL).exists()
 
     @cached_property
     def worker(self) -> Worker:
-        """Does the scene's tasks."""
+        """The worker that does the scene's tasks."""
         return WorkerSequence([*self._networks(), LabelWriter(self._logits, self._arrays)])
 
     @property
     def journal(self) -> Journal:
-        """What is done already; it belongs to this process until the scene is left.
+        """The journal of the finished tasks; this process holds its lock until the scene is left.
 
         Raises:
-            ValueError: What an interrupted run has left is of something else, or another process is at it.
-            OSError: The disk has no room for what is kept meanwhile.
+            ValueError: The unfinished results are of another run, or another process is at work on them.
+            OSError: The disk has no room for the results and the intermediate files.
         """
         if self._journal is None:
             if not self.resumed:
@@ -162,7 +163,7 @@ class Scene:
         return self._journal
 
     def run(self, *, on_progress: Callable[[float], None]) -> dict[str, float]:
-        """Compute what is not there yet, and write all files.
+        """Do the tasks that are not done yet, and write all files.
 
         Args:
             on_progress: Called with the share of the work that is done, from 0 to 1.
@@ -171,10 +172,11 @@ class Scene:
             The share of each class among the pixels that hold data, by name.
 
         Raises:
-            ValueError: The image is damaged, or what an interrupted run has left is of something else.
+            ValueError: The image is damaged, or the unfinished results are of another run.
             OSError: A file cannot be written.
         """
-        # What one block has freed must not stand beside what the next one takes.
+        # Memory that the process may hold between two steps: what the plan takes, with its reserve, must fit beside it.
+        # Above that, what one step has freed is returned to the system, lest it add to what the next one takes.
         free = round(
             min(self._memory - self.plan.memory / (1 - _SPARE_MEMORY_SHARE), self._memory * (1 - _SPARE_MEMORY_SHARE))
         )
@@ -183,7 +185,7 @@ class Scene:
             give_back_above(free)
             on_progress(share)
 
-        # The journal first: it has what fails afterwards removed.
+        # The journal first, as `__exit__` removes the folder after a failure only if the journal was opened.
         journal = self.journal
         run_tasks(self.worker, journal, on_progress=tell)
         return self.finish()
@@ -202,12 +204,12 @@ class Scene:
         return shares
 
     def _discard(self) -> None:
-        """Remove the folder, the journal first: it would promise results that are gone already."""
+        """Remove the folder, the journal first: it would record results that are removed already."""
         (self.folder / _JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_runtime(self, image: Path, settings: SceneSettings) -> None:
-        """Refuse what an exported network cannot do."""
+        """Refuse settings and images that an exported network cannot process."""
         runtime = self._segmenter.runtime
         if runtime.gives_labels:
             raise ValueError(
@@ -227,7 +229,7 @@ class Scene:
             )
 
     def _check_room(self, storage: int = 0) -> None:
-        """Refuse a scene whose results, and so many bytes more, cannot lie on the disk."""
+        """Refuse a scene for whose results, and `storage` bytes more, the disk has no room."""
         place = _existing(self.folder)
         results = 1 + (self._files.confidence is not None)
         results += self._segmenter.card.num_classes * (self._files.scores is not None)
@@ -240,13 +242,14 @@ class Scene:
             )
 
     def _planned(self, settings: SceneSettings) -> ScenePlan:
-        """The plan, or that of the run that was interrupted."""
+        """Plan the scene, or restore the plan of the interrupted run."""
         earlier = Journal.signature_of(self.folder / _JOURNAL)
         if earlier is not None:
             Journal.check_signature(self.folder / _JOURNAL, earlier, self._run_signature)
             return restored(self._segmenter.deployed, self.size, earlier["plan"])
-        # Planning what is far too large would take long.
+        # Before planning, which takes long for scenes that are far too large.
         self._check_room()
+        # The budget is the whole process's on a CPU; on a GPU it is that of the device alone.
         of_cpu = self._segmenter.device.type == "cpu"
         return plan_scene(
             self._segmenter.deployed,
@@ -275,7 +278,7 @@ class Scene:
 
     @cached_property
     def _logits(self) -> list[Logits]:
-        """Of each view."""
+        """The logits of each view."""
         return [
             Logits(
                 self.folder / f"view{number}.logits",
@@ -288,8 +291,8 @@ class Scene:
         ]
 
     def _networks(self) -> list[Worker]:
-        """What fills the logits of each view."""
-        # The process has so much memory and no more.
+        """Create the workers that compute the logits of each view."""
+        # The memory of a scene is limited, so freed blocks are not kept for reuse as for photographs.
         return_freed()
         plan, segmenter = self.plan, self._segmenter
         workers: list[Worker] = []
@@ -321,5 +324,5 @@ class Scene:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest parent that exists."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())

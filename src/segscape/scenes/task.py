@@ -1,4 +1,4 @@
-"""The pieces of work that a scene is cut into."""
+"""The tasks that the work on a scene is divided into."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Sums = dict[str, list[float]]
 
 
 class Task(NamedTuple):
-    """One block of the scene in one sweep over it; its result depends on nothing but the sums of earlier sweeps.
+    """One block of the scene in one sweep over it; it depends on earlier sweeps only, not on other tasks of its own.
 
     Attributes:
-        sweep: From 0.
-        block: From 0.
+        sweep: The number of the sweep, from 0.
+        block: The number of the block, from 0.
     """
 
     sweep: int
@@ -22,20 +22,20 @@ class Task(NamedTuple):
 
 
 class Worker(Protocol):
-    """Does the tasks of one scene."""
+    """An object that does the tasks of one scene."""
 
     def tasks(self) -> list[list[Task]]:
-        """The tasks of each sweep; those of one may be done in any order, before any of the next."""
+        """Return the tasks of each sweep; those of one may be done in any order, before any of the next."""
 
     def work(self, task: Task) -> float:
-        """How much work a task is, in a unit of the worker's own."""
+        """Return the work of a task, in a unit of the worker's own."""
 
     def run(self, task: Task, sums: Mapping[str, Sequence[float]], on_progress: Callable[[float], None]) -> Sums:
-        """Do a task; what it makes is in its files when this returns.
+        """Do a task; its results are in the files when this returns.
 
         Args:
-            task: Which.
-            sums: What the sweeps before have gathered over the whole scene.
+            task: The task.
+            sums: The sums over the whole scene from the sweeps before.
             on_progress: Called with the share of the task that is done, from 0 to 1.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Where the tiles of a scene lie, and how one passes over into the next."""
+"""The places of the tiles of a scene, and how neighbouring tiles are blended."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from segscape.geometry.interval import Interval
 from segscape.geometry.window import Window
 
 _FADE_DIVISOR = 4
-"""A tile passes over into the next within this part of what they share, in its middle: least is known at the edges."""
+"""Tiles are blended within this part of their overlap, in its middle: a tile is least reliable at its edges."""
 
 
 class AxisBlend(NamedTuple):
-    """Rows (or columns) that come from one tile, or from two between which there is a gradual passage.
+    """Rows (or columns) that come from one tile, or from two that are blended linearly.
 
     Attributes:
-        interval: Which rows.
-        tiles: The places of the tiles on this axis, one or two.
+        interval: The rows (or columns).
+        tiles: The indices of the tiles along this axis, one or two.
     """
 
     interval: Interval
     tiles: tuple[int, ...]
 
     def weights(self, wanted: Interval) -> npt.NDArray[np.float32]:
-        """(tiles, n), how much each tile counts at some of the rows; 1 in sum."""
+        """Return the weight of each tile at some of the rows, (tiles, n); the weights of a row are 1 in sum."""
         if len(self.tiles) == 1:
             return np.ones((1, wanted.length), np.float32)
         place = np.arange(wanted.start, wanted.stop, dtype=np.float32) + 0.5
@@ -45,7 +45,7 @@ class Blend(NamedTuple):
     Attributes:
         window: The rectangle.
         tiles: The numbers of the tiles.
-        fades: For each tile how much it counts by rows, (window.height,), and by columns, (window.width,).
+        fades: The weights of each tile by rows, (window.height,), and by columns, (window.width,).
     """
 
     window: Window
@@ -54,7 +54,7 @@ class Blend(NamedTuple):
 
     @property
     def weights(self) -> Iterator[npt.NDArray[np.float32]]:
-        """For each tile how much it counts at each pixel, (window.height, window.width), 1 in sum."""
+        """The weight of each tile at each pixel, (window.height, window.width); those of a pixel are 1 in sum."""
         return (np.outer(rows, cols) for rows, cols in self.fades)
 
 
@@ -65,7 +65,7 @@ class TilingPlan:
     Attributes:
         size: (height, width) of the scene, in pixels.
         tile: (height, width) of a tile, no larger than the scene.
-        overlap: How many rows or columns two neighbouring tiles share at least, in pixels.
+        overlap: The least number of rows or columns that two neighbouring tiles share, in pixels.
     """
 
     size: tuple[int, int]
@@ -84,7 +84,7 @@ class TilingPlan:
         return [Window(row, col, *self.tile) for row in rows for col in cols]
 
     def blends(self, window: Window) -> Iterator[Blend]:
-        """A rectangle of the scene in parts that come from the same tiles, row by row."""
+        """Divide a rectangle of the scene, row by row, into parts that come from the same tiles throughout."""
         across = len(self._starts(1))
         cols = list(self._within(1, window.cols))
         for (rows_inside, row), (cols_inside, col) in itertools.product(self._within(0, window.rows), cols):
@@ -102,7 +102,7 @@ class TilingPlan:
 
     @cached_property
     def _axes(self) -> tuple[list[AxisBlend], list[AxisBlend]]:
-        """From which tiles all rows come, and all columns."""
+        """The blends of all rows, and of all columns."""
         return self._axis_blends(0), self._axis_blends(1)
 
     def _starts(self, axis: int) -> list[int]:
@@ -118,6 +118,7 @@ class TilingPlan:
         first = 0
         blends = []
         for place, (left, right) in enumerate(itertools.pairwise(starts)):
+            # The blended rows start here, centred in the overlap, which reaches from `right` to `left + length`.
             middle = (right + left + length) // 2 - fade // 2
             passage = Interval(middle, middle + fade)
             blends += [AxisBlend(Interval(first, passage.start), (place,)), AxisBlend(passage, (place, place + 1))]
@@ -125,7 +126,7 @@ class TilingPlan:
         return [*blends, AxisBlend(Interval(first, self.size[axis]), (len(starts) - 1,))]
 
     def _within(self, axis: int, wanted: Interval) -> Iterator[tuple[Interval, AxisBlend]]:
-        """From which tiles some rows come, each with those of the rows that do."""
+        """Yield the blends of some rows (or columns), each with those of the rows that lie in it."""
         blends = self._axes[axis]
         for blend in blends[bisect.bisect_right(blends, wanted.start, key=lambda blend: blend.interval.stop) :]:
             if blend.interval.start >= wanted.stop:

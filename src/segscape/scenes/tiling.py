@@ -1,4 +1,4 @@
-"""Does the tasks of a tiled scene: gives the network each tile as an image of its own."""
+"""The worker of a tiled scene, which runs the network on each tile as an image of its own."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MOST_BLOCK_PIXELS = 16 << 20
 
 
 class TilingWorker:
-    """Runs one network over one scene in one view.
+    """A worker that runs one network over one scene, tile by tile, in one view.
 
     Args:
         runtime: Computes the logits, on the images' device.
-        plan: Where the tiles lie.
-        batch: How many tiles are computed together.
-        geometry: How a tile is seen.
-        images_of: What the network is given of a tile.
-        logits: Where what it says goes.
+        plan: The places of the tiles.
+        batch: The number of tiles that are computed together.
+        geometry: How the network sees a tile.
+        images_of: Gives the network's input for a tile.
+        logits: The file that the logits are written to.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class TilingWorker:
         self._in_block = max(_MOST_BLOCK_PIXELS // (pixels * batch), 1) * batch
 
     def tasks(self) -> list[list[Task]]:
-        """The blocks of a few tiles each, in a single sweep."""
+        """Return one task for each block of a few tiles, in a single sweep."""
         return [[Task(0, block) for block in range(-(-len(self._tiles) // self._in_block))]]
 
     def work(self, task: Task) -> float:
-        """How much work a task is, in pixels through the network."""
+        """Return the work of a task, as a number of pixels through the network."""
         return len(self._numbers(task)) * self._geometry.padded[0] * self._geometry.padded[1]
 
     @torch.inference_mode()
@@ -68,11 +68,11 @@ class TilingWorker:
         return {}
 
     def _logits_of(self, images: Tensor) -> npt.NDArray[np.float32]:
-        """Logits (n, h, w, K)."""
+        """Compute the logits (n, h, w, K) of some images."""
         return self._runtime(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def _images(self, numbers: Sequence[int]) -> Tensor:
-        """What the network is given of some tiles, (n, 3, h, w)."""
+        """Read the network's input for some tiles, (n, 3, h, w)."""
         whole = Window(0, 0, *self._geometry.padded)
         return torch.cat([self._images_of(self._tiles[number]).read(whole) for number in numbers])
 

@@ -13,7 +13,7 @@ from segscape.segmentation.upsampling.resizes import Resizes
 
 
 class View(NamedTuple):
-    """One of several ways to show an image to a network, in testing with scales and mirror images.
+    """One of the scales and mirror images in which a network sees an image in multi-scale testing with flips.
 
     Attributes:
         scale: The factor by which the normalised image is resized, bilinearly, from its working size.
@@ -25,14 +25,14 @@ class View(NamedTuple):
 
 
 IDENTITY = (View(),)
-"""The image as it is."""
+"""The views of an image that is seen once, as it is."""
 
 
 def views(scales: Sequence[float], *, flip: bool) -> tuple[View, ...]:
-    """Every scale, and every scale mirrored where that is wanted.
+    """Return a view for every scale and, with `flip`, its mirror image.
 
     Raises:
-        ValueError: A scale is not positive, or there is none.
+        ValueError: A scale is not positive, or there are none.
     """
     if not scales or min(scales) <= 0:
         raise ValueError(f"Scales are positive numbers such as 0.75 or 1.5, not {list(scales)}.")
@@ -41,17 +41,17 @@ def views(scales: Sequence[float], *, flip: bool) -> tuple[View, ...]:
 
 @dataclass(frozen=True)
 class ViewGeometry:
-    """A rectangle of one size, seen in one way.
+    """The sizes of a rectangle in one view, from the pixels of the scene to the logits and back.
 
     Attributes:
         extent: (height, width) of the rectangle, in pixels of the scene.
-        view: The way.
+        view: The view.
         working: (height, width) of the rectangle at its working size, to which `resize_smoothly` brings its pixels.
         size: (height, width) of the scaled rectangle.
-        padded: (height, width) that the network is given.
-        logits: (K, h, w), the shape of what it gives.
-        nbytes: What its maps take at most that are held at a time.
-        resizes: From those logits to the rectangle's pixels.
+        padded: (height, width) of the network's input.
+        logits: (K, h, w), the shape of its logits.
+        nbytes: The largest number of bytes of its maps held at a time, see `DryRun`.
+        resizes: The resizes from those logits to the rectangle's pixels.
         align_corners: The network's convention, which the scaled rectangle follows too.
     """
 
@@ -74,7 +74,7 @@ class ViewGeometry:
         *,
         working: tuple[int, int] | None = None,
     ) -> ViewGeometry:
-        """How `network` sees a rectangle of `extent`, whose working size by default is its own."""
+        """Derive how `network` sees a rectangle of `extent`, whose working size is `extent` by default."""
         working = working or extent
         height, width = (max(int(side * view.scale), 1) for side in working)
         size = height, width
@@ -83,6 +83,7 @@ class ViewGeometry:
         convention = network.align_corners
         steps: tuple[Upsampling, ...]
         if size == working:
+            # A single resize, which also undoes the one to the working size.
             straight = Upsampling.of_padded(
                 logits[1:], padded=padded, image=size, size=extent, align_corners=convention
             )

@@ -1,4 +1,4 @@
-"""Images that show an int8 network the range of what its layers give."""
+"""Calibration images, from which the value ranges of an int8 network's layers are measured."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ImageLike = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A path, a Pillow image, or an array (H, W, 3) uint8, red, green, blue."""
 
 MOST_IMAGES = 30
-"""More change the ranges little and take longer."""
+"""The most calibration images; more change the ranges little and take longer."""
 _LARGEST = (1024, 2048)
-"""(height, width) of what is taken from the middle of a larger image."""
+"""(height, width) of the crop that is taken from the middle of a larger image."""
 
 
 def calibration_of(
@@ -35,13 +35,13 @@ def calibration_of(
     *,
     working_size: int | None = None,
 ) -> Calibration:
-    """At most 30 of some images, spread evenly over them, as the network will be given them.
+    """Return at most 30 of some images, spread evenly over them, prepared as the network receives them.
 
     Args:
-        images: Like those that are to be segmented.
-        network: Says what sizes it takes.
-        normalise: From (1, 3, H, W) uint8 to what it takes.
-        working_size: The shorter side to which they are brought, in pixels; None for their own size.
+        images: Images like those that are to be segmented.
+        network: The network; images are padded to a size that it accepts.
+        normalise: Converts (1, 3, H, W) uint8 to the network's input.
+        working_size: The shorter side to which they are resized, in pixels; None for their own size.
 
     Raises:
         FileNotFoundError: An image does not exist.
@@ -62,7 +62,7 @@ def _read(
     normalise: Callable[[Tensor], Tensor],
     working_size: int | None,
 ) -> Tensor:
-    """(1, 3, H, W) float32 on the CPU."""
+    """Read and prepare an image, (1, 3, H, W) float32 on the CPU."""
     pixels = as_pixels(image)
     if working_size is not None:
         pixels = resize_smoothly(pixels, working_size_of((pixels.shape[0], pixels.shape[1]), working_size))

@@ -1,4 +1,4 @@
-"""What users hand over, checked: devices and images."""
+"""Checks of user input: devices and images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segscape.rasters.image import read_image, to_rgb
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """The device of a name, by default a GPU where there is one.
+    """Return the device of that name, by default a GPU where there is one.
 
     Raises:
         ValueError: There is no such device.
@@ -28,7 +28,7 @@ def usable_device(device: str | torch.device | None) -> torch.device:
 
 
 def as_pixels(image: str | Path | Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A path, a Pillow image or an array as an array (H, W, 3) uint8, red, green, blue.
+    """Convert a path, a Pillow image or an array to an array (H, W, 3) uint8, red, green, blue.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,4 +1,4 @@
-"""Images made to fit a network that does not take every size."""
+"""Padding of images for networks that do not accept every size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from segscape.networks import SegmentationNetwork
 
 
 def pad_to_fit(network: SegmentationNetwork, images: Tensor) -> Tensor:
-    """Images padded on the right and below with the mean colour, to a size that `network` takes.
+    """Pad images on the right and below with the mean colour, to a size that `network` accepts.
 
-    What is computed for the padding is to be cut off: results belong to the padded size, and of those to the upper left
-    part of the images' own size.
+    The network's results are for the padded size. The caller crops them to their upper left part, which belongs to the
+    images themselves.
 
     Args:
-        network: Its `fitting_size` says what it takes.
+        network: Its `fitting_size` gives the size that it accepts.
         images: (N, 3, H, W), normalised, so that 0 is the mean colour.
 
     Returns:

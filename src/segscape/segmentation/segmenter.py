@@ -37,7 +37,7 @@ from segscape.segmentation.working_size import WorkingSize, photograph_sight, wi
 from segscape.viz.overlay import overlay
 
 _ENGINES = ("torch", "openvino", "onnxruntime")
-# Rows of which the probabilities are computed together.
+# The most rows whose probabilities are computed at a time.
 _MOST_BLOCK_ROWS = 256
 
 
@@ -50,8 +50,8 @@ class Segmentation:
         image: (H, W, 3) uint8, the image itself, at its own size as the labels are.
         class_names: The name of each class.
         palette: The colour (red, green, blue) of each class.
-        seconds: What each stage took: `read`, `network` (with the way to its working size), and `labels` (upsampling
-            and arg-max).
+        seconds: The duration of each stage: `read`, `network` (with the resize to its working size), and `labels`
+            (upsampling and arg-max).
     """
 
     labels: npt.NDArray[np.uint8]
@@ -61,10 +61,10 @@ class Segmentation:
     seconds: Mapping[str, float]
 
     def overlay(self, opacity: float = 0.5) -> npt.NDArray[np.uint8]:
-        """The image under its classes' colours, (H, W, 3) uint8.
+        """Blend the image with its classes' colours, (H, W, 3) uint8.
 
         Args:
-            opacity: Of the colours, 0 to 1.
+            opacity: The opacity of the colours, 0 to 1.
         """
         return overlay(self.image, self.labels, self.palette, opacity=opacity)
 
@@ -79,45 +79,45 @@ class Segmentation:
         write_labels(path, self.labels, self.palette)
 
     def shares(self) -> dict[str, float]:
-        """The share of each class among the pixels, 0 to 1, by name."""
+        """Return the share of each class among the pixels, 0 to 1, by name."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.class_names))
         return dict(zip(self.class_names, (counts / self.labels.size).tolist(), strict=True))
 
 
 class Segmenter:
-    """Segments images, each as a whole: memory grows with what the network sees, by about 200 bytes a pixel on a CPU.
+    """A network that segments images, each as a whole; on a CPU this takes about 200 bytes per pixel of its input.
 
-    Where a working size is set, a photograph is brought to it, the network runs there, and its logits are interpolated
-    to the photograph's own size; see `docs/working-size.md`.
+    Where a working size is set, a photograph is resized to it, the network runs on the result, and its logits are
+    interpolated to the photograph's own size; see `docs/working-size.md`.
 
-    On a CPU it has the process reuse what it frees, see `segscape.runtime.system_memory.reuse_freed`.
+    On a CPU the process is set to reuse the memory that it frees, see `segscape.runtime.system_memory.reuse_freed`.
 
     Args:
         network: Kept as it is; a faster copy of it runs.
         card: Its classes, normalisation and working size.
         device: Where to run, such as `"cpu"` or `"cuda:1"`; by default a GPU where there is one.
         runtime: The engine: `"torch"`, `"winograd"`, `"compile"`, `"openvino"`, `"onnx"`, `"tensorrt"`, or `"auto"` for
-            the fastest that gives the right result here, which the first time is found by trying; see
-            `docs/runtimes.md`. One that is ready may be given instead: then of `network` only the architecture counts.
+            the fastest that gives the right result here, which is measured the first time; see `docs/runtimes.md`. Or
+            a `Runtime` that is ready to run; then only the architecture of `network` is used.
         precision: `"fp32"`, `"bf16"`, `"fp16"` or `"int8"`; `"auto"` is fp32, but with the runtime `"auto"` bf16
             where the processor has it and 99.5 % of the labels stay what they are.
-        calibration: Images like those to be segmented, which int8 needs; a few dozen do.
-        working_size: The shorter side, in pixels, to which photographs are brought, smaller ones too; `"card"` for
-            what the card states, if it does, which holds for the ground resolution of scenes as well; None for every
-            image at its own size.
+        calibration: Images like those to be segmented, which int8 needs; a few dozen suffice.
+        working_size: The shorter side, in pixels, to which photographs are resized, smaller ones too; `"card"` for
+            what the card states, if it does: for photographs a working size, for scenes a working resolution; None for
+            every image at its own size.
 
     Raises:
-        ValueError: There is no such device, the runtime cannot be had here or not in this precision, or the working
+        ValueError: There is no such device, the runtime is not available here or not in this precision, or the working
             size is not positive.
 
     Attributes:
         network: The network itself, in evaluation mode, on `device`.
-        card: What its weights file says of it, with the working size that was asked for.
+        card: The card of its weights file, with the working size that was requested.
         device: Where it runs.
         deployed: The faster copy; scenes that are streamed are computed by its layers.
-        runtime: What computes the logits.
-        choice: Why it was chosen, where the runtime was `"auto"`.
-        streams: Whether `network` has its weights, which streaming a scene needs; not where a runtime was given.
+        runtime: The runtime that computes the logits.
+        choice: Why that runtime was chosen, where it was `"auto"`.
+        streams: Whether `network` has its weights, which streaming a scene needs; False where a `Runtime` was given.
 
     Example:
         >>> segmenter = Segmenter.from_weights("scapenet_lite0.street")
@@ -167,7 +167,7 @@ class Segmenter:
 
     @property
     def computed_by(self) -> list[str]:
-        """What, beside the weights, the logits depend on to the last bit: the runtime, its precision and version."""
+        """All beside the weights that the bits of the logits depend on: the runtime, its precision and version."""
         return [self.runtime.name, self.runtime.precision, self._calibration, *versions(*_ENGINES).values()]
 
     @classmethod
@@ -181,11 +181,10 @@ class Segmenter:
         calibration: Sequence[ImageLike] = (),
         working_size: WorkingSize = "card",
     ) -> Segmenter:
-        """A segmenter from a name of `list_weights()` or the path of a weights file.
+        """Create a segmenter from a name of `list_weights()` or the path of a weights file.
 
         Args:
-            name_or_path: Which weights; or the path of a file that `segscape export` wrote, which says itself what
-                computes it.
+            name_or_path: The weights; or the path of a file that `segscape export` wrote, which determines the runtime.
             device: See the class.
             runtime: See the class.
             precision: See the class.
@@ -223,7 +222,7 @@ class Segmenter:
         with torch.device("meta"):
             network = create_model(card.network, card.num_classes)
         assert isinstance(network, SegmentationNetwork)
-        # Its weights hold nothing: plans need the maps' shapes alone.
+        # The weights stay uninitialised: only the shapes of maps are needed, for plans.
         segmenter = cls(network.to_empty(device="cpu"), card, runtime=runtime, working_size=working_size)
         segmenter.fingerprint = fingerprint
         return segmenter
@@ -239,7 +238,7 @@ class Segmenter:
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged, the array is not (H, W, 3) uint8, the image is larger than the runtime's
-                only size, or the runtime gives labels, which are of no size but the working size.
+                only size, or the runtime gives labels and the image is not of the working size.
         """
         start = time.perf_counter()
         pixels = as_pixels(image)
@@ -263,9 +262,9 @@ class Segmenter:
 
     @torch.inference_mode()
     def probabilities(self, image: ImageLike) -> npt.NDArray[np.float32]:
-        """How probable each class is at every pixel of one image: the softmax of the resized logits.
+        """Compute the probability of each class at every pixel of one image: the softmax of the resized logits.
 
-        Beside the network's own memory it takes that of the result.
+        The memory needed is that of the network and of the result.
 
         Args:
             image: See `segment`.
@@ -275,7 +274,7 @@ class Segmenter:
 
         Raises:
             FileNotFoundError: See `segment`.
-            ValueError: See `segment`; or the runtime gives labels alone.
+            ValueError: See `segment`; or the runtime gives labels only.
         """
         if self.runtime.gives_labels:
             raise ValueError(
@@ -292,7 +291,7 @@ class Segmenter:
         return result
 
     def _run(self, pixels: npt.NDArray[np.uint8]) -> tuple[Tensor, Upsampling]:
-        """What the runtime gives for an image (H, W, 3), without the batch's axis, and its way to the image's size."""
+        """Run the network on an image (H, W, 3); return the result without its batch axis, and its resize to (H, W)."""
         own = pixels.shape[0], pixels.shape[1]
         seen = photograph_sight(self.card, own).size
         self._check_labels(own, seen)
@@ -310,7 +309,7 @@ class Segmenter:
         return result, upsampling
 
     def _check_labels(self, own: tuple[int, int], seen: tuple[int, int]) -> None:
-        """Refuse to bring labels to another size: only logits can be interpolated."""
+        """Refuse to resize labels to another size: only logits can be interpolated."""
         if self.runtime.gives_labels and own != seen:
             raise ValueError(
                 "This exported network gives labels, which cannot be brought from the working size of {} x {} pixels "
@@ -320,7 +319,7 @@ class Segmenter:
             )
 
     def _padded(self, images: Tensor) -> Tensor:
-        """Images (1, 3, H, W) of a size that the network takes, or of the only one that the runtime takes."""
+        """Pad images (1, 3, H, W) to a size that the network accepts, or to the only one that the runtime accepts."""
         if self.runtime.size is None:
             return pad_to_fit(self.network, images)
         down, right = (most - side for most, side in zip(self.runtime.size, images.shape[2:], strict=True))

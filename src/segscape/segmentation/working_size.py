@@ -1,4 +1,4 @@
-"""At what size a network sees an image: photographs by their shorter side, scenes by their ground resolution."""
+"""The size at which a network sees an image: photographs by their shorter side, scenes by their ground resolution."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from segscape.rasters.resize import working_size_of
 from segscape.rasters.source import Source
 
 WorkingSize = int | Literal["card"] | None
-"""The shorter side of photographs, in pixels; `"card"` for what the weights state, of scenes the working resolution
-too; or nothing for every image at its own size."""
+"""The shorter side of photographs, in pixels; `"card"` for what the weights' card states, for photographs as a working
+size and for scenes as a working resolution; or None for every image at its own size."""
 
 _NEARLY = 1.01
-"""Ground resolutions that differ by less count as the same: rounded, and projected, they are no more exact."""
+"""Ground resolutions that differ by a smaller factor count as equal: rounding and projection make them inexact."""
 
 
 class Sight(NamedTuple):
-    """At what size an image is seen.
+    """The size at which an image is seen.
 
     Attributes:
         size: (height, width), in pixels.
-        reason: Which size this is and why, in words.
+        reason: The size and the reason for it, in words.
     """
 
     size: tuple[int, int]
@@ -32,10 +32,10 @@ class Sight(NamedTuple):
 
 
 def with_working_size(card: WeightsCard, working_size: WorkingSize) -> WeightsCard:
-    """A card that states the size which is asked for in place of its own.
+    """Return the card with the requested working size in place of its own.
 
     Raises:
-        ValueError: The size is no whole number from 1 on.
+        ValueError: The size is not a positive integer.
     """
     if working_size == "card":
         return card
@@ -50,10 +50,10 @@ def with_working_size(card: WeightsCard, working_size: WorkingSize) -> WeightsCa
 
 
 def photograph_sight(card: WeightsCard, size: tuple[int, int]) -> Sight:
-    """At what size a photograph or a frame is seen.
+    """Return the size at which a photograph or a frame is seen.
 
     Args:
-        card: Of the network; its working size counts.
+        card: The network's card; its working size is used.
         size: (height, width) of the photograph, in pixels.
     """
     if card.working_size is None:
@@ -66,13 +66,13 @@ def photograph_sight(card: WeightsCard, size: tuple[int, int]) -> Sight:
 
 
 def sight_of(card: WeightsCard, source: Source) -> Sight:
-    """At what size an image is seen.
+    """Return the size at which an image is seen.
 
-    A photograph is told by its suffix. A scene whose ground resolution is known and finer or coarser than the network
-    was trained on is seen at the nearest resolution that it was.
+    A photograph is recognised by its suffix. A scene whose ground resolution is known and finer or coarser than those
+    on which the network was trained is seen at the nearest of them.
 
     Args:
-        card: Of the network; its working size and working resolution count.
+        card: The network's card; its working size and working resolution are used.
         source: The image.
     """
     size = source.size

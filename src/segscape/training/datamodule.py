@@ -34,8 +34,8 @@ class SegmentationDataModule(L.LightningDataModule):
         dataset: A data set's name, one of `segscape.data.datasets.DATASETS`.
         root: Its folder.
         augmentation: The recipe's augmentation.
-        batch_size: Crops a step and process.
-        eval_batch_size: Whole images a step; more than one needs images of one size.
+        batch_size: Crops per step and process.
+        eval_batch_size: Whole images per step; more than one needs images of one size.
         train_split: The split to train on.
         val_split: The split that `validate` and the checks during training measure.
         test_split: The split that `test` measures.
@@ -46,8 +46,8 @@ class SegmentationDataModule(L.LightningDataModule):
 
     Attributes:
         label_spec: The data set's classes.
-        maps: What the labels of each measured loader are among the network's classes: here the same.
-        unions: What labels in training beyond the classes stand for: here there are none.
+        maps: The mapping of the labels of each measured loader to the network's classes: here to the same.
+        unions: The unions of classes that further training labels stand for: here there are none.
 
     Raises:
         ValueError: There is no such data set; the message lists those that there are.
@@ -87,7 +87,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.seed = seed
 
     def described(self, split: Literal["train", "val", "test"]) -> str:
-        """The data set and split that is trained on or measured, in words."""
+        """Describe the data set and split that is trained on or measured, in words."""
         return f"{self.label_spec.name} {getattr(self, f'{split}_split')}"
 
     @property
@@ -108,7 +108,7 @@ class SegmentationDataModule(L.LightningDataModule):
             self._predict = SplitImages(self.dataset, self.root, self.predict_split)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Augmented crops, beginning where a resumed run stopped.
+        """Return the loader of augmented crops, beginning where a resumed run stopped.
 
         Raises:
             ValueError: The split has too few images for one joint batch, or a joint batch is a single image.
@@ -123,15 +123,15 @@ class SegmentationDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """This process's share of the validation split, as whole images in order."""
+        """Return the loader of this process's share of the validation split, as whole images in order."""
         return self._eval_loader(self._val, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """This process's share of the test split, as whole images in order."""
+        """Return the loader of this process's share of the test split, as whole images in order."""
         return self._eval_loader(self._test, self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[ImageSample]:
-        """This process's share of the images to predict, whole, in order and one at a time."""
+        """Return the loader of this process's share of the images to predict: whole, in order, one at a time."""
         return self._eval_loader(self._predict, 1)
 
     def _eval_loader(self, dataset: SegmentationDataset | SplitImages, batch_size: int) -> DataLoader[Any]:
@@ -146,10 +146,10 @@ class JointSet:
     Attributes:
         dataset: Its name, one of `segscape.data.datasets.DATASETS`.
         root: Its folder, below the joint root.
-        draws: How many crops of each round of all sets' draws are its.
+        draws: The number of crops that it contributes to each round of all sets' draws.
         scales: The range of the factor by which its images are scaled; by default the augmentation's.
-        resolution: Metres a pixel of its images, with `resolutions` in place of `scales`.
-        resolutions: The finest and the coarsest resolution, in metres a pixel, to which its images are scaled.
+        resolution: Metres per pixel of its images, with `resolutions` in place of `scales`.
+        resolutions: The finest and the coarsest resolution, in metres per pixel, to which its images are scaled.
         classes: By the name of one of its classes, the names of the network's classes that it stands for; see
             `segscape.labels.ClassMapping.of`.
         train_split: The split to train on.
@@ -167,7 +167,7 @@ class JointSet:
     val_split: str | None = "val"
 
     def scale_range(self, usual: tuple[float, float]) -> tuple[float, float]:
-        """The range of the factor by which images are scaled, which is `usual` where nothing is said.
+        """Return the range of the factor by which images are scaled, `usual` if the set specifies none.
 
         Raises:
             ValueError: Of `resolution` and `resolutions` one is missing, or `scales` are given too.
@@ -199,27 +199,27 @@ class _Relabelled(Dataset[Sample]):
 class JointDataModule(L.LightningDataModule):
     """Training crops of several data sets in one batch, and the whole validation images of each.
 
-    A batch is as of `SegmentationDataModule`; labels of training are indices of the network's classes, unions of them
-    beyond, and the ignore index; those of validation are the data set's own.
+    A batch is the same as of `SegmentationDataModule`. Training labels are indices of the network's classes, then of
+    unions of them, and the ignore index; validation labels are the data set's own.
 
     Args:
         sets: The data sets.
         root: The folder that their folders lie below.
         labels: The network's classes: the name of a data set that has them, `"aerial"`, or a `labels.yaml`.
-        augmentation: Of all sets, with each one's own scales.
-        batch_size: Crops a step and process.
+        augmentation: The augmentation of all sets, with each one's own scales.
+        batch_size: Crops per step and process.
         num_workers: Loader processes.
         in_memory: Decode the training splits once and keep them.
         seed: Fixes order, crops and colours.
 
     Attributes:
         label_spec: The network's classes.
-        maps: What the classes of each measured set are among them.
-        unions: What labels in training beyond the classes stand for.
+        maps: The mapping of the classes of each measured set to them.
+        unions: The unions of classes that further training labels stand for.
 
     Raises:
         FileNotFoundError: There is no such label file.
-        ValueError: There is no such data set or class, or a set's scales are not clear.
+        ValueError: There is no such data set or class, or a set's scales are ambiguous.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class JointDataModule(L.LightningDataModule):
         self.in_memory = in_memory
         self.seed = seed
         specs = [find_dataset(each.dataset).spec(self.root / each.root) for each in sets]
-        # Scores go by a set's name, so measured sets of one kind are told apart by their folders.
+        # Scores are keyed by a set's name, so measured sets of one name are distinguished by their folders.
         named = Counter(spec.name for spec, each in zip(specs, sets, strict=True) if each.val_split is not None)
         self._maps = [
             ClassMapping.of(
@@ -258,7 +258,7 @@ class JointDataModule(L.LightningDataModule):
         self._scales = [each.scale_range(augmentation.scales) for each in sets]
 
     def described(self, split: Literal["train", "val", "test"]) -> str:
-        """The data sets and splits that are trained on or measured, in words."""
+        """Describe the data sets and splits that are trained on or measured, in words."""
         total = sum(each.draws for each in self.sets)
         named = [(found.own.name, each) for found, each in zip(self._maps, self.sets, strict=True)]
         if split == "train":
@@ -289,7 +289,7 @@ class JointDataModule(L.LightningDataModule):
         return find_dataset(each.dataset)(self.root / each.root, split)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Augmented crops, beginning where a resumed run stopped.
+        """Return the loader of augmented crops, beginning where a resumed run stopped.
 
         Raises:
             ValueError: There are too few images for one joint batch, or a joint batch is a single image.
@@ -304,13 +304,13 @@ class JointDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
-        """This process's share of each validation split, as whole images in order."""
+        """Return the loaders of this process's share of each validation split, as whole images in order."""
         assert self.trainer is not None
         return [eval_loader(self.trainer, dataset, batch_size=1, num_workers=self.num_workers) for dataset in self._val]
 
 
 def _spec_named(labels: str) -> LabelSpec:
-    """The classes of a data set by name, or of a label file."""
+    """Return the classes of a data set by name, or of a label file."""
     if labels.endswith((".yaml", ".yml")):
         return read_label_file(Path(labels))
     return find_dataset(labels).label_spec

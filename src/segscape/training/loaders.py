@@ -20,17 +20,17 @@ def train_loader(
     num_workers: int,
     seed: int,
 ) -> DataLoader[Any]:
-    """This process's share of the stream of augmented samples, beginning where a resumed run stopped.
+    """Return the loader of this process's share of the training stream, beginning where a resumed run stopped.
 
     Args:
-        trainer: Knows the processes and the steps taken.
+        trainer: Provides this process's rank, the number of processes and the steps taken.
         sources: The data sets to draw from.
-        batch_size: Samples a step and process.
+        batch_size: Samples per step and process.
         num_workers: Loader processes.
         seed: Fixes order and augmentation.
 
     Raises:
-        ValueError: There are too few samples for one joint batch, or a joint batch is a single one.
+        ValueError: There are too few samples for one joint batch, or a joint batch is a single sample.
     """
     stream = SampleStream(sources, seed=seed)
 
@@ -51,12 +51,14 @@ def train_loader(
 
 
 def eval_loader(trainer: L.Trainer, dataset: Dataset[Any], *, batch_size: int, num_workers: int) -> DataLoader[Any]:
-    """This process's share of a split, in order: each sample once over all processes, none repeated to even them out.
+    """Return the loader of this process's share of a split, in order.
+
+    Over all processes each sample is read once; none is repeated to give all processes the same number.
 
     Args:
-        trainer: Knows the processes.
+        trainer: Provides this process's rank and the number of processes.
         dataset: The samples.
-        batch_size: Samples a step and process.
+        batch_size: Samples per step and process.
         num_workers: Loader processes.
     """
     share = range(trainer.global_rank, len(dataset), trainer.world_size)  # type: ignore[arg-type]
@@ -68,7 +70,7 @@ def _loader(
 ) -> DataLoader[Any]:
     return _ResumableLoader(
         dataset,
-        # By its name, because Lightning makes the loader of a prediction anew with arguments of its own.
+        # By keyword, because Lightning creates the loader of a prediction again with arguments of its own.
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
@@ -78,7 +80,7 @@ def _loader(
 
 
 class _ResumableLoader(DataLoader[Any]):
-    """A loader that Lightning knows to be resumable; its place follows from the trainer's counter alone."""
+    """A loader that Lightning takes for resumable: its position follows from the trainer's step counter alone."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

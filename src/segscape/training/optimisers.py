@@ -21,8 +21,8 @@ class Schedule:
         warmup: `"exponential"`, after which the decay begins (`warmup_poly`); `"linear"`, which multiplies a decay that
             has begun with the first step (`poly_with_floor`); or `"none"`.
         warmup_steps: The steps of the warm-up.
-        warmup_ratio: What the learning rate is multiplied by in the first step of the linear warm-up.
-        power: Of the decay.
+        warmup_ratio: The factor of the learning rate in the first step of the linear warm-up.
+        power: The exponent of the decay.
         min_lr: The learning rate that the decay ends at; not with an exponential warm-up, whose decay ends at zero.
         milestones: The steps at which the learning rate falls to a tenth; with any, there is no polynomial decay and no
             warm-up.
@@ -44,7 +44,7 @@ class Schedule:
             raise ValueError("Milestones go without a warm-up and a min_lr; leave out the one or the others.")
 
     def factor(self, lr: float, max_steps: int) -> Callable[[int], float]:
-        """What the learning rate is multiplied by, by 0-based step.
+        """Return the learning-rate factor as a function of the 0-based step.
 
         Args:
             lr: The learning rate itself, which `min_lr` is compared with.
@@ -71,12 +71,12 @@ class OptimiserSettings:
     Attributes:
         name: `"sgd"`, `"adam"` or `"adamw"`.
         lr: The learning rate without warm-up and decay.
-        momentum: Of SGD, without Nesterov's; unused by the others.
-        betas: Of Adam and AdamW: the decay rates of the averages of the gradient and of its square.
+        momentum: The momentum of SGD, without Nesterov's; unused by the others.
+        betas: The decay rates of Adam's and AdamW's averages of the gradient and of its square.
         weight_decay: See `groups`.
         groups: `"one"`: every parameter has the same learning rate and weight decay. `"split"`, STDC-Seg's: only
             convolutions and linear layers decay, not normalisation layers and biases, and the next two settings hold.
-        head_lr_factor: What the learning rate of the network's new modules is multiplied by.
+        head_lr_factor: The factor of the learning rate of the network's new modules.
         train_backbone_norms: Whether the backbone's own normalisation scales and shifts are trained. The official
             recipe leaves them as pre-trained; without pre-trained weights they should be trained.
         schedule: Warm-up and decay.
@@ -93,7 +93,7 @@ class OptimiserSettings:
     schedule: Schedule = field(default_factory=Schedule)
 
     def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimiser over `parameter_groups`."""
+        """Build the optimiser over `parameter_groups`."""
         match self.name:
             case "sgd":
                 return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
@@ -106,10 +106,10 @@ class OptimiserSettings:
 def parameter_groups(
     network: SegmentationNetwork, settings: OptimiserSettings, *, extra: Iterable[nn.Parameter] = ()
 ) -> list[dict[str, Any]]:
-    """The network's parameters in groups of one learning rate and weight decay, each once.
+    """Split the network's parameters into groups of one learning rate and weight decay, each parameter once.
 
     Args:
-        network: Its `parts` tell the groups apart.
+        network: Its `parts` determine the groups.
         settings: The recipe.
         extra: Parameters of the losses; they decay at the base learning rate.
 
@@ -133,7 +133,7 @@ def parameter_groups(
 
 
 def _split(network: SegmentationNetwork, settings: OptimiserSettings) -> dict[tuple[bool, bool], list[nn.Parameter]]:
-    """The trained parameters by whether they are of a new module and whether they decay."""
+    """Return the trained parameters by whether they belong to a new module and whether they decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
         (new, decay): [] for new in (False, True) for decay in (True, False)
     }
@@ -152,7 +152,7 @@ def _split(network: SegmentationNetwork, settings: OptimiserSettings) -> dict[tu
 
 
 def warmup_poly(warmup_steps: int, max_steps: int, power: float) -> Callable[[int], float]:
-    """The factor of the learning rate by 0-based step: exponential from 0.001 to 1, then polynomial to 0.
+    """Return the learning-rate factor by 0-based step, a function: exponential from 0.001 to 1, then polynomial to 0.
 
     Args:
         warmup_steps: The step at which the factor reaches 1.
@@ -171,13 +171,14 @@ def warmup_poly(warmup_steps: int, max_steps: int, power: float) -> Callable[[in
 def poly_with_floor(
     max_steps: int, power: float, *, floor: float, warmup_steps: int = 0, warmup_ratio: float = 0.1
 ) -> Callable[[int], float]:
-    """The factor of the learning rate by 0-based step: polynomial from 1 to a floor, as MMSegmentation has it.
+    """Return the learning-rate factor by 0-based step, a function: polynomial from 1 to a floor, as in MMSegmentation.
 
     Args:
         max_steps: The step at which the floor is reached.
         power: The exponent of the decay.
-        floor: A share of the learning rate.
-        warmup_steps: The first steps, in which the factor is also multiplied by a number that rises evenly to 1.
+        floor: The factor at the end of the decay.
+        warmup_steps: The number of first steps, in which the factor is also multiplied by a number that rises linearly
+            to 1.
         warmup_ratio: That number at the first step.
     """
 
@@ -191,17 +192,17 @@ def poly_with_floor(
 
 
 def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """An exponential moving average of weights that does not hold on to its first ones.
+    """Return the update of an exponential moving average of weights whose decay grows from a small value.
 
-    After n steps it keeps (1 + n) / (10 + n) of itself, at most `decay`: a run far shorter than 1 / (1 - decay) steps
-    would otherwise end near the weights that it began with.
+    After n steps the average keeps (1 + n) / (10 + n) of itself, at most `decay`: a run far shorter than
+    1 / (1 - decay) steps would otherwise end near the weights that it began with.
 
     Args:
-        decay: What is kept of the average at a step, from 0 to 1.
+        decay: The largest share that the average keeps of itself at a step, from 0 to 1.
 
     Returns:
-        What changes averaged tensors in place, given them, the current ones of the same types, and n: `multi_avg_fn` of
-        `torch.optim.swa_utils.AveragedModel`. Integers, such as counts of batches, are taken over as they are.
+        The function that updates averaged tensors in place, given them, the current ones of the same types, and n:
+        `multi_avg_fn` of `torch.optim.swa_utils.AveragedModel`. Integers, such as counts of batches, are copied.
 
     Raises:
         ValueError: The decay is not from 0 to 1.

@@ -16,13 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionWriter(L.Callback):
-    """Writes each prediction as soon as it is made, and leaves out images whose file is there already.
+    """The callback that writes each prediction as soon as it is computed, and skips images whose file exists.
 
-    A file appears whole or not at all, so that a stopped run goes on where it was. With several processes each writes
-    its own share.
+    A file appears whole or not at all, so that a stopped run can be resumed. With several processes each writes its own
+    share.
 
     Args:
-        folder: Where to; it is made where it is missing.
+        folder: The folder to write to; it is created if it is missing.
 
     Attributes:
         written: The files written by this process.
@@ -35,7 +35,7 @@ class PredictionWriter(L.Callback):
         self.kept = 0
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Have only images without a file predicted."""
+        """Restrict the prediction to images without a file."""
         assert isinstance(pl_module, SegmentationTask)
         dataset = _data(trainer).dataset
         pl_module.is_wanted = lambda name: not (self.folder / dataset.prediction_name(name)).is_file()
@@ -50,7 +50,7 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write what the step has predicted."""
+        """Write the predictions of a step."""
         assert isinstance(pl_module, SegmentationTask)
         dataset = _data(trainer).dataset
         for name, indices in outputs.items():
@@ -59,7 +59,7 @@ class PredictionWriter(L.Callback):
         self.kept += len(batch["name"]) - len(outputs)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say what has been done."""
+        """Report how many predictions were written and how many kept."""
         kept = f"; {self.kept} were there already and are kept" if self.kept else ""
         _log.info("%d prediction(s) written to %s%s.", self.written, self.folder, kept)
 

@@ -33,10 +33,10 @@ STAGES = tuple(f"{scale:g}" for scale in SCALES)
 LAST = STAGES[-1]
 """The stage whose masks are the result."""
 PROTOCOL = f"whole image, stages {', '.join(STAGES)}; IoU of all pixels together, mean boundary accuracy"
-"""How masks are refined for evaluation and scored, in words."""
+"""The description of how masks are refined for evaluation and scored."""
 
-# Of the authors' evaluation, on 8-bit masks: a pixel above the one is of the object, and a coarse mask whose pixels add
-# up to less than the other is too small to refine.
+# Of the authors' evaluation, on 8-bit masks: the level above which a pixel belongs to the object, and the sum of pixels
+# below which a coarse mask is too small to refine.
 _LEVEL = 128
 _SMALL = 1024
 
@@ -52,18 +52,18 @@ class RefinementTask(L.LightningModule):
         name: The registered name of a network.
         optimiser: The recipe's optimiser and schedule; every parameter is treated alike.
         loss_weights: The weights of the losses.
-        weights: A name or a weights file of this network to start from, or nothing.
+        weights: A name or a weights file of this network to start from, or None.
         pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
             `load_pretrained`.
         channels_last: Keep the network's tensors channels last in memory.
-        coarser_stages: The most coarser stages, each at half the size of the next, whose result the network is trained
-            to refine; their number is drawn for each batch. The published recipe has none; a network that has seen few
-            images else never learns to mend what its own coarser stages spoil.
+        coarser_stages: The largest number of coarser stages, each at half the size of the next, whose result the
+            network is trained to refine; their number is drawn for each batch. The published recipe has none; without
+            them, a network trained on few images never learns to correct the errors of its own coarser stages.
 
     Attributes:
         monitor: The logged score by which the best checkpoint is chosen.
         results: The latest evaluation's scores: of the coarse masks as `COARSE`, and of the measured stages by name.
-        small_objects: How many of its coarse masks were too small to refine.
+        small_objects: The number of its coarse masks that were too small to refine.
         start_name: The `weights`, as they were named.
         start: Their card.
 
@@ -112,6 +112,7 @@ class RefinementTask(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Keep the run's seed."""
+        # Now, because seeding every step replaces torch's initial seed.
         self._seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
@@ -120,7 +121,7 @@ class RefinementTask(L.LightningModule):
         torch.manual_seed((self._seed * 1_000_003 + position) % 2**63)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """The total loss of a batch; every term is logged, and the IoU of the coarse and the refined masks."""
+        """Return the total loss of a batch; log every term, and the IoU of the coarse and the refined masks."""
         images, masks, truth = self.normalise(batch["image"]), signed(batch["mask"]), batch["truth"] / 255
         stages = int(torch.randint(self.coarser_stages + 1, ()))
         logits = self.network(images, self._refined_coarsely(images, masks, stages), size=truth.shape[-2:]).float()
@@ -132,12 +133,14 @@ class RefinementTask(L.LightningModule):
 
     @torch.no_grad()
     def _refined_coarsely(self, images: Tensor, masks: Tensor, stages: int) -> Tensor:
-        """The masks (N, 1, H, W) after that many coarser stages, as the network evaluates them now."""
+        """Return the masks (N, 1, H, W) after that many coarser stages, as the network would refine them now."""
         if not stages:
             return masks
+        # As in an evaluation: batch normalisation by its running statistics, and no dropout.
         self.network.eval()
         height, width = images.shape[-2:]
         for halvings in range(stages, 0, -1):
+            # Each stage reads the previous one's masks reduced to its own size, but returns them at full size.
             size = max(height >> halvings, 1), max(width >> halvings, 1)
             small = (F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in (images, masks))
             logits = self.network(*small, size=(height, width), masks_at_points=masks)
@@ -146,17 +149,18 @@ class RefinementTask(L.LightningModule):
         return masks
 
     def _count(self, coarse: Tensor, refined: Tensor, truth: Tensor) -> None:
-        """Log the IoU of all pixels since the last time."""
+        """Count the pixels of a batch, and log the IoU of all since it was last logged."""
         found = torch.stack([coarse, refined])
         overlaps = [(found & truth).flatten(1).sum(1), (found | truth).flatten(1).sum(1)]
         self.pixels += torch.stack(overlaps, dim=1)
+        # Only at the steps at which Lightning writes to its loggers, so that each value covers all steps in between.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             iou = self.pixels[:, 0] / self.pixels[:, 1].clamp(min=1)
             self.log_dict({"train/iou_coarse": iou[0], "train/iou": iou[1]})
             self.pixels.zero_()
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, its learning rate set before every step."""
+        """Build the recipe's optimiser, whose learning rate is set before every step."""
         settings = self.settings
         group = {"params": list(self.network.parameters()), "lr": settings.lr, "weight_decay": settings.weight_decay}
         optimiser = settings.build([group])
@@ -165,22 +169,24 @@ class RefinementTask(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _begin(self) -> None:
-        """Count anew, with the network as it is now."""
+        """Reset the counts, and refine with the network as it is now."""
         for score in self.scores:
             cast("MaskScores", score).reset()
         self.small.reset()
+        # A refiner runs a copy of the network, with the weights that it has at this moment.
         self._refiner = Refiner(self.network, self.device)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self._begin()
 
     def on_test_epoch_start(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self._begin()
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Score a whole image: its coarse mask and the refined one."""
+        # Scores are those of full precision, also where training runs in mixed precision.
         with torch.autocast(self.device.type, enabled=False):
             self._score(batch, [(LAST, self._refiner.refine(*as_arrays(batch)).probability)])
 
@@ -190,7 +196,7 @@ class RefinementTask(L.LightningModule):
             self._score(batch, ((f"{scale:g}", found) for scale, found in self._refiner.stages(*as_arrays(batch))))
 
     def _score(self, batch: dict[str, Any], stages: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> None:
-        """Count the coarse mask of a batch of one and the probabilities (H, W) of some stages."""
+        """Score the coarse mask of a batch of one, and the masks of some stages by their probabilities (H, W)."""
         mask, truth = batch["mask"][:, 0], batch["truth"][:, 0] > _LEVEL
         small = int(mask.sum()) < _SMALL
         self.small.update(small)
@@ -203,7 +209,7 @@ class RefinementTask(L.LightningModule):
         return cast("MaskScores", self.scores[(COARSE, *STAGES).index(name)])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the coarse and the refined masks, and what refining has gained."""
+        """Log the scores of the coarse and the refined masks, and the gain of refining."""
         self._log_scores("val", [LAST])
 
     def on_test_epoch_end(self) -> None:
@@ -224,11 +230,11 @@ class RefinementTask(L.LightningModule):
 
 
 def signed(masks: Tensor) -> Tensor:
-    """Masks (N, 1, H, W) uint8 as the networks take them: -1 where they are 0, 1 where they are 255."""
+    """Convert masks (N, 1, H, W) uint8 to the networks' input: -1 where they are 0, 1 where they are 255."""
     return (masks.float() / 255 - 0.5) / 0.5
 
 
 def as_arrays(sample: Mapping[str, Any]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Image (H, W, 3) and coarse mask (H, W), uint8, of a sample or of a batch of one."""
+    """Return image (H, W, 3) and coarse mask (H, W), both uint8, of a sample or of a batch of one."""
     image, mask = sample["image"], sample["mask"]
     return image.reshape(image.shape[-3:]).permute(1, 2, 0).cpu().numpy(), mask.reshape(mask.shape[-2:]).cpu().numpy()

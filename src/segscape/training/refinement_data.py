@@ -24,17 +24,18 @@ from segscape.training.loaders import eval_loader, train_loader
 
 
 class RefinementDataModule(L.LightningDataModule):
-    """Training crops with coarse masks made of the exact ones, and whole images for evaluation.
+    """Training crops with coarse masks computed from the exact ones, and whole images for evaluation.
 
     A batch holds `image` (N, 3, H, W), `mask` and `truth` (N, 1, H, W), all uint8, and `name`; whole images come one at
     a time.
 
     Args:
         root: The folder of pairs; of triples for `test`.
-        roots: Folders of pairs below the root to train on together instead, each with its draws: how many crops of each
-            round of all draws are its, such as `{ecssd: 2, davis: 1}`. Those with the validation split are measured.
+        roots: Folders of pairs below the root to train on together instead, each with its draws: the number of crops
+            that it contributes to each round of all draws, such as `{ecssd: 2, davis: 1}`. Those with the validation
+            split are measured.
         augmentation: The recipe's augmentation.
-        batch_size: Crops a step and process.
+        batch_size: Crops per step and process.
         sources: Only these sources of pairs below the root; by default all that are there.
         train_split: The split of pairs to train on.
         val_split: The split of pairs that `validate` and the checks during training measure, with coarse masks that are
@@ -96,19 +97,20 @@ class RefinementDataModule(L.LightningDataModule):
             self._test = RefinementTriples(self.root)
 
     def _parts(self, split: str, *, some: bool = False) -> list[RefinementPairs]:
-        """The pairs of each of the roots, or of `some` of them: those that have the split."""
+        """Return the pairs of each of the roots, or with `some` those of the roots that have the split."""
         parts: list[RefinementPairs] = []
         for number, folder in enumerate(self.roots, start=1):
             path = Path(self.root, folder)
             try:
                 parts.append(RefinementPairs(path, split, self.sources))
             except NoPairsError:
+                # The last root may lack the split only if another one has it.
                 if not (some and path.is_dir() and (parts or number < len(self.roots))):
                     raise
         return parts
 
     def train_dataloader(self) -> DataLoader[TripleSample]:
-        """Augmented crops, beginning where a resumed run stopped.
+        """Return the loader of augmented crops, beginning where a resumed run stopped.
 
         Raises:
             ValueError: The split has too few images for one joint batch, or a joint batch is a single image.
@@ -126,11 +128,11 @@ class RefinementDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[TripleSample] | list[Any]:
-        """This process's share of the validation split, as whole images in order."""
+        """Return the loader of this process's share of the validation split, as whole images in order."""
         return [] if self.val_split is None else self._eval_loader(self.shown)
 
     def test_dataloader(self) -> DataLoader[TripleSample]:
-        """This process's share of the triples, as whole images in order."""
+        """Return the loader of this process's share of the triples, as whole images in order."""
         return self._eval_loader(self._test)
 
     def _eval_loader(self, dataset: Dataset[TripleSample]) -> DataLoader[TripleSample]:
@@ -138,5 +140,5 @@ class RefinementDataModule(L.LightningDataModule):
         return eval_loader(self.trainer, dataset, batch_size=1, num_workers=self.num_workers)
 
     def measured_on(self, split: str) -> str:
-        """What `validate` (`"val"`) or `test` (`"test"`) measures, in words."""
+        """Describe the data that `validate` (`"val"`) or `test` (`"test"`) measures on, in words."""
         return f"{self.folder} {self.val_split}, perturbed" if split == "val" else self.folder

@@ -1,4 +1,4 @@
-"""What a run leaves: checkpoints to resume from, and for people its curves, a grid of predictions and its weights."""
+"""The results of a run: checkpoints to resume from, and its curves, a grid of predictions and its weights."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _GRID_IMAGES = 4
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their place and renames them, so that a killed run leaves none half-written.
+    """The writer of checkpoints beside their place, renamed when complete: a killed run leaves none half-written.
 
-    Lightning's own writer goes through the system's temporary folder, from where a move may be a copy.
+    Lightning's own writer uses the system's temporary folder, from where a move may be a copy.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -45,7 +45,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class RunReport(L.Callback, ABC):
-    """Writes `curve.png`, `predictions.png` and `weights.safetensors` when a run ends.
+    """The report at the end of a run: `curve.png`, `predictions.png` and `weights.safetensors`.
 
     The weights are those with the best validation score, or the last ones where none was measured.
 
@@ -53,7 +53,7 @@ class RunReport(L.Callback, ABC):
         root: The run's folder.
 
     Attributes:
-        score_name: The name for people of the score by which the best weights are chosen.
+        score_name: The readable name of the score by which the best weights are chosen.
     """
 
     score_name: ClassVar[str]
@@ -67,10 +67,10 @@ class RunReport(L.Callback, ABC):
 
     @abstractmethod
     def draw_grid(self, trainer: L.Trainer, task: Any) -> npt.NDArray[np.uint8]:
-        """Predictions on a few validation images by the weights written, (H, W, 3) uint8."""
+        """Draw the predictions of the written weights on a few validation images, (H, W, 3) uint8."""
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the finished state too, between the steps that are saved."""
+        """Save the final state too, as it may lie between the steps that are saved."""
         trainer.save_checkpoint(self.root / "checkpoints" / "last.ckpt", weights_only=False)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -120,7 +120,7 @@ class SegmentationReport(RunReport):
         write_weights(self.weights, card, inference_state(task.network))
 
     def draw_grid(self, trainer: L.Trainer, task: SegmentationTask) -> npt.NDArray[np.uint8]:
-        """Image, labels, prediction and overlay of a few validation images."""
+        """Draw image, labels, prediction and overlay of a few validation images."""
         segmenter = Segmenter.from_weights(self.weights, device=task.device)
         palette = task.label_spec.palette
         rows = []
@@ -155,14 +155,14 @@ class RefinementReport(RunReport):
         write_weights(self.weights, card, task.network.state_dict())
 
     def _best_scores(self, mba: float) -> dict[str, float]:
-        """The scores, refined and coarse, of the check at which the mBA was this one."""
+        """Return the scores, refined and coarse, of the validation at which the mBA was this one."""
         logged = {name: dict(points) for name, points in read_metrics(self.root / "csv").items()}
         step = min(logged["val/mba"], key=lambda step: abs(logged["val/mba"][step] - mba))
         names = "mba", "iou", "mba_coarse", "iou_coarse"
         return {name: logged[f"val/{name}"][step] for name in names}
 
     def draw_grid(self, trainer: L.Trainer, task: RefinementTask) -> npt.NDArray[np.uint8]:
-        """Image, coarse mask, refined mask and truth of a few pairs."""
+        """Draw image, coarse mask, refined mask and truth of a few pairs."""
         refiner = Refiner.from_weights(self.weights, device=task.device)
         rows = []
         for sample in _spread(trainer.datamodule.shown):  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ class RefinementReport(RunReport):
 
 
 def _provenance(task: SegmentationTask | RefinementTask, trained_on: str, steps: int) -> dict[str, Any]:
-    """What a card says of the `training` and the `licence`, with those of the weights that the run started from."""
+    """Return a card's `training` and `licence`, with those of the weights that the run started from."""
     training, licence = f"{trained_on}, {steps} steps", f"that of {trained_on}"
     if task.start is not None:
         training += f", from {task.start_name} ({task.start.training})"
@@ -184,6 +184,6 @@ def _provenance(task: SegmentationTask | RefinementTask, trained_on: str, steps:
 
 
 def _spread(dataset: Any) -> list[Any]:
-    """A few samples of a data set, evenly spread."""
+    """Return a few samples of a data set, evenly spread."""
     count = min(_GRID_IMAGES, len(dataset))
     return [dataset[index] for index in torch.linspace(0, len(dataset) - 1, count).int().tolist()]

@@ -31,9 +31,9 @@ class Measurement:
     """The scores of one data set by one protocol.
 
     Attributes:
-        classes: Of the data set, in which it was measured.
+        classes: The classes of the data set, in which it was measured.
         protocol: The protocol's name.
-        scores: What was found.
+        scores: The scores.
     """
 
     classes: ClassMapping
@@ -42,7 +42,7 @@ class Measurement:
 
 
 def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
-    """Cross entropy over the labelled pixels: of the logits, and with a weight of 0.4 of each auxiliary logits."""
+    """Return cross entropy over the labelled pixels: of the logits, and with weight 0.4 of each auxiliary logits."""
     auxiliary = [LossTerm(name, CrossEntropy(), 0.4) for name in network.parts.aux_logits]
     return [LossTerm("logits", CrossEntropy()), *auxiliary]
 
@@ -50,7 +50,7 @@ def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
 def _load(
     network: SegmentationNetwork, name: str, weights: str, label_spec: LabelSpec
 ) -> tuple[WeightsCard, tuple[str, ...]]:
-    """Load a weights file; its card, and the entries that stay fresh because they go with other classes."""
+    """Load a weights file; return its card, and the entries left fresh because they belong to other classes."""
     path = find_weights(weights)
     card, state = read_weights(path)
     if card.network != name:
@@ -69,26 +69,26 @@ class SegmentationTask(L.LightningModule):
     Args:
         name: The registered name of a network.
         label_spec: The network's classes, those of the data module.
-        maps: What the labels of each measured loader are among them; by default the same.
-        unions: What labels in training beyond them stand for, see `segscape.losses.unions.join_unions`.
+        maps: The mapping of the labels of each measured loader to them; by default to the same.
+        unions: The unions of classes that further training labels stand for, see `segscape.losses.unions.join_unions`.
         optimiser: The recipe's optimiser and schedule.
         losses: The recipe's losses; by default `default_losses`.
         protocols: How the network is evaluated; the first one's mIoU is `val/miou`. By default whole images.
         small_classes: Names of classes whose own mean IoU is reported too, such as those of small objects.
-        weights: A name or a weights file of this network to start from, or nothing. To train on, it may be for other
+        weights: A name or a weights file of this network to start from, or None. To train on, it may be for other
             classes: what depends on their number starts afresh.
         pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
             `load_pretrained`.
         freeze_backbone: Train only what is not the network's backbone.
         working_size: The shorter side of photographs at which the network is to see them, in pixels, for its card.
-        working_resolution: The finest and the coarsest ground resolution of scenes, in metres a pixel, for its card.
+        working_resolution: The finest and the coarsest ground resolution of scenes, in metres per pixel, for its card.
         channels_last: Keep the network's tensors channels last in memory.
 
     Attributes:
         monitor: The logged score by which the best checkpoint is chosen.
         protocols: The protocols by name.
         results: The latest evaluation's measurements, those of the first data set and protocol first.
-        is_wanted: Whether an image is to be predicted, by its name; by default every one is.
+        is_wanted: Returns whether to predict the image of a name; by default every image is predicted.
         start_name: The `weights`, as they were named.
         start: Their card.
         untrained: The entries that depend on the number of classes and did not fit `weights`.
@@ -170,7 +170,7 @@ class SegmentationTask(L.LightningModule):
             )
 
     def on_fit_start(self) -> None:
-        """Say how the network will be evaluated; warn of a precision that this processor can only imitate."""
+        """Log how the network will be evaluated; warn of a precision that this processor only emulates."""
         for name, protocol in self.protocols.items():
             _log.info("Validation %s: %s.", name, protocol)
         reduced = self.trainer.precision in ("bf16-mixed", "bf16-true")
@@ -182,7 +182,7 @@ class SegmentationTask(L.LightningModule):
             )
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """The total loss of a batch; every term is logged."""
+        """Return the total loss of a batch; log every term."""
         output = self.network(self.normalise(batch["image"]))
         outputs = {"logits": output.logits.float(), **{name: value.float() for name, value in output.aux.items()}}
         terms = self.criterion(outputs, batch["mask"].long())
@@ -191,7 +191,7 @@ class SegmentationTask(L.LightningModule):
         return terms["total"]
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, its learning rate set before every step."""
+        """Build the recipe's optimiser, whose learning rate is set before every step."""
         groups = parameter_groups(self.network, self.settings, extra=self.criterion.parameters())
         optimiser = self.settings.build(groups)
         factor = self.settings.schedule.factor(self.settings.lr, int(self.trainer.estimated_stepping_batches))
@@ -199,7 +199,7 @@ class SegmentationTask(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         for confusion in self.confusions.modules():
             if isinstance(confusion, ConfusionMatrix):
                 confusion.reset()
@@ -211,7 +211,7 @@ class SegmentationTask(L.LightningModule):
         class_map, labels = self.maps[dataloader_idx], batch["mask"]
         left_out = [index for index, members in enumerate(class_map.members) if not members]
         if left_out:
-            # The network has no word for them, so it is not held against it what it says there.
+            # The network cannot predict these classes, so its predictions there do not count against it.
             labels = labels.masked_fill(torch.isin(labels, torch.tensor(left_out, device=labels.device)), IGNORE_INDEX)
         for protocol, confusion in zip(self.protocols.values(), self._confusions_of(dataloader_idx), strict=True):
             confusion.update(self._own_classes(class_map, self._predict(protocol, batch["image"])), labels)
@@ -222,7 +222,7 @@ class SegmentationTask(L.LightningModule):
     test_step = validation_step
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Class indices (H, W) uint8, by name, of those images of a batch that are wanted, by the first protocol."""
+        """Predict by the first protocol: class indices (H, W) uint8 of the wanted images of a batch, by name."""
         protocol = next(iter(self.protocols.values()))
         images = zip(batch["name"], batch["image"], strict=True)
         return {
@@ -233,7 +233,7 @@ class SegmentationTask(L.LightningModule):
 
     @staticmethod
     def _own_classes(each: ClassMapping, predicted: Tensor) -> Tensor:
-        """Predicted indices of the network's classes (N, H, W) as those of a data set."""
+        """Convert predicted indices of the network's classes (N, H, W) to those of a data set."""
         return predicted if each.is_same else torch.tensor(each.home, device=predicted.device)[predicted]
 
     def _predict(self, protocol: EvaluationProtocol, images: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ class SegmentationTask(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores: those of the first protocol as `val/...`, of another as `val@<its name>/...`.
 
-        Of several data sets `val/miou` is the mean, and each one's own scores are `val/<its name>/...`.
+        With several data sets, `val/miou` is their mean, and each one's own scores are `val/<its name>/...`.
         """
         self._log_scores("val")
 
@@ -279,7 +279,7 @@ class SegmentationTask(L.LightningModule):
 
 
 def _indices(label_spec: LabelSpec, class_names: list[str]) -> tuple[int, ...]:
-    """The indices of classes by name.
+    """Return the indices of classes by name.
 
     Raises:
         ValueError: There is no such class; the message lists the names.

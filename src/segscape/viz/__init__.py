@@ -1,1 +1,1 @@
-"""Pictures for people."""
+"""Visualisation: overlays, contact sheets and curves."""

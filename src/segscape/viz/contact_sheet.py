@@ -1,4 +1,4 @@
-"""Many pictures on one sheet, with a legend of the classes."""
+"""Contact sheets: many pictures on one sheet, with a legend of the classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def contact_sheet(
     palette: Sequence[tuple[int, int, int]] = (),
     cell_width: int = 480,
 ) -> npt.NDArray[np.uint8]:
-    """A sheet with one row an image and one column a view of it.
+    """Arrange pictures on a sheet, with a row for each image and a column for each kind of picture.
 
     Args:
         rows: Pictures (H, W, 3) uint8; a row's pictures are of one size.
@@ -45,7 +45,7 @@ def contact_sheet(
     top = 2 * _MARGIN + _TEXT
     for row, cell_height in zip(rows, heights, strict=True):
         for column, picture in enumerate(row):
-            # Colours of classes must not mix: nothing is interpolated.
+            # Not interpolated, since the classes' colours must not mix.
             cell = Image.fromarray(picture).resize((cell_width, cell_height), Image.Resampling.NEAREST)
             sheet.paste(cell, (_MARGIN + column * (cell_width + _MARGIN), top))
         top += cell_height + _MARGIN
@@ -58,7 +58,7 @@ def contact_sheet(
 def _legend_places(
     names: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
 ) -> list[tuple[int, int]]:
-    """The place (x, y) of each entry, in lines that fit the width."""
+    """Compute the place (x, y) of each entry, wrapped to the width."""
     places = []
     x, y = _MARGIN, 0
     for name in names:

@@ -11,7 +11,7 @@ from segscape.labels import IGNORE_INDEX
 
 
 def colourise(labels: npt.NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.uint8]:
-    """A label map in its classes' colours, black where there is no label.
+    """Render a label map in its classes' colours, black where there is no label.
 
     Args:
         labels: (H, W) uint8, class indices or the ignore index.
@@ -32,7 +32,7 @@ def overlay(
     *,
     opacity: float = 0.5,
 ) -> npt.NDArray[np.uint8]:
-    """An image under its classes' colours.
+    """Blend the classes' colours over an image.
 
     Args:
         image: (H, W, 3) uint8.

@@ -11,7 +11,7 @@ from segscape.files import atomic_path
 
 
 def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The logged values below `folder` by name, as (step, value), resumed parts of a run joined.
+    """Read the logged values below `folder` by name, as (step, value), with the resumed parts of a run joined.
 
     Args:
         folder: Searched for `metrics.csv` files; where two logged the same step, the later file counts.
@@ -34,7 +34,7 @@ def plot_run(folder: Path, path: Path, *, score: str, label: str) -> None:
         folder: The run's logs; see `read_metrics`.
         path: The PNG to write.
         score: The score's logged name, such as `val/miou`.
-        label: Its name for people.
+        label: The name of the score on the axis.
     """
     metrics = read_metrics(folder)
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""A mask before and after its refinement, where the two differ most."""
+"""Pictures of a mask before and after its refinement, where the two differ most."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _OUTLINE = (255, 40, 40)
 
 
 def outline(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], *, thickness: int = 2) -> npt.NDArray[np.uint8]:
-    """An image with the edge of a mask drawn into it.
+    """Draw the edge of a mask into an image.
 
     Args:
         image: (H, W, 3) uint8.
         mask: (H, W) bool.
-        thickness: Of the line, in pixels.
+        thickness: The thickness of the edge, in pixels.
 
     Returns:
         (H, W, 3) uint8.
@@ -29,7 +29,7 @@ def outline(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], *, thickn
 
 
 def cut_out(image: npt.NDArray[np.uint8], opacity: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """An object on white.
+    """Cut an object out of an image, onto white.
 
     Args:
         image: (H, W, 3) uint8.
@@ -45,16 +45,16 @@ def cut_out(image: npt.NDArray[np.uint8], opacity: npt.NDArray[np.uint8]) -> npt
 def most_changed(
     before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_], size: tuple[int, int], *, count: int
 ) -> list[tuple[slice, slice]]:
-    """The windows in which two masks differ in most pixels.
+    """Find the windows in which two masks differ in most pixels.
 
     Args:
         before: (H, W) bool.
         after: (H, W) bool.
         size: (height, width) of the windows, at most (H, W).
-        count: Of the windows, at most.
+        count: The number of windows, at most.
 
     Returns:
-        The rows and columns of each, most changed first; none of them overlap, and in each something differs.
+        The rows and columns of each, most changed first; the windows do not overlap, and the masks differ in each.
     """
     height, width = size
     differing = cv2.integral((before != after).astype(np.uint8))
@@ -76,24 +76,24 @@ def before_and_after(
     size: tuple[int, int] = (320, 480),
     count: int = 3,
 ) -> list[tuple[npt.NDArray[np.uint8], ...]]:
-    """Pictures of a refined mask: the whole image, then the places that changed most, at their own scale.
+    """Draw pictures of a refined mask: the whole image, then the windows that changed most, at their own scale.
 
     Args:
         image: (H, W, 3) uint8, no smaller than `size`.
         before: (H, W) bool, the coarse mask.
         opacity: (H, W) uint8, the refined mask.
-        size: (height, width) of the places.
-        count: Of the places, at most.
+        size: (height, width) of the windows.
+        count: The number of windows, at most.
 
     Returns:
-        For each the coarse outline, the refined outline and the object cut out by the refined mask, (h, w, 3) uint8,
-        as wide as `size`.
+        For each picture the coarse outline, the refined outline and the object cut out by the refined mask,
+        (h, w, 3) uint8, as wide as `size`.
     """
     after = opacity > 127
     width = size[1]
     height = round(image.shape[0] * width / image.shape[1])
     thick = max(2 * image.shape[1] // width, 1)
-    # Drawn whole and then cut: the windows' own borders are no edges.
+    # Drawn into the whole image before cropping, since the borders of the windows are no edges.
     fine = [*(outline(image, mask) for mask in (before, after)), cut_out(image, opacity)]
     whole = [*(outline(image, mask, thickness=thick) for mask in (before, after)), fine[-1]]
     pictures = [tuple(_shrunk(x, (height, width)) for x in whole)]
@@ -102,5 +102,5 @@ def before_and_after(
 
 
 def _shrunk(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) at a smaller size (height, width), averaged."""
+    """Resize an image (H, W, 3) to a smaller size (height, width), by averaging."""
     return cast("npt.NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))

@@ -1,4 +1,4 @@
-"""`segscape benchmark`: how fast networks are here, and at what accuracy."""
+"""`segscape benchmark`: the speed of networks on this machine, beside their accuracy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WIDTH = 120
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="segscape benchmark",
         description="Time networks here, one image at a time, each in a process of its own: the network alone, with "
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str]) -> int:
-    """Run `segscape benchmark`; 1 where a row could not be measured, after the others were."""
+    """Run `segscape benchmark`; return 1 if a row could not be measured, after all others were."""
     arguments = parser().parse_args(words[1:])
     device = usable_device(arguments.device)
     protocol = Protocol(warm_up=arguments.warm_up, repeats=arguments.repeats)
@@ -97,7 +97,7 @@ def main(words: list[str]) -> int:
             rows.append(as_row(entry, outcome, score=scores[entry.name]))
             if arguments.output:
                 write_report(arguments.output, rows, protocol=protocol, device=device)
-    # In narrow terminals, whole lines that are broken say more than cells that are cut.
+    # In narrow terminals, wrapped lines are easier to read than truncated cells.
     console = Console(soft_wrap=True, highlight=False, width=max(Console().width, _WIDTH))
     measured = [row for row in rows if "error" not in row]
     if measured:
@@ -110,7 +110,7 @@ def main(words: list[str]) -> int:
 
 
 def time_table(rows: Sequence[dict[str, Any]], protocol: Protocol) -> Table:
-    """Milliseconds of the rows that were measured: at the median, and behind it what nine of ten runs stayed below."""
+    """Return the table of the milliseconds of measured rows: the median, and after it the 90th percentile."""
     table = Table(
         *_columns("weights", "size", "runtime", "network", "with labels", "file to file"),
         title=f"milliseconds, median / p90 of {protocol.repeats} runs after {protocol.warm_up} to warm up",
@@ -129,7 +129,7 @@ def time_table(rows: Sequence[dict[str, Any]], protocol: Protocol) -> Table:
 
 
 def cost_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """What the rows that were measured cost, and how many images a second they do."""
+    """Return the table of the costs of measured rows, and of their images per second."""
     table = Table(
         *_columns("weights", "size", "runtime", "parameters", "GMAC", "MiB", "images/s"),
         title="per image; images a second from file to file; memory above that of the empty process",
@@ -151,7 +151,7 @@ def _columns(*names: str) -> list[Column]:
 
 
 def _start(row: dict[str, Any]) -> tuple[str, str, str]:
-    """What was measured: the name, the size, and the runtime, also of those that `auto` chose."""
+    """Return the first cells of a row: the name, the size, and the runtime, also one that `auto` chose."""
     runtime = f"{row['runtime']} {row['precision']}"
     return row["name"], "{}x{}".format(*row["size"]), f"auto: {runtime}" if row["asked_runtime"] == "auto" else runtime
 
@@ -176,7 +176,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _score(name: str) -> float | None:
-    """The mIoU that a card states, 0 to 1, of several data sets the mean; nothing where there is no card.
+    """Return the mIoU that a card states, 0 to 1, or the mean over its data sets; None if no card states one.
 
     Raises:
         FileNotFoundError: There is neither a network nor weights of this name.
@@ -190,7 +190,7 @@ def _score(name: str) -> float | None:
 def _plotter(
     path: Path | None, scores: dict[str, float | None]
 ) -> Callable[[Sequence[dict[str, Any]], Path], None] | None:
-    """What draws the plot, found before anything is measured.
+    """Return the function that draws the plot, or None; errors are raised before anything is measured.
 
     Raises:
         ValueError: No weights have a score.
@@ -205,7 +205,7 @@ def _plotter(
 
 
 def _runs(entry: Entry) -> int:
-    """Of all figures together; masks are refined with one figure less."""
+    """Return the number of runs of all figures together; a refiner has one figure less."""
     return entry.protocol.runs * (len(FIGURES) - is_refiner(entry.name))
 
 

@@ -97,7 +97,7 @@ def _write_official(arguments: argparse.Namespace) -> int:
     if card.network != arguments.name:
         raise ValueError(f"{path} holds weights of {card.network}, not of {arguments.name}.")
     origin = arguments.origin or card.origin or official_formats(card.network)[0].origin
-    # What was kept has the names of the file it came from.
+    # The kept entries have the names of the format that they came from, and fit no other.
     kept = read_leftovers(path) if origin == card.origin else {}
     official = to_official(card.network, state, origin=origin, kept=kept)
     with torch.device("meta"):
@@ -126,7 +126,7 @@ def _classes(labels: str | None, num_classes: int) -> tuple[tuple[str, ...], tup
 
 
 def _unnamed(num_classes: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Numbers for names, and colours as far apart as their number allows."""
+    """Return numbered names, and colours as far apart as their number allows."""
     names = tuple(f"class {index}" for index in range(num_classes))
     # Steps of the golden ratio around the circle of hues keep neighbours apart.
     hues = [(index * 0.618034) % 1 for index in range(num_classes)]

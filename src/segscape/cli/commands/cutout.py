@@ -34,8 +34,8 @@ class CutoutJob:
 
     Attributes:
         source: The file to read.
-        cut_out: What to write with the object alone; of a video nothing where there is no background.
-        mask: What to write with the opacity, or nothing.
+        cut_out: The file to write with the object alone; None for a video without a background.
+        mask: The file to write with the opacity, or None.
     """
 
     source: Path
@@ -45,12 +45,12 @@ class CutoutJob:
 
 @dataclass
 class Tally:
-    """What became of everything.
+    """The outcome of all jobs.
 
     Attributes:
-        timings: Of the photographs that were done.
-        empty: How many photographs and videos show nothing that was found.
-        failed: How many could not be done.
+        timings: One for each photograph that did not fail.
+        empty: The number of photographs and videos in which nothing was found.
+        failed: The number of photographs and videos that failed.
     """
 
     timings: list[Timing] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Tally:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="segscape cutout",
         description="Cut out the main object of photographs: <name>_cutout.png is the object on transparency, of the "
@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str]) -> int:
-    """Run `segscape cutout`; 1 where a photograph failed, after the others were done."""
+    """Run `segscape cutout`; return 1 if an input failed, after all others are done."""
     arguments = parser().parse_args(words[1:])
     if arguments.no_refine and (arguments.refine_weights or arguments.band):
         raise ValueError("--refine-weights and --band are for refinement, which --no-refine leaves out.")
@@ -116,12 +116,12 @@ def main(words: list[str]) -> int:
 
 
 def plan(arguments: argparse.Namespace) -> tuple[list[CutoutJob], list[CutoutJob]]:
-    """What to read and where to write it, settled before any work is done.
+    """Plan which files to read and to write, before any work is done.
 
     A folder's photographs keep their subfolders below the output; any other file is written directly into it.
 
     Args:
-        arguments: As the parser gives them.
+        arguments: As the parser returns them.
 
     Returns:
         The photographs and the videos.

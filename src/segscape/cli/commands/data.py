@@ -1,4 +1,4 @@
-"""`segscape data`: prepare what a data set's download needs, and check its files."""
+"""`segscape data`: the preparation of a data set's download, and the check of its files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from segscape.labels import IGNORE_INDEX, LabelSpec
 
 _Item = TypeVar("_Item")
 _PAIRS = "pairs"
-"""What `--dataset` calls a folder of images with the masks of one object each."""
+"""The name for `--dataset` of a folder of images with the mask of one object each."""
 
 
 def main(words: list[str]) -> int:
-    """Run `segscape data prepare` or `segscape data check`; 1 where something is wrong."""
+    """Run `segscape data prepare` or `segscape data check`; return 1 if something is wrong."""
     parser = argparse.ArgumentParser(prog="segscape data", description="Look after data sets.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     preparing = commands.add_parser("prepare", help="bring a download into the layout and the labels that are read")
@@ -137,7 +137,7 @@ def _list_problems(reports: Sequence[SplitReport | PairReport], console: Console
 
 
 def _histogram(reports: list[SplitReport], spec: LabelSpec) -> Table:
-    """Pixels of each class and split, with their share of the labelled pixels."""
+    """Return the table of the pixels of each class and split, with their share of the labelled pixels."""
     table = Table("index", "class", *(report.split for report in reports))
     for index, name in enumerate(spec.class_names):
         row = []

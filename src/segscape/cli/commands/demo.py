@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
 
 
 def _segment_street(output: Path, console: Console) -> npt.NDArray[np.uint8]:
-    """Segment the street frames, print how it went, and return their part of the sheet."""
+    """Segment the street frames, print timings and shares, and return their part of the sheet."""
     jobs = [
         photographs.PhotoJob(frame, output / f"{frame.stem}.png", output / f"{frame.stem}_overlay.jpg")
         for frame in sorted((_EXAMPLES / "camvid" / "images" / "val").glob("*.jpg"))
@@ -74,7 +74,7 @@ def _segment_street(output: Path, console: Console) -> npt.NDArray[np.uint8]:
 
 
 def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
-    """Refine the aeroplane's mask, print how it went, and return its part of the sheet."""
+    """Refine the aeroplane's mask, print its timing, and return its part of the sheet."""
     image, mask = (str(_EXAMPLES / "refine" / f"aeroplane{suffix}") for suffix in (".jpg", ".png"))
     jobs, _ = plan(image, mask, output / "aeroplane_refined.png", with_cut_out=True)
     refiner = refine.load_refiner(DEFAULT_REFINER)
@@ -97,7 +97,7 @@ def _refine_aeroplane(output: Path, console: Console) -> npt.NDArray[np.uint8]:
 
 
 def _share_table(results: Sequence[Segmentation]) -> Table:
-    """The share of each class over all frames, largest first."""
+    """Return the table of the share of each class over all frames, largest first."""
     by_frame = [result.shares() for result in results]
     shares = {name: mean(shares[name] for shares in by_frame) for name in by_frame[0]}
     table = Table("class", "share of the pixels")

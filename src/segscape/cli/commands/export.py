@@ -16,10 +16,10 @@ from segscape.networks import RefinementNetwork, SegmentationNetwork
 
 
 def image_size(text: str) -> tuple[int, int] | None:
-    """The (height, width) that a text such as `1024x2048` means, or None for `dynamic`.
+    """Parse a (height, width) such as `1024x2048`, or return None for `dynamic`.
 
     Raises:
-        argparse.ArgumentTypeError: It means neither.
+        argparse.ArgumentTypeError: The text is neither.
     """
     if text == "dynamic":
         return None
@@ -30,7 +30,7 @@ def image_size(text: str) -> tuple[int, int] | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="segscape export",
         description="Write a network as a file that runs without Segscape. The file is compared with PyTorch on real "

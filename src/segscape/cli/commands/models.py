@@ -1,4 +1,4 @@
-"""`segscape models`: what there is to choose from."""
+"""`segscape models`: the list of networks and weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`segscape refine`: coarse masks and class maps made sharp."""
+"""`segscape refine`: the refinement of coarse masks and class maps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Material:
-    """What was read for a job.
+    """The data read for a job.
 
     Attributes:
         image: (H, W, 3) uint8.
@@ -49,10 +49,11 @@ class Refined:
     """The result of a job.
 
     Attributes:
-        material: What it was made from.
-        values: (H, W) uint8, what is written: the probability of the object, 0 to 255, that above a half, or labels.
-        opacity: (H, W) uint8, the probability of the object, 0 to 255; of a class map nothing.
-        changed: The share of pixels that are on another side now, or of another class.
+        material: The image and the mask that were refined.
+        values: (H, W) uint8, as written: the probability of the object, 0 to 255; or 255 where it exceeds one half,
+            else 0; or labels.
+        opacity: (H, W) uint8, the probability of the object, 0 to 255; None for a class map.
+        changed: The share of pixels that have changed between object and background, or their class.
     """
 
     material: Material
@@ -62,7 +63,7 @@ class Refined:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="segscape refine", description="Make coarse masks, or every class of class maps, follow the image's edges."
     )
@@ -96,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str]) -> int:
-    """Run `segscape refine`; 1 where a pair failed, after the others were done."""
+    """Run `segscape refine`; return 1 if an input failed, after all others are done."""
     arguments = parser().parse_args(words[1:])
     if arguments.classes and arguments.alpha:
         raise ValueError("--alpha cuts out one object; it does not go with --classes.")
@@ -135,7 +136,7 @@ def main(words: list[str]) -> int:
 def load_refiner(
     name: str, device: str | None = None, *, max_memory: int | None = None, precision: RefinerPrecision = "fp32"
 ) -> Refiner:
-    """See `Refiner.from_weights`; where there are no such weights, the message lists those of refiners alone.
+    """Load a refiner, see `Refiner.from_weights`; if there are no such weights, the message lists refiners only.
 
     Raises:
         FileNotFoundError: There are no such weights.
@@ -154,13 +155,13 @@ def read(job: PairJob, *, as_classes: bool, one_object: bool) -> Material:
     """Read a pair.
 
     Args:
-        job: Names it.
+        job: The files of the pair.
         as_classes: Take a grey mask for a class map.
-        one_object: Whether a class map will not do.
+        one_object: Whether to refuse a class map.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, the mask is none, or the sizes differ.
+        ValueError: A file is damaged, the mask is not a mask or of a refused kind, or the sizes differ.
     """
     image = read_image(job.image)
     mask = read_mask_file(job.mask, as_classes=as_classes)
@@ -190,7 +191,7 @@ def _size(array: npt.NDArray[np.generic]) -> str:
 def refine(
     refiner: Refiner, material: Material, on_progress: OnProgress, *, steps: int, band: int | None, binary: bool
 ) -> Refined:
-    """Refine what was read for a job; see `Refiner.refine`."""
+    """Refine the data read for a job; see `Refiner.refine`."""
     mask = material.mask
     if isinstance(mask, ClassMap):
         labels = refine_classes(
@@ -222,11 +223,11 @@ def write(job: PairJob, result: Refined) -> None:
 
 
 def refine_timing(job: PairJob, result: Refined, seconds: dict[str, float]) -> Timing:
-    """The times of one pair, and how much of its mask changed."""
+    """Return the times of one pair, and how much of its mask changed."""
     height, width = result.values.shape
     return Timing(job.image.name, (height, width), seconds, f"{result.changed:.2%}")
 
 
 def refine_timing_table(timings: Sequence[Timing]) -> Table:
-    """Seconds of every stage of the first pairs, and the sums of all."""
+    """Return the table of the seconds of every stage of the first pairs, and of the sums of all."""
     return timing_table(timings, {"read": "read", "work": "refine", "write": "write"}, outcome="changed")

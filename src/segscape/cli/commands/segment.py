@@ -38,15 +38,15 @@ from segscape.segmentation.working_size import photograph_sight
 DEFAULT_WEIGHTS = "scapenet_lite0.street"
 _LABEL_BYTES = 16
 _OVERLAY_BYTES = 100
-"""What reading a photograph and writing its labels takes for each of its pixels, without and with an overlay."""
+"""Bytes per pixel that reading a photograph and writing its labels takes, without and with an overlay."""
 
 
 @dataclass
 class Jobs:
-    """What is to be done, by the way in which it is.
+    """The jobs of the command, by how they are carried out.
 
     Attributes:
-        photos: Photographs that are computed at once, with nothing but labels and overlays to write.
+        photos: Photographs that are computed as a whole, with nothing but labels and overlays to write.
         scenes: GeoTIFF and other rasters, and all other photographs.
         videos: Videos.
     """
@@ -66,7 +66,7 @@ class Jobs:
         return [*self.photographs, *(video.video for video in self.videos)]
 
     def of_kind(self, kind: SceneKind) -> list[SceneJob]:
-        """Those of `scenes` that are photographs, or those that are not."""
+        """Return those of `scenes` that are of a kind: photographs, or other rasters."""
         return [scene for scene in self.scenes if scene.kind == kind]
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class Jobs:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="segscape segment",
         description="Segment images of any size, and write a label map with its colours for each: GeoTIFF for TIFF and "
@@ -161,7 +161,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Run `segscape segment`; 1 where an image failed, after the others were done."""
+    """Run `segscape segment`; return 1 if an image failed, after all others are done."""
     arguments = parser().parse_args(words[1:])
     _check(arguments)
     size = working_size(arguments)
@@ -189,7 +189,7 @@ def main(words: list[str]) -> int:
         jobs.photos.clear()
     else:
         _move_large(jobs, segmenter, settings.memory)
-    # A stream is one block or a few; windows are enough for many machines.
+    # Streaming divides a scene into one block or a few; windows are numerous enough for many machines.
     of_scenes: Context | None = "window" if arguments.engine == "ray" else None
     of_kind = [
         (jobs.of_kind("photograph"), replace(settings, context=arguments.context or "scene")),
@@ -239,7 +239,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _segment_photos(
     segmenter: Segmenter, jobs: list[PhotoJob], bar: Progress, refiner: Refiner | None, band: int
 ) -> list[Timing]:
-    """Of those that did not fail."""
+    """Segment photographs and return the timings of those that did not fail."""
     timings = []
     for photo, result in segment_photos(segmenter, jobs, bar, refiner=refiner, band=band):
         if isinstance(result, Segmentation):
@@ -250,7 +250,7 @@ def _segment_photos(
 
 
 def _segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> bool:
-    """Whether a video could be segmented."""
+    """Segment a video and return whether it succeeded."""
     try:
         segment_video(segmenter, job, bar)
     except (ValueError, OSError) as error:
@@ -260,19 +260,19 @@ def _segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> bool:
 
 
 def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Jobs:
-    """What to read and where to write it, settled before any work is done.
+    """Plan which files to read and to write, before any work is done.
 
     A folder's images keep their subfolders below `output`; any other file is written directly into it.
 
     Args:
         inputs: Files, folders or globs.
         output: The folder to write to.
-        wanted: Which files and what settings, as the parser gives them.
+        wanted: The files and settings that are wanted, as the parser returns them.
 
     Raises:
         FileNotFoundError: An input matches nothing.
-        ValueError: Two images would be written to one file, a result over an image, or a video is to become what it
-            cannot.
+        ValueError: Two images would be written to one file, a result over an image, or an option is given that does not
+            apply to a video.
         OSError: There is no permission to write.
     """
     found: dict[Path, Path] = {}
@@ -319,7 +319,7 @@ def _files(image: Path, target: Path, wanted: argparse.Namespace) -> SceneFiles:
 
 
 def _is_plain(wanted: argparse.Namespace) -> bool:
-    """Whether of a photograph nothing is wanted but its labels, with the whole of it as context."""
+    """Return whether photographs need no more than labels and overlays, with the whole of each as context."""
     special = (
         *(wanted.confidence, wanted.scores, wanted.polygons, wanted.bands, wanted.scaling, wanted.flip),
         wanted.context == "window",
@@ -349,7 +349,7 @@ def _refuse_for_video(video: Path, wanted: argparse.Namespace) -> None:
 
 
 def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
-    """Treat photographs that cannot be computed at once as scenes."""
+    """Turn photographs that cannot be computed as a whole into scenes."""
     photos = []
     for photo in jobs.photos:
         size = _claimed_size(photo.image)
@@ -361,7 +361,7 @@ def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
 
 
 def _fits(photo: PhotoJob, size: tuple[int, int], segmenter: Segmenter, memory: int) -> bool:
-    """Whether what the network makes of a photograph fits, and what is made of all its pixels."""
+    """Return whether memory holds the arrays of a photograph's own size, and the network's maps of it."""
     own_bytes = math.prod(size) * (_LABEL_BYTES if photo.overlay is None else _OVERLAY_BYTES)
     seen = photograph_sight(segmenter.card, size).size
     return own_bytes <= memory - resident() and fits_at_once(segmenter.deployed, seen, memory=memory)
@@ -372,7 +372,7 @@ def _as_scene(photo: PhotoJob) -> SceneJob:
 
 
 def _claimed_size(image: Path) -> tuple[int, int] | None:
-    """The (height, width) that a file's head tells; nothing where it cannot be read, which reading it will explain."""
+    """Return the (height, width) in a file's header; None if it is unreadable, which a later read will explain."""
     try:
         with Image.open(image) as opened:
             return opened.height, opened.width

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Writes the resolved config of a training run beside its checkpoints."""
+    """The callback that writes the resolved config of a training run beside its checkpoints."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -63,9 +63,9 @@ class _CommandLine(LightningCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Go on from the run's last checkpoint, where there is one and no other was named.
+        """Resume from the run's last checkpoint, if there is one and no other is named.
 
-        ImageNet weights are read by the runs that start from them alone: the files need not be there afterwards.
+        Only a run that starts from ImageNet weights reads them: the files need not be there afterwards.
         """
         config = self.config[self.subcommand]
         if self.subcommand == "fit" and config.ckpt_path is None:
@@ -118,7 +118,7 @@ class _CommandLine(LightningCLI):
         self.config_init.test.verbose = False
 
     def before_predict(self) -> None:
-        """Keep no prediction in memory: each is written when it is made."""
+        """Keep no prediction in memory: each is written as soon as it is computed."""
         self.config_init.predict.return_predictions = False
 
     def after_validate(self) -> None:
@@ -139,11 +139,11 @@ class _CommandLine(LightningCLI):
         _log.info("The scores are in %s.", path)
 
     def show_scores(self, console: Console, split: str) -> dict[str, Any]:
-        """Print the scores of a split, and what they are, and return them for a file."""
+        """Print the scores of a split with their protocols, and return them for a file."""
         raise NotImplementedError
 
     def before_fit(self) -> None:
-        """Say where a run goes on, and read its checkpoint without executing it."""
+        """Report which checkpoint a run resumes from, and have it read without running code in it."""
         if self.config_init.fit.ckpt_path is not None:
             _log.info("Going on from %s.", self.config_init.fit.ckpt_path)
         self.config_init.fit.weights_only = True
@@ -186,7 +186,7 @@ def main(words: list[str]) -> int:
     # Lightning calls jsonargparse and torch by names that they renamed; its users can do nothing about it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-    # A run goes on in its own folder.
+    # A resumed run writes into its own folder, which is not empty.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     words = _with_merged_configs(words)
@@ -206,12 +206,12 @@ def main(words: list[str]) -> int:
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    """Whether a message of Lightning's is about the run, not a tip to install another package of its makers."""
+    """Return whether a message of Lightning is about the run, not a tip to install another of its packages."""
     return "Tip:" not in record.getMessage()
 
 
 def _with_merged_configs(arguments: list[str]) -> list[str]:
-    """Each `--config NAME` replaced by the settings it stands for, its bases merged."""
+    """Replace each `--config NAME` by the settings that it stands for, its bases merged."""
     expanded: list[str] = []
     position = 0
     while position < len(arguments):
@@ -233,7 +233,7 @@ def _with_merged_configs(arguments: list[str]) -> list[str]:
 
 
 def _setting(arguments: list[str], section: str, name: str) -> Any:
-    """The last value of a setting among arguments and merged configs: it tells what is trained, and on what."""
+    """Return the last value of a setting in arguments and merged configs; it selects the task or the data."""
     found = None
     option = f"--{section}.{name}"
     for word, value in zip(arguments, [*arguments[1:], ""], strict=True):

@@ -1,1 +1,1 @@
-"""What commands do to photographs, scenes, videos and pairs of files."""
+"""The work of the commands on photographs, scenes, videos and pairs of files."""

@@ -1,4 +1,4 @@
-"""What the commands over many files share: finding the files, keeping them safe, reading ahead of the work."""
+"""Shared parts of the commands over many files: finding them, protecting them, reading ahead of the work."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ OnProgress = Callable[[int, int], None]
 
 
 def names_many(text: str) -> bool:
-    """Whether an argument is a folder or a glob, and no file."""
+    """Return whether an argument is a folder or a glob, and not a file."""
     path = Path(text)
     return path.is_dir() or (not path.exists() and glob.has_magic(text))
 
 
 def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
-    """The images that an argument names, each with its place below the output folder.
+    """Find the images that an argument names, each with its place below the output folder.
 
-    A folder is searched with its subfolders; hidden files and what lies in the output folder do not count.
+    A folder is searched with its subfolders; hidden files and those in the output folder are left out.
 
     Args:
         text: A file, a folder or a glob.
-        output: The folder that will be written to, where it is known.
+        output: The folder that will be written to, if it is known.
 
     Raises:
         FileNotFoundError: A folder or glob holds no image. A file that does not exist fails later, alone.
@@ -59,10 +59,10 @@ def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
 
 
 class Targets:
-    """The files that a command will write: none of them twice, none of them over one that it reads.
+    """The files that a command will write, each only once and none over a file that it reads.
 
     Args:
-        inputs: What the command reads.
+        inputs: The files that the command reads.
     """
 
     def __init__(self, inputs: Iterable[Path]) -> None:
@@ -74,7 +74,7 @@ class Targets:
 
         Args:
             path: Where it will be written.
-            source: The image that it is made from.
+            source: The image whose result it holds.
 
         Raises:
             ValueError: It was added before, or would overwrite an input.
@@ -87,6 +87,7 @@ class Targets:
             )
         if place in self._inputs:
             raise ValueError(f"{path} is one of the inputs and would be overwritten; choose another --output.")
+        # Missing folders are created later, below the nearest one that exists: its permissions decide.
         existing = next(folder for folder in place.parents if folder.exists())
         if not existing.is_dir():
             raise NotADirectoryError(f"{path} cannot be written: {existing} is a file, not a folder.")
@@ -104,25 +105,27 @@ def run_jobs(
     bar: Progress,
     description: str,
 ) -> Iterator[tuple[Job, Result | Exception, dict[str, float]]]:
-    """Do each job, reading the next one's files and writing the last one's meanwhile.
+    """Work on each job, while the next job's files are read and the previous one's are written.
 
     Args:
         jobs: In the order in which they are done.
-        read: Gives what a job works on.
-        work: Gives the result.
-        write: Puts it into files.
-        bar: Shows how far all of it is.
-        description: Of the work, for the bar.
+        read: Reads the material of a job.
+        work: Computes the result from the material; calls its second argument with the progress.
+        write: Writes the result into files.
+        bar: Shows the progress of all jobs.
+        description: The work, in words for the bar.
 
     Yields:
         The job, its result or the error that it failed with, and the seconds of each stage (`read`, `work`, `write`).
     """
     task = bar.add_task(description, total=len(jobs))
+    # One thread each for reading and writing; the work stays in the caller's thread.
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(_timed, read, jobs[0]) if jobs else None
         behind: tuple[Job, Result, dict[str, float], Future[tuple[None, float]]] | None = None
         for number, job in enumerate(jobs):
             assert ahead is not None
+            # Submitted before this job's work begins, so that the next files are read meanwhile.
             current, ahead = ahead, (reader.submit(_timed, read, jobs[number + 1]) if number + 1 < len(jobs) else None)
 
             def on_progress(done: int, total: int, number: int = number) -> None:
@@ -135,6 +138,8 @@ def run_jobs(
             except (ValueError, OSError, RuntimeError) as error:
                 outcome = error
             bar.update(task, completed=number + 1)
+            # Wait for the previous job's files before submitting this one's: jobs are yielded in their order, and at
+            # most one result waits to be written.
             if behind is not None:
                 yield _written(*behind)
                 behind = None

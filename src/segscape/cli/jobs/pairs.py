@@ -1,4 +1,4 @@
-"""Which masks belong to which images, and where their refined forms go."""
+"""The pairing of masks with images, and the files for the refined masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PairJob:
         image: The image to read.
         mask: The coarse mask to read.
         target: The refined mask to write.
-        cut_out: The image with the mask as its opacity, to write, or nothing.
+        cut_out: The image with the mask as its opacity, to write, or None.
     """
 
     image: Path
@@ -30,12 +30,12 @@ class PairJob:
 
 
 def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> tuple[list[PairJob], list[str]]:
-    """What to read and where to write it, settled before any work is done.
+    """Plan which files to read and to write, before any work is done.
 
     Args:
         image: A file, a folder or a glob.
-        mask: A file for a file; else a folder or a glob, whose files belong to the images of the same name, and below
-            folders of the same place, whatever their suffixes.
+        mask: A file if `image` is one; else a folder or a glob, whose files belong to the images of the same name and,
+            below folders, of the same subfolder, whatever their suffixes.
         output: A file or a folder for one pair, else a folder.
         with_cut_out: Whether the cut-out is wanted.
 
@@ -44,7 +44,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
 
     Raises:
         FileNotFoundError: An input matches nothing.
-        ValueError: There is no pair, an output would be written twice or over an input, or it is no PNG or TIFF.
+        ValueError: There is no pair, an output would be written twice or over an input, or it is neither PNG nor TIFF.
         ModuleNotFoundError: A TIFF is to be written, and rasterio is missing.
         OSError: There is no permission to write.
     """
@@ -75,7 +75,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
 
 
 def _single_target(image: Path, mask: Path, output: Path | None) -> Path:
-    """Where one pair's result goes: the file that was named, else as the masks of a folder."""
+    """Return the file for one pair's result: as named, in the folder named, or by default beside the image."""
     suffix = _result_suffix(mask)
     if output is None:
         return image.with_name(f"{image.stem}_refined{suffix}")
@@ -109,7 +109,7 @@ def _pairs(image: str, mask: str, output: Path) -> tuple[list[PairJob], list[str
 
 
 def _by_name(found: Iterable[tuple[Path, Path]], text: str) -> dict[Path, Path]:
-    """Files by their places without suffixes."""
+    """Index files by their places without suffixes."""
     files: dict[Path, Path] = {}
     for path, place in found:
         key = place.with_suffix("")

@@ -1,4 +1,4 @@
-"""Photographs segmented at once, one after the other, while the next is read and the last one written."""
+"""Photographs segmented as a whole, one after the other, while the next is read and the previous one written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PhotoJob:
     Attributes:
         image: The file to read.
         labels: The label PNG to write.
-        overlay: The overlay to write, or nothing.
+        overlay: The overlay to write, or None.
     """
 
     image: Path
@@ -46,10 +46,10 @@ def segment_photos(
     """Segment each job, and refine its classes.
 
     Args:
-        segmenter: Gives the labels.
+        segmenter: Computes the labels.
         jobs: In the order in which they are done.
-        bar: Shows how far all of it is.
-        refiner: Makes the labels follow the edges, where it is wanted.
+        bar: Shows the progress of all jobs.
+        refiner: Refines the labels along the image's edges, if given.
         band: See `Refiner.refine`.
 
     Yields:
@@ -65,6 +65,7 @@ def segment_photos(
         labels = refine_classes(refiner, image, result.labels, band=band, on_progress=on_progress)
         return replace(result, labels=labels, seconds={**result.seconds, "refine": time.perf_counter() - start})
 
+    # Loading takes up to a second, during which the first photograph is read and the network runs.
     Thread(target=load_kernels, daemon=True).start()
     steps = run_jobs(
         jobs, read=lambda job: read_image(job.image), work=work, write=_write, bar=bar, description="segmenting"
@@ -84,7 +85,7 @@ def _write(job: PhotoJob, result: Segmentation) -> None:
 
 
 def photo_timing(job: PhotoJob, result: Segmentation) -> Timing:
-    """The times and the largest classes of one result of `segment_photos`."""
+    """Return the times and the largest classes of one result of `segment_photos`."""
     largest = sorted(result.shares().items(), key=lambda item: -item[1])[:_CLASSES_LISTED]
     height, width = result.labels.shape
     classes = ", ".join(f"{name} {share:.0%}" for name, share in largest)
@@ -92,6 +93,6 @@ def photo_timing(job: PhotoJob, result: Segmentation) -> Timing:
 
 
 def photo_timing_table(timings: Sequence[Timing]) -> Table:
-    """Milliseconds of every stage and the largest classes of the first photographs, and the medians of all."""
+    """Return the table of milliseconds per stage: the first photographs with their largest classes, and medians."""
     stages = {stage: stage for stage in _STAGES}
     return timing_table(timings, stages, outcome="largest classes", unit="milliseconds")

@@ -1,4 +1,4 @@
-"""Scenes of any size segmented one after the other, each with its plan before and its progress meanwhile."""
+"""Scenes of any size segmented one after the other, each with its plan printed first and its progress shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segscape.segmentation.segmenter import Segmenter
 
 SceneKind = Literal["photograph", "raster"]
 _LARGE = 50_000_000
-"""Pixels from which on a scene among several has its plan printed."""
+"""The number of pixels from which the plan of a scene among several is printed."""
 _LARGEST = 3
 
 
@@ -31,8 +31,8 @@ class SceneJob:
 
     Attributes:
         image: The file to read.
-        files: What to write.
-        kind: A photograph is seen at the working size; a raster may have a resolution, and is seen at it.
+        files: The files to write.
+        kind: A photograph is seen at the working size, a raster within the working resolution if its own is known.
     """
 
     image: Path
@@ -43,20 +43,20 @@ class SceneJob:
 def segment_scenes(
     segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, bar: Progress, *, refine: Refine | None
 ) -> int:
-    """Segment each job, and print what came of it.
+    """Segment each job, and print its outcome.
 
     Args:
-        segmenter: Gives network and card.
+        segmenter: Holds the network and its card.
         jobs: In the order in which they are done.
-        settings: How.
-        bar: Shows how far each is.
+        settings: How to segment.
+        bar: Shows the progress of each job.
         refine: See `Scene`.
 
     Returns:
-        How many failed.
+        The number of jobs that failed.
 
     Raises:
-        KeyboardInterrupt: With a sentence on how to go on.
+        KeyboardInterrupt: The user has stopped it; the message explains how to resume.
     """
     failed = 0
     for job in jobs:
@@ -78,22 +78,22 @@ def segment_scenes_on_ray(
     address: str | None,
     refine: Refine | None,
 ) -> int:
-    """Segment all jobs on a Ray cluster, and print what came of each.
+    """Segment all jobs on a Ray cluster, and print the outcome of each.
 
     Args:
-        segmenter: Gives network and card.
-        jobs: What is to be done.
-        settings: How.
-        bar: Shows how far all of it is, in images.
+        segmenter: Holds the network and its card.
+        jobs: In any order.
+        settings: How to segment.
+        bar: Shows the progress of all jobs, in images.
         address: Of the cluster; without one, a Ray of this machine is started.
         refine: See `Scene`.
 
     Returns:
-        How many failed.
+        The number of jobs that failed.
 
     Raises:
         ConnectionError: There is no cluster at the address.
-        KeyboardInterrupt: With a sentence on how to go on.
+        KeyboardInterrupt: The user has stopped it; the message explains how to resume.
     """
     from segscape.scenes.cluster.driver import segment_on_ray
 
@@ -148,16 +148,16 @@ def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *
 
 
 def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, console: Console) -> int:
-    """Print how each job would be done, and do nothing.
+    """Print the plan of each job without carrying it out.
 
     Args:
-        segmenter: Gives network and card.
-        jobs: What would be done.
-        settings: How.
+        segmenter: Holds the network and its card.
+        jobs: The scenes to plan.
+        settings: How to segment.
         console: Where to print.
 
     Returns:
-        How many could not be done.
+        The number of jobs that could not be planned.
     """
     failed = 0
     for job in jobs:
@@ -171,7 +171,7 @@ def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneS
 
 
 def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
-    """How a scene is segmented, and what that is expected to take; the network is run on a small image for it."""
+    """Return the table of a scene's plan and expected time, for which the network is run on a small image."""
     plan = scene.plan
     table = Table("plan", name, title_justify="left", show_lines=False)
     height, width = plan.size
@@ -202,13 +202,13 @@ def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
 
 
 def largest(shares: Mapping[str, float]) -> str:
-    """The largest classes and their shares, in words."""
+    """Name the largest classes and their shares, in words."""
     chosen = sorted(shares.items(), key=lambda item: -item[1])[:_LARGEST]
     return ", ".join(f"{name} {share:.0%}" for name, share in chosen)
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, for people."""
+    """Write a duration in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

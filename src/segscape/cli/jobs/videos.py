@@ -1,4 +1,4 @@
-"""Videos made of videos, frame by frame."""
+"""The conversion of videos, frame by frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 Frame = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, red, green, blue."""
 Drawing = Callable[[Result], Frame]
-"""Makes a frame of a result."""
+"""Draws the frame of a result."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VideoJob:
     Attributes:
         video: The file to read.
         labels: The video of the classes' colours to write.
-        overlay: The video under its classes' colours to write, or nothing.
+        overlay: The video under its classes' colours to write, or None.
     """
 
     video: Path
@@ -55,13 +55,13 @@ def segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> int:
 def convert_video(
     video: Path, work: Callable[[Frame], Result], drawings: Mapping[Path, Drawing[Result]], bar: Progress
 ) -> int:
-    """Make videos of a video, frame by frame; what is written appears whole or not at all.
+    """Convert a video into others, frame by frame; each file appears whole or not at all.
 
     Args:
         video: The file to read.
-        work: Gives the result of a frame.
-        drawings: For each file to write, what makes its frame, of the size of the video's, of a result.
-        bar: Shows the frames that are done.
+        work: Computes the result of a frame.
+        drawings: For each file to write, the function that draws its frame from a result, of the size of the video.
+        bar: Shows the number of frames done.
 
     Returns:
         The number of frames.

@@ -1,4 +1,4 @@
-"""From a data set's download to the layout and the labels that are read."""
+"""The preparation of a data set's download: the layout and the labels that are read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from segscape.data.prepare.sources import PREPARATIONS
 
 
 def prepare(name: str, source: Path, root: Path, *, workers: int, track: Track) -> PrepareReport:
-    """Prepare a data set, or what of it is not prepared yet.
+    """Prepare a data set, or the part of it that is not prepared yet.
 
     Images become hard links to the source's files, or copies where the two folders lie on different disks; labels are
-    converted. `manifest.json` in the root records the counts and the sha256 of every file. A file that is as recorded
-    is left as it is, so a run that was stopped goes on and a second run finds nothing to do. Sources of pairs may share
-    a root; theirs is `manifest.<name>.json`.
+    converted. `manifest.json` in the root records the counts and the sha256 of every file. A file that matches its
+    record is left as it is, so a stopped run can be resumed and a second run finds nothing to do. Sources of pairs may
+    share a root; their manifest is `manifest.<name>.json`.
 
     Args:
         name: One of `PREPARATIONS` or `PAIR_PREPARATIONS`.
@@ -26,7 +26,7 @@ def prepare(name: str, source: Path, root: Path, *, workers: int, track: Track) 
         track: For a progress bar.
 
     Returns:
-        What was done. Where it names problems, the rest is prepared and the next run goes on; there is no new manifest.
+        The report. If it names problems, the rest is prepared, there is no new manifest, and the next run continues.
 
     Raises:
         FileNotFoundError: The source is missing, or is no download of the data set.

@@ -1,4 +1,4 @@
-"""The record of what a preparation wrote: `manifest.json`, and a journal while it runs."""
+"""The record of the files that a preparation wrote: `manifest.json`, and a journal while it runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from segscape.files import atomic_path
 class Manifest:
     """The sha256 of every prepared file, by its path relative to the root.
 
-    A run notes each finished file in `manifest.partial.jsonl`, so that a run that was stopped, however, goes on; when
-    all is well, `manifest.json` takes its place.
+    A run notes each finished file in `manifest.partial.jsonl`, so that it can be resumed however it was stopped; a run
+    without problems replaces that journal by `manifest.json`.
 
     Args:
         root: The data set's folder.
@@ -24,7 +24,7 @@ class Manifest:
 
     Attributes:
         path: `manifest.json`.
-        recorded: What earlier runs wrote.
+        recorded: The sha256 of each file that this or an earlier run wrote, by its path.
 
     Raises:
         ValueError: The folder holds another data set, or its manifest is damaged.
@@ -69,14 +69,14 @@ class Manifest:
         self.recorded[target] = digest
         if self._journal is None:
             self._journal_path.parent.mkdir(parents=True, exist_ok=True)
-            # A line that was cut short ends here.
+            # A newline first, to end an entry that a stopped run may have cut short.
             self._journal = self._journal_path.open("a", encoding="utf-8")
             self._journal.write("\n")
         self._journal.write(json.dumps([target, digest]) + "\n")
         self._journal.flush()
 
     def close(self) -> None:
-        """Stop taking notes; a later run goes on from them."""
+        """Close the journal; a later run continues from it."""
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -98,6 +98,6 @@ class Manifest:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal digits."""
+    """Return the sha256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What the downloads of image and mask pairs look like, zipped or unpacked, and the folders that are made of them."""
+"""The layouts of downloads of image and mask pairs, zipped or unpacked, and the folders prepared from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Part(NamedTuple):
 
 
 def _plan_flat(source: Path, *, parts: tuple[_Part, ...]) -> Plan:
-    """Sets whose images lie in folders of one name and their masks in folders of another."""
+    """Plan sets whose images lie in folders of one name and their masks in folders of another."""
     plan = Plan()
     paths = files_within(source)
     for part in parts:
@@ -35,7 +35,7 @@ def _plan_flat(source: Path, *, parts: tuple[_Part, ...]) -> Plan:
 
 
 def plan_fss_1000(source: Path) -> Plan:
-    """FSS-1000: ten images with masks in each folder of a class; an incomplete class is left out, as in training."""
+    """Plan FSS-1000: ten images with masks in each class folder; an incomplete class is left out, as in training."""
     plan = Plan()
     classes: dict[str, list[Path]] = {}
     for path in files_within(source):
@@ -51,12 +51,12 @@ def plan_fss_1000(source: Path) -> Plan:
 
 
 def _with_suffix(paths: Iterable[Path], suffix: str) -> dict[str, Path]:
-    """The files with a suffix by the rest of their names; of several, as where a zip is unpacked too, the last."""
+    """Index the files with a suffix by the rest of their names; of namesakes, as in an unpacked zip, keep the last."""
     return {path.stem: path for path in paths if path.suffix.lower() == suffix}
 
 
 def _unmatched(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
-    """A sentence for each file without its partner."""
+    """Return a sentence for each file without its partner."""
     unmatched = [f"{images[name]} has no mask" for name in sorted(images.keys() - masks.keys())]
     return unmatched + [f"{masks[name]} has no image" for name in sorted(masks.keys() - images.keys())]
 
@@ -69,7 +69,7 @@ def _add_pairs(plan: Plan, split: str, folder: str, images: Mapping[str, Path], 
 
 
 def files_within(source: Path) -> list[Path]:
-    """Every file of a folder or a zip archive, and of the archives in the folder, without hidden ones.
+    """List every file of a folder or a zip archive, and of the archives in the folder, without hidden ones.
 
     The path of a file in an archive is that of the archive followed by its own; archived files come first.
 
@@ -92,7 +92,7 @@ def files_within(source: Path) -> list[Path]:
 
 
 def extract(source: Path, target: Path) -> None:
-    """Write a file of an archive, `source` being a path as `files_within` gives it.
+    """Write a file of an archive; `source` is a path as `files_within` returns it.
 
     Raises:
         ValueError: The archive is damaged; the message names the file.
@@ -108,7 +108,7 @@ def extract(source: Path, target: Path) -> None:
 
 @lru_cache(maxsize=4)
 def _open_archive(path: Path) -> ZipFile:
-    """An archive that stays open: its list of files is read once a process."""
+    """Open an archive and keep it open, so that each process reads its list of files only once."""
     try:
         return ZipFile(path)
     except BadZipFile:
@@ -137,4 +137,4 @@ PAIR_PREPARATIONS: dict[str, tuple[Callable[[Path], Plan], str]] = {
         "Imgs/*.jpg and Imgs/*.png, or MSRA10K_Imgs_GT.zip",
     ),
 }
-"""By source of pairs, what makes the plan of a download, and what that must hold."""
+"""For each source of pairs, the function that plans a download, and the files that the download must hold."""

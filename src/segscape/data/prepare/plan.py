@@ -1,4 +1,4 @@
-"""What a preparation has to write, before anything is written."""
+"""The plan of a preparation: the files to write, before any is written."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class FileTask:
     Attributes:
         split: The split it belongs to.
         kind: `images` or `labels`.
-        source: The file it is made of.
-        target: Where it belongs, relative to the root.
-        write: Makes the second path of the first; a function of a module, for other processes to import.
+        source: The file that it is derived from.
+        target: Its path, relative to the root.
+        write: Writes the target (second argument) from the source (first); a function of a module, so that other
+            processes can import it.
     """
 
     split: str
@@ -33,7 +34,7 @@ class FileTask:
 
 @dataclass
 class Plan:
-    """The files to write, and what the source lacks.
+    """The files to write, and the gaps of the source.
 
     Attributes:
         tasks: A task for each file.
@@ -60,12 +61,12 @@ class Plan:
 
         Args:
             split: Its name.
-            names: Its samples.
+            names: The names of its samples.
             images: The image files by sample name.
             labels: The label files by sample name.
             image_target: Where an image belongs, relative to the root, with `{name}` in it.
             label_target: The same for labels.
-            write_label: Makes a prepared label file, its second argument, of its first.
+            write_label: Writes a prepared label file (second argument) from a downloaded one (first).
         """
         absent = total = 0
         for name in names:
@@ -85,12 +86,12 @@ class Plan:
 
 
 def read_split(dataset: str, split: str) -> list[str]:
-    """The published list of a split's sample names."""
+    """Read the published list of a split's sample names."""
     return (files("segscape.data.prepare") / "splits" / f"{dataset}_{split}.txt").read_text().split()
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source` by a hard link, or a copy where the two lie on different disks."""
+    """Create `target` as a hard link to `source`, or as a copy where the two lie on different disks."""
     if target.exists() and target.samefile(source):
         return
     with atomic_path(target) as temporary:

@@ -19,12 +19,12 @@ from segscape.data.prepare.plan import FileTask, Plan, link
 
 
 class Outcome(NamedTuple):
-    """What became of a task.
+    """The outcome of a task.
 
     Attributes:
         digest: The sha256 of its file; empty where it failed.
         written: Whether it had to be written.
-        problem: A sentence that says why it failed, or nothing.
+        problem: A sentence on why it failed; empty if it did not.
     """
 
     digest: str
@@ -38,10 +38,10 @@ Track = Callable[[Iterable[Outcome], int], Iterable[Outcome]]
 
 @dataclass
 class PrepareReport:
-    """What a preparation did.
+    """The outcome of a preparation.
 
     Attributes:
-        written: The number of files that it wrote; the others were there and whole.
+        written: The number of files that it wrote; the others were there and intact.
         counts: The number of files that are there now, by split and kind.
         remarks: A sentence for each split of which the source holds only a part.
         problems: A sentence for each thing that is wrong, naming its file.
@@ -57,13 +57,13 @@ def carry_out(plan: Plan, manifest: Manifest, *, workers: int, track: Track) -> 
     """Write the files of a plan that are not there yet, or not as the manifest records them.
 
     Args:
-        plan: What to write.
-        manifest: What earlier runs wrote; becomes the record of the plan's files once each of them is there.
+        plan: The files to write.
+        manifest: The record of earlier runs; becomes that of the plan's files once all of them are there.
         workers: The number of processes.
         track: For a progress bar.
 
     Raises:
-        ValueError: There are to be less than one process.
+        ValueError: `workers` is less than 1.
         OSError: The disk is full, a folder may not be written to, or a process was killed.
     """
     if workers < 1:
@@ -111,7 +111,7 @@ def _outcomes(
 
 
 def _start_worker() -> None:
-    """Leave interrupts to the first process, and do not outlive it."""
+    """Leave interrupts to the parent process, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
@@ -124,7 +124,7 @@ def _start_worker() -> None:
 
 
 def _do(manifest: Path, task: FileTask, recorded: str) -> Outcome:
-    """Write a task's file, unless it is there and as recorded (an empty record is none)."""
+    """Write a task's file, unless it is there and matches its record; an empty record is none."""
     target = manifest.parent / task.target
     try:
         if recorded and target.is_file() and sha256_of(target) == recorded:

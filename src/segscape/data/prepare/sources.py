@@ -1,4 +1,4 @@
-"""What each download looks like, and what is made of it."""
+"""The layout of each download, and the files that are prepared from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPLITS = ("train", "val", "test")
 
 
 def plan_camvid(source: Path) -> Plan:
-    """SegNet's CamVid: `<split>/*.png` and `<split>annot/*.png`, where 11 is void."""
+    """Plan SegNet's CamVid: `<split>/*.png` and `<split>annot/*.png`, where 11 is void."""
     plan = Plan()
     for split in _SPLITS:
         images, labels = files_by_name(source / split, ".png"), files_by_name(source / f"{split}annot", ".png")
@@ -42,7 +42,7 @@ def plan_camvid(source: Path) -> Plan:
 
 
 def plan_camvid_original(source: Path) -> Plan:
-    """CamVid's frames and colour-coded labels, either all together as downloaded or already in folders by split."""
+    """Plan CamVid's frames and colour-coded labels, either all together as downloaded or in folders by split."""
     plan = Plan()
     images = files_by_name(source / "701_StillsRaw_full", ".png")
     labels = files_by_name(source / "LabeledApproved_full", "_L.png")
@@ -69,7 +69,7 @@ def plan_camvid_original(source: Path) -> Plan:
 
 
 def plan_coco_stuff_10k(source: Path) -> Plan:
-    """COCO-Stuff 10k's archive: `images/*.jpg`, `annotations/*.mat` and `imageLists/<split>.txt`."""
+    """Plan COCO-Stuff 10k's archive: `images/*.jpg`, `annotations/*.mat` and `imageLists/<split>.txt`."""
     plan = Plan()
     images, labels = files_by_name(source / "images", ".jpg"), files_by_name(source / "annotations", ".mat")
     for split in ("train", "test"):
@@ -87,7 +87,7 @@ def plan_coco_stuff_10k(source: Path) -> Plan:
 
 
 def plan_coco_stuff_164k(source: Path) -> Plan:
-    """COCO's `train2017` and `val2017`, and the folders of the same names with the stuff and thing maps."""
+    """Plan COCO's `train2017` and `val2017`, and the folders of the same names with the stuff and thing maps."""
     plan = Plan()
     for split in ("train", "val"):
         images = files_by_name(source / "images" / f"{split}2017", ".jpg")
@@ -106,7 +106,7 @@ def plan_coco_stuff_164k(source: Path) -> Plan:
 
 
 def plan_deepglobe(source: Path) -> Plan:
-    """DeepGlobe's labelled part: `<id>_sat.jpg` and `<id>_mask.png` in one folder; the lists are those of GLNet."""
+    """Plan DeepGlobe's labelled part: `<id>_sat.jpg` and `<id>_mask.png` in one folder, split by GLNet's lists."""
     plan = Plan()
     folder = next((path for path in (source / "land-train", source / "train") if path.is_dir()), source)
     images, labels = files_by_name(folder, "_sat.jpg"), files_by_name(folder, "_mask.png")
@@ -124,7 +124,7 @@ def plan_deepglobe(source: Path) -> Plan:
 
 
 def plan_inria_aerial(source: Path) -> Plan:
-    """Inria's labelled part: `images/*.tif` and `gt/*.tif`; the lists are those of FCtL."""
+    """Plan Inria's labelled part: `images/*.tif` and `gt/*.tif`, split by FCtL's lists."""
     plan = Plan()
     folder = next(
         (path for path in (source / "AerialImageDataset" / "train", source / "train") if path.is_dir()), source
@@ -157,7 +157,7 @@ def _write_coco_stuff_10k(source: Path, target: Path) -> None:
 
 
 def _write_coco_stuff_164k(source: Path, target: Path) -> None:
-    # Class indices, not the values of the source; some readers want a colour for 255 too.
+    # Class indices, not the values of the source; some readers require a colour for 255 too.
     black = ((0, 0, 0),) * (256 - COCO_STUFF_164K.num_classes)
     write_labels(target, read_indices(source, COCO_STUFF_164K), COCO_STUFF_164K.palette + black)
 
@@ -182,4 +182,4 @@ PREPARATIONS: dict[str, tuple[Callable[[Path], Plan], str]] = {
     "deepglobe": (plan_deepglobe, "<id>_sat.jpg and <id>_mask.png, there or in land-train/ or train/"),
     "inria_aerial": (plan_inria_aerial, "images/*.tif and gt/*.tif, there or in train/ or AerialImageDataset/train/"),
 }
-"""By data set, what makes the plan of a source folder, and what that folder must hold."""
+"""For each data set, the function that plans a source folder, and the files that the folder must hold."""

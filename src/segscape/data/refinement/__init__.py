@@ -1,4 +1,4 @@
-"""Data for mask refinement: pairs of image and exact mask, coarse masks made of them, and triples for evaluation."""
+"""Data for mask refinement: pairs of image and exact mask, coarse masks computed from it, triples for evaluation."""
 
 from segscape.data.refinement.grades import GRADES, reduce_mask
 from segscape.data.refinement.pairs import NoPairsError, RefinementPairs

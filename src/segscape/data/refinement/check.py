@@ -1,4 +1,4 @@
-"""What is in a folder of pairs, and everything that is wrong with it."""
+"""The check of a folder of pairs: its content, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THRESHOLD = 127
 
 
 class PairFinding(NamedTuple):
-    """What one mask holds.
+    """The content of one mask.
 
     Attributes:
         path: Its file.
@@ -32,12 +32,12 @@ class PairFinding(NamedTuple):
 
 
 Track = Callable[[Iterable[PairFinding | str], int], Iterable[PairFinding | str]]
-"""Called with what masks hold, or why a pair cannot be read, and their number; yields the former again."""
+"""Called with the findings, or the reasons why pairs cannot be read, and their number; yields them again."""
 
 
 @dataclass
 class PairReport:
-    """What a split of a source holds.
+    """The content of a split of a source.
 
     Attributes:
         source: One of `SOURCES`.
@@ -66,12 +66,12 @@ class PairReport:
 
 
 def holds_pairs(root: Path) -> bool:
-    """Whether a folder has the layout of a source of pairs, with one complete pair at least."""
+    """Return whether a folder has the layout of a source of pairs, with at least one complete pair."""
     return any(find(root, split).pairs for find in SOURCES.values() for split in SPLITS)
 
 
 def check_pairs(root: Path, source: str, split: str, *, track: Track) -> PairReport | None:
-    """Read every file of a split of a source; nothing where a folder does not hold it.
+    """Read every file of a split of a source and report its content; None where a folder does not hold it.
 
     Args:
         root: The folder.

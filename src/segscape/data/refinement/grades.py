@@ -1,7 +1,7 @@
 """Coarse masks of every grade, from the authors' perturbation down to the exact mask itself.
 
 A refiner that has only seen bad masks takes every mask for a bad one, and spoils those that are good. The grades other
-than `perturbed` are ours: what segmentation networks, annotators and smoothing leave.
+than `perturbed` are ours: the errors of segmentation networks, annotators and smoothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ _SIGMAS = 1.0, 6.0
 
 
 def perturbed(mask: Mask, generator: np.random.Generator) -> Mask:
-    """The authors' recipe: a target drawn evenly from [0.8, 1); see `perturb`. Every level above 0 is foreground."""
+    """Perturb by the authors' recipe, with a target drawn uniformly from [0.8, 1); see `perturb`.
+
+    Every level above 0 is foreground.
+    """
     binary = (mask > 0).astype(np.uint8) * np.uint8(_FOREGROUND)
     return perturb(binary, generator=generator, iou_target=generator.uniform(*_IOU_TARGETS))
 
 
 def reduced(mask: Mask, generator: np.random.Generator) -> Mask:
-    """As networks with a stride of 2 to 16 leave it: shrunk by area and enlarged, hard or soft, blocky or smooth."""
+    """Shrink by area and enlarge, hard or soft, blocky or smooth, as networks with a stride of 2 to 16 do."""
     factor = math.exp(generator.uniform(math.log(_FACTORS[0]), math.log(_FACTORS[1])))
     return reduce_mask(
         mask, factor, hard=bool(generator.random() < 0.5), blocks=bool(generator.random() < 0.25), soft=_coin(generator)
@@ -40,14 +43,14 @@ def reduced(mask: Mask, generator: np.random.Generator) -> Mask:
 
 
 def reduce_mask(mask: Mask, factor: float, *, hard: bool = True, blocks: bool = False, soft: bool = False) -> Mask:
-    """A mask that has lost what is smaller than so many pixels.
+    """Shrink a mask by a factor and enlarge it again, so that details smaller than so many pixels are lost.
 
     Args:
         mask: (H, W) uint8, 0 to 255.
-        factor: By which both sides are divided; the mean over the area counts.
-        hard: Whether the small mask is cut at one half.
+        factor: The factor by which both sides are divided, averaging over the area.
+        hard: Whether the small mask is thresholded at one half.
         blocks: Whether it is enlarged by repeating its pixels, not bilinearly.
-        soft: Whether the result keeps its levels; else it is cut at one half.
+        soft: Whether the result keeps its levels; else it is thresholded at one half.
 
     Returns:
         (H, W) uint8; 0 and 255 unless soft.
@@ -62,7 +65,7 @@ def reduce_mask(mask: Mask, factor: float, *, hard: bool = True, blocks: bool = 
 
 
 def moved(mask: Mask, generator: np.random.Generator) -> Mask:
-    """As annotators leave it: up to three pixels off, or too large or too small by as much all round."""
+    """Shift by up to three pixels, or dilate or erode by one to three pixels, as annotators err."""
     if _coin(generator):
         down, right = generator.integers(-_SHIFT, _SHIFT, 2, endpoint=True).tolist()
         matrix = np.array([[1, 0, right], [0, 1, down]], np.float64)
@@ -76,24 +79,24 @@ def moved(mask: Mask, generator: np.random.Generator) -> Mask:
 
 
 def smoothed(mask: Mask, generator: np.random.Generator) -> Mask:
-    """Its outline rounded by a Gaussian of 1 to 6 pixels, hard or soft."""
+    """Round the outline by a Gaussian of 1 to 6 pixels, hard or soft."""
     blurred = cast("Mask", cv2.GaussianBlur(mask, (0, 0), generator.uniform(*_SIGMAS), borderType=cv2.BORDER_REPLICATE))
     return blurred if _coin(generator) else _cut(blurred)
 
 
 def exact(mask: Mask, generator: np.random.Generator) -> Mask:
-    """The mask itself."""
+    """Return the mask itself."""
     return mask
 
 
 GRADES: dict[str, Callable[[Mask, np.random.Generator], Mask]] = {
     function.__name__: function for function in (perturbed, reduced, moved, smoothed, exact)
 }
-"""What makes a coarse mask (H, W) uint8 of an exact one, by its name; every draw is the generator's."""
+"""By name, the functions from an exact mask (H, W) uint8 to a coarse one; all draws come from the generator."""
 
 
 def draw_grade(shares: Mapping[str, float], generator: np.random.Generator) -> str:
-    """A name of `GRADES`, each as often as its share of the sum tells."""
+    """Draw a name of `GRADES`, each with the probability of its share of the sum."""
     names, weights = list(shares), np.array(list(shares.values()))
     return names[int(generator.choice(len(names), p=weights / weights.sum()))]
 

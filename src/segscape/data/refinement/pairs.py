@@ -1,4 +1,4 @@
-"""Images with an exact mask of one object, of any class: the training sets of CascadePSP and CRM, and one's own.
+"""Images with an exact mask of one object, of any class: the training sets of CascadePSP and CRM, and other folders.
 
 Sources: FSS-1000 (arXiv:1907.12347), DUTS (Wang et al., CVPR 2017), ECSSD (Shi et al., TPAMI 2016), MSRA-10K (Cheng et
 al., TPAMI 2015), DUT-OMRON (Yang et al., CVPR 2013). The papers name DUT-OMRON, the authors' code reads DUTS.
@@ -39,12 +39,12 @@ class PairFiles(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a source's folder holds.
+    """The content of a source's folder.
 
     Attributes:
         pairs: The complete samples, sorted by name.
         problems: A sentence for each file without its partner.
-        left_out: A sentence for each group of files that is passed over.
+        left_out: A sentence for each group of files that is left out.
     """
 
     pairs: list[PairFiles]
@@ -53,11 +53,11 @@ class Found(NamedTuple):
 
 
 Finder = Callable[[Path, str], Found]
-"""Looks below a root for the pairs of a split."""
+"""Finds the pairs of a split below a root."""
 
 
 def _match(prefix: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Found:
-    """Put files of one name together; `prefix` goes before the names."""
+    """Pair the files of one name; `prefix` goes before the names."""
     pairs = [PairFiles(prefix + name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
     problems = [f"{images[name]} has no mask" for name in sorted(images.keys() - masks.keys())]
     problems += [f"{masks[name]} has no image" for name in sorted(masks.keys() - images.keys())]
@@ -74,12 +74,12 @@ def _join(parts: Iterable[Found]) -> Found:
 
 
 def _find_flat(folder: Path, prefix: str = "") -> Found:
-    """Pairs `<name>.jpg` and `<name>.png` of one folder."""
+    """Find the pairs `<name>.jpg` and `<name>.png` of one folder."""
     return _match(prefix, files_by_name(folder, *_PHOTO_SUFFIXES), files_by_name(folder, ".png"))
 
 
 def _flat_folders(*folders: str) -> Finder:
-    """Flat folders below the root, which are for training as a whole."""
+    """Return the finder of pairs in flat folders below the root, all of them for training."""
 
     def find(root: Path, split: str) -> Found:
         return _join(_find_flat(root / folder, f"{folder}/") for folder in folders if split == _TRAIN)
@@ -88,7 +88,7 @@ def _flat_folders(*folders: str) -> Finder:
 
 
 def find_fss(root: Path, split: str) -> Found:
-    """Pairs of `fss/<class>/`; a class with an image that lacks its mask is left out whole, as the authors do."""
+    """Find the pairs of `fss/<class>/`; a class with an image that lacks its mask is left out, as the authors do."""
     classes = []
     for folder in sorted((root / "fss").glob("*/")) if split == _TRAIN else ():
         found = _find_flat(folder, f"fss/{folder.name}/")
@@ -99,7 +99,7 @@ def find_fss(root: Path, split: str) -> Found:
 
 
 def find_dut_omron(root: Path, split: str) -> Found:
-    """Pairs of the two folders of DUT-OMRON's own archives, or of `DUT-OMRON/` where it is prepared."""
+    """Find the pairs in the two folders of DUT-OMRON's own archives, or in `DUT-OMRON/` if it is prepared."""
     if split != _TRAIN:
         return Found([], [], [])
     images = files_by_name(root / "DUT-OMRON-image", *_PHOTO_SUFFIXES)
@@ -108,9 +108,9 @@ def find_dut_omron(root: Path, split: str) -> Found:
 
 
 def find_folder(root: Path, split: str) -> Found:
-    """Pairs of `images/<split>/` and `masks/<split>/`; without splits in `images/` and `masks/`, or flat in the root.
+    """Find the pairs of `images/<split>/` and `masks/<split>/`, or of a folder without splits.
 
-    What has no splits is the split `train`.
+    Without splits, pairs lie in `images/` and `masks/`, or flat in the root, and form the split `train`.
     """
     within = [path.name for path in (root / "images").glob("*/") if not path.name.startswith(".")]
     if not within and split != _TRAIN:
@@ -129,7 +129,7 @@ SOURCES: dict[str, Finder] = {
     "dut_omron": find_dut_omron,
     "folder": find_folder,
 }
-"""By source, what finds its pairs below a root, in the order in which the authors join them."""
+"""For each source, the function that finds its pairs below a root, in the order in which the authors join them."""
 
 SPLITS = ("train", "val", "test")
 """The splits that are looked for; the published sources have only the first."""

@@ -1,4 +1,4 @@
-"""Coarse masks made of exact ones: the contours simplified, then dilated and eroded in random rectangles.
+"""Coarse masks derived from exact ones: contours simplified, then random rectangles dilated and eroded.
 
 Source: the mask perturbation of CascadePSP (arXiv:2005.02551, section 3.3) with the constants of the authors' code,
 which CRM (arXiv:2111.14482) shares.
@@ -34,7 +34,7 @@ _DILATION_PROBABILITY = 0.5
 _SIDES = 3, 9
 _ELEMENTS = 4
 _EPSILON = 1e-6
-# Rounds whose random numbers are drawn at once.
+# Rounds whose random numbers are drawn at once: few calls of the generator, but few wasted draws as well.
 _BLOCK = 10
 
 
@@ -53,16 +53,16 @@ class _Operation(NamedTuple):
 
 
 def perturb(mask: Mask, *, generator: np.random.Generator, iou_target: float) -> Mask:
-    """A coarse mask of an exact one.
+    """Compute a coarse mask from an exact one.
 
-    The IoU with the given mask ends below the target, the more the thinner the shape: the target refers to the mask
-    after its contours are simplified, and is met by the first round of operations that falls below it, or not at all
-    after 250 rounds.
+    The target bounds the IoU with the mask after its contours are simplified: operations stop after the first round
+    that falls below it, or after 250 rounds. The IoU with the given mask usually ends lower still, the more so the
+    thinner the shape.
 
     Args:
         mask: (H, W) uint8, 0 and 255; not changed.
-        generator: Every draw is its.
-        iou_target: In (0, 1]; the authors draw it evenly from 0.8 to 1.
+        generator: The source of all random draws.
+        iou_target: In (0, 1]; the authors draw it uniformly from 0.8 to 1.
 
     Returns:
         (H, W) uint8, 0 and 255. Where a side has at most two pixels, the mask as it is.
@@ -73,13 +73,13 @@ def perturb(mask: Mask, *, generator: np.random.Generator, iou_target: float) ->
 
 
 def simplify_contours(mask: Mask, *, generator: np.random.Generator) -> Mask:
-    """Draw a mask anew from a tenth of its contours' points, one run of each contour left out.
+    """Redraw a mask from a tenth of its contours' points, one run of each contour left out.
 
-    A contour of fewer than ten points disappears, unless none has more.
+    A contour of fewer than ten points disappears; if none would remain, the mask stays as it is.
 
     Args:
         mask: (H, W) uint8, 0 and 255.
-        generator: Every draw is its.
+        generator: The source of all random draws.
 
     Returns:
         (H, W) uint8, 0 and 255.
@@ -94,12 +94,14 @@ def simplify_contours(mask: Mask, *, generator: np.random.Generator) -> Mask:
 
 
 def _simplified(points: MatLike, generator: np.random.Generator) -> MatLike:
-    """Some of a contour's points (N, 1, 2)."""
+    """Return some of a contour's points (N, 1, 2)."""
+    # A run may begin only where its ends lie closest together, so that leaving it out cuts off a bay or a tip.
     run = int(_RUN_SHARE * len(points))
     ends = points[run:] - points[: len(points) - run]
     gaps = np.einsum("nij,nij->n", ends, ends)
     closest = np.argsort(gaps, kind="stable")[: ceil(_START_SHARE * len(gaps))]
     start = closest[int(generator.random() * len(closest))]
+    # A random choice of the other points, in their order along the contour; those behind the run are renumbered.
     rest = len(points) - run
     kept = np.sort(generator.permutation(rest)[: int(_KEPT_SHARE * rest)])
     kept[kept >= start] += run
@@ -111,7 +113,7 @@ def change_regions(mask: Mask, *, generator: np.random.Generator, iou_target: fl
 
     Args:
         mask: (H, W) uint8, 0 and 255; not changed.
-        generator: Every draw is its.
+        generator: The source of all random draws.
         iou_target: Compared after every fourth rectangle; at most 1000 are changed.
 
     Returns:
@@ -125,6 +127,7 @@ def change_regions(mask: Mask, *, generator: np.random.Generator, iou_target: fl
             for operation in operations[first : first + _OPERATIONS]:
                 _apply(operation, changed)
             intersection = cv2.countNonZero(cv2.bitwise_and(changed, mask))
+            # The small term keeps the IoU of two empty masks at 1.
             union = area + cv2.countNonZero(changed) - intersection
             if (intersection + _EPSILON) / (union + _EPSILON) < iou_target:
                 return changed
@@ -132,9 +135,10 @@ def change_regions(mask: Mask, *, generator: np.random.Generator, iou_target: fl
 
 
 def _draw_operations(shape: tuple[int, ...], generator: np.random.Generator) -> list[_Operation]:
-    """The operations of one block of rounds."""
+    """Draw the operations of one block of rounds."""
     height, width = shape
     draws = generator.random((9, _BLOCK * _OPERATIONS))
+    # Rectangles of at least one pixel that end within the mask, so that none has to be clipped.
     left, top = (draws[0] * width).astype(int), (draws[1] * height).astype(int)
     columns = (
         left,
@@ -155,6 +159,7 @@ def _apply(operation: _Operation, mask: Mask) -> None:
     left, top, right, bottom, changes_centre, is_dilation, side, element, centre = operation
     if changes_centre:
         mask[(top + bottom) // 2, (left + right) // 2] = centre
+    # OpenCV gets the slice as an image of its own, and writes the result into the mask through it.
     region = mask[top:bottom, left:right]
     change = cv2.dilate if is_dilation else cv2.erode
     change(region, _structuring_element(side, element), region)
@@ -162,7 +167,7 @@ def _apply(operation: _Operation, mask: Mask) -> None:
 
 @cache
 def _structuring_element(side: int, element: int) -> MatLike:
-    """A square, an ellipse as high as wide, a flat one or a narrow one."""
+    """Return a square, an ellipse as high as wide, a flat one or a narrow one."""
     if element == 0:
         return cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
     width, height = ((side, side), (side, side // 2), (side // 2, side))[element - 1]

@@ -1,4 +1,4 @@
-"""What the data sets of refinement yield, and how their files are read."""
+"""The samples of the data sets for refinement, and the reading of their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From pairs of image and exact mask to samples that also have a coarse mask, for training and for validation."""
+"""Transforms from pairs of image and exact mask to triples with a coarse mask, for training and validation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _GREY_PROBABILITY = 0.1
 
 
 def with_coarse_mask(sample: PairSample, grade: str, generator: np.random.Generator) -> TripleSample:
-    """The triple of a pair.
+    """Add a coarse mask to a pair.
 
     Args:
         sample: The pair.
-        grade: Of the coarse mask; one of `GRADES`.
-        generator: Every draw is its.
+        grade: The grade of the coarse mask, one of `GRADES`.
+        generator: The source of all random draws.
     """
     truth = sample["truth"].as_subclass(Tensor)[0].numpy()
     mask = tv_tensors.Mask(torch.from_numpy(GRADES[grade](truth, generator))[None])
@@ -39,10 +39,10 @@ def with_coarse_mask(sample: PairSample, grade: str, generator: np.random.Genera
 
 
 class AddCoarseMask(nn.Module):
-    """Turn a pair into a triple by a random coarse mask, seeded by one draw from torch's global generator.
+    """The addition of a random coarse mask to a pair, seeded by one draw from torch's global generator.
 
     Args:
-        shares: How often each of `GRADES` is drawn.
+        shares: The names of `GRADES` to draw from, with the share of each.
     """
 
     def __init__(self, shares: Mapping[str, float]) -> None:
@@ -50,21 +50,21 @@ class AddCoarseMask(nn.Module):
         self.shares = shares
 
     def forward(self, sample: PairSample) -> TripleSample:
-        """Make the mask from the sample's exact one."""
+        """Compute the mask from the sample's exact one."""
         generator = np.random.default_rng(int(torch.randint(2**62, ())))
         grade = draw_grade(self.shares, generator) if len(self.shares) > 1 else next(iter(self.shares))
         return with_coarse_mask(sample, grade, generator)
 
 
 class RandomResize(v2.Transform):
-    """Resize by a random factor, bilinearly with antialiasing, image and mask alike."""
+    """A resize by a random factor, bilinear with antialiasing, of image and mask alike."""
 
     def __init__(self, scales: tuple[float, float]) -> None:
         super().__init__()
         self.scales = scales
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the factor and work out the size."""
+        """Draw the factor and compute the size."""
         factor = uniform(*self.scales)
         return {"size": [max(round(side * factor), 1) for side in v2.query_size(flat_inputs)]}
 
@@ -74,12 +74,12 @@ class RandomResize(v2.Transform):
 
 
 class ZoomedCrop(nn.Module):
-    """A random crop whose sides are those wanted, divided by a random factor; zeros surround what is too short.
+    """A random crop of a size divided by a random factor; zeros surround an image that is too small.
 
     Args:
         size: (height, width) that the crop is to be shrunk to.
         zooms: The range of the factor.
-        tries: How many crops are drawn, if need be, until one shows an edge of the object.
+        tries: The largest number of crops that are drawn until one shows an edge of the object.
     """
 
     def __init__(self, size: tuple[int, int], zooms: tuple[float, float], *, tries: int) -> None:
@@ -90,9 +90,9 @@ class ZoomedCrop(nn.Module):
 
     def forward(self, sample: PairSample) -> PairSample:
         """Crop image and mask alike."""
-        # Each halving counts alike, as it does among the stages.
+        # Uniform in the logarithm: each halving is equally likely, as the stages of a refinement are halvings.
         zoom = math.exp(uniform(*map(math.log, self.zooms)))
-        # Pads each end by what the side lacks, so that the object may lie anywhere in the crop.
+        # This pads both ends by all that the side lacks, so that the object may lie anywhere in the crop.
         crop = v2.RandomCrop([round(side / zoom) for side in self.size], pad_if_needed=True)
         cropped: PairSample = crop(sample)
         for _ in range(self.tries - 1):
@@ -103,7 +103,7 @@ class ZoomedCrop(nn.Module):
 
 
 class ShrinkAsStage(v2.Transform):
-    """Resize to one size as a stage of the refinement reads image and mask: bilinearly, without antialiasing."""
+    """A resize to one size as a stage of the refinement reads image and mask: bilinear, without antialiasing."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -124,21 +124,21 @@ def _resized(inpt: Any, size: list[int], *, antialias: bool) -> Any:
 class RefinementAugmentation:
     """The augmentation of CascadePSP and CRM, from pairs to triples of one size.
 
-    Zeros on both ends of what is too short, a random crop, a horizontal flip, the coarse mask, colour jitter and now
-    and then a grey image, in this order. Every draw comes from torch's global generator, so that a seed set beforehand
-    fixes the result.
+    In this order: zeros on both ends of sides that are too short, a random crop, a horizontal flip, the coarse mask,
+    colour jitter and now and then a grey image. Every draw comes from torch's global generator, so that a seed set
+    beforehand fixes the result.
 
     Attributes:
         crop: (height, width) of the crops, in pixels after scaling.
-        scales: The range of a factor by which pairs are resized first. The published recipe has none; small data sets
-            gain by it.
+        scales: The range of a factor by which pairs are resized first. The published recipe has none; resizing
+            improves training on small data sets.
         zooms: The range of a factor, at most 1, by which triples are shrunk to the crop after their coarse masks are
-            made, as the coarser stages of a refinement see them. The published recipe has none: its images are
-            as small as those stages of the images that it is meant for.
-        tries: How many crops are drawn, if need be, until one shows an edge of the object. The published recipe takes
-            the first.
-        grades: The kinds of coarse masks and how often each is drawn, by the names of `GRADES`. The published recipe
-            knows `perturbed` alone, and its networks take good masks for bad ones.
+            computed, as the coarser stages of a refinement see them. The published recipe has none: its training images
+            are already as small as these stages of the images that it is meant for.
+        tries: The largest number of crops that are drawn until one shows an edge of the object. The published recipe
+            takes the first.
+        grades: The kinds of coarse masks, by the names of `GRADES`, with the share of each. The published recipe has
+            `perturbed` only, and its networks take good masks for bad ones.
 
     Raises:
         ValueError: A range that is empty, not positive, or of zooms beyond 1; a grade that does not exist, or a share
@@ -163,7 +163,7 @@ class RefinementAugmentation:
             raise ValueError(f"zooms must be a range (low, high) within (0, 1], not {tuple(self.zooms)}.")
 
     def build(self) -> v2.Transform:
-        """The transform from a `PairSample` to the `TripleSample` of its augmented crop."""
+        """Return the transform from a `PairSample` to the `TripleSample` of its augmented crop."""
         unchanged = (1.0, 1.0)
         return v2.Compose(
             [

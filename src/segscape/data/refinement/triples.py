@@ -1,4 +1,4 @@
-"""Images with a coarse and an exact mask, as the test set BIG comes: what refinement is measured on.
+"""Images with a coarse and an exact mask in the layout of the test set BIG, on which refinement is measured.
 
 Source: CascadePSP (arXiv:2005.02551), whose BIG and relabelled PASCAL VOC sets have this layout.
 """

@@ -1,4 +1,4 @@
-"""Augmentation of an image with its labels: one family a module, each on torchvision's v2 transforms."""
+"""Augmentation of an image with its labels: one family per module, each on torchvision's v2 transforms."""
 
 from segscape.data.transforms.base import Augmentation
 from segscape.data.transforms.camera import CameraAugmentation

@@ -1,4 +1,4 @@
-"""What the families of augmentation share: their contract, random draws, and the horizontal flip."""
+"""Shared parts of the augmentation families: their interface, random draws, and the horizontal flip."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ class Augmentation(ABC):
 
     @abstractmethod
     def build(self, label_spec: LabelSpec) -> v2.Transform:
-        """The transform from a sample to its augmented crop.
+        """Return the transform from a sample to its augmented crop.
 
         Args:
-            label_spec: The classes, of which some change places in a mirror.
+            label_spec: The classes, some of which mirroring exchanges.
         """
 
 
 def uniform(low: float, high: float) -> float:
-    """A number drawn evenly from [low, high)."""
+    """Draw a number uniformly from [low, high)."""
     return float(torch.empty((), dtype=torch.float64).uniform_(low, high))
 
 
 def integer(low: int, high: int) -> int:
-    """An integer drawn evenly from [low, high)."""
+    """Draw an integer uniformly from [low, high)."""
     return int(torch.randint(low, high, ()))
 
 
 def chance(probability: float) -> bool:
-    """True with this probability."""
+    """Return True with this probability."""
     return bool(torch.rand(()) < probability)
 
 
 def swap_classes(labels: Tensor, pairs: Iterable[tuple[int, int]]) -> Tensor:
-    """Labels of any shape, the two classes of each pair exchanged."""
+    """Return a copy of labels of any shape with the two classes of each pair exchanged."""
     swapped = labels.clone()
     for first, second in pairs:
         swapped[labels == first] = second
@@ -60,11 +60,11 @@ def swap_classes(labels: Tensor, pairs: Iterable[tuple[int, int]]) -> Tensor:
 
 
 class RandomFlip(v2.Transform):
-    """Mirror left and right.
+    """A random horizontal flip.
 
     Args:
-        probability: Of being mirrored.
-        pairs: Classes that change places in a mirror, such as left and right arm.
+        probability: The probability of a flip.
+        pairs: Classes that mirroring exchanges, such as left and right arm.
     """
 
     def __init__(self, probability: float, pairs: Iterable[tuple[int, int]] = ()) -> None:

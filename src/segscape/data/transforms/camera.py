@@ -1,4 +1,4 @@
-"""Augmentation for images of other cameras, other distances and other suns than those of the training set."""
+"""Augmentation for images of other cameras, distances and lighting than those of the training set."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ _TRIES = 10
 
 
 class ScaledCrop(v2.Transform):
-    """A crop of the image at a random scale: its source is cut out and resized, and the image never as a whole.
+    """A random crop at a random scale, for which only the crop's box is resized and never the whole image.
 
-    Scales are drawn evenly by their logarithms. What a small image does not fill has the mean colour and no label.
-    Image pixels are averaged where the crop is reduced and interpolated bilinearly where it is enlarged; labels are the
-    nearest. Up to ten places are drawn until most of the crop has labels and no class has three quarters of them.
+    Scales are drawn uniformly by their logarithms. Where a small image does not fill the crop, it has the mean colour
+    and no label. Image pixels are averaged where the crop is reduced and interpolated bilinearly where it is enlarged;
+    labels take the nearest pixel. Up to ten boxes are drawn until most of one has labels and no class has three
+    quarters of them.
 
     Args:
         size: (height, width) of the crop.
         scales: The range of the factor.
-        aspect: The largest factor by which height and width are scaled apart.
-        balanced: The share of the crops that must hold a certain pixel: one of a class that was drawn evenly among the
-            image's classes, so that rare ones are seen often (compare the rare class sampling of arXiv:2111.14887).
+        aspect: The largest ratio between the scales of height and width.
+        balanced: The share of the crops that must contain a certain pixel: one of a class that was drawn uniformly
+            among the image's classes, so that rare ones are seen often (compare the rare class sampling of
+            arXiv:2111.14887).
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class ScaledCrop(v2.Transform):
         self.balanced = balanced
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw scale and place: the box in the image, and the size and place of what it becomes in the crop."""
+        """Draw scale and place: the box in the image, and the part of the crop that it is resized to."""
         labels = next(value.as_subclass(torch.Tensor) for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         scale = math.exp(uniform(*map(math.log, self.scales)))
         pixels = self._pixels_of_a_class(labels) if chance(self.balanced) else None
@@ -58,7 +60,7 @@ class ScaledCrop(v2.Transform):
             pixel = None if pixels is None else pixels[integer(0, len(pixels))].tolist()
             params = self._placed(flat_inputs, scale, pixel)
             (top, rows), (left, columns) = params["box"]
-            # Every fourth pixel tells as much.
+            # Every fourth row and column suffice to estimate the shares of the classes.
             seen = labels[top : top + rows : 4, left : left + columns : 4].flatten()
             counts = torch.bincount(seen, minlength=256)[:IGNORE_INDEX]
             if counts.sum() > 0.5 * len(seen) and counts.max() < 0.75 * counts.sum():
@@ -67,8 +69,8 @@ class ScaledCrop(v2.Transform):
 
     @staticmethod
     def _pixels_of_a_class(labels: torch.Tensor) -> torch.Tensor | None:
-        """(row, column) of the pixels of one of the image's classes; none where nothing has a label."""
-        # Labels of (1, H, W) or (H, W). A large scene is looked at in every fourth row and column.
+        """Draw a class of the image and return the (row, column) of its pixels; None where nothing has a label."""
+        # Labels are (1, H, W) or (H, W). Of a large scene every fourth row and column suffice, which saves time.
         labels = labels.reshape(labels.shape[-2:])
         step = 4 if labels.numel() > 1 << 21 else 1
         seen = labels[::step, ::step]
@@ -78,15 +80,19 @@ class ScaledCrop(v2.Transform):
         return (seen == present[integer(0, len(present))]).nonzero() * step
 
     def _placed(self, flat_inputs: list[Any], scale: float, pixel: list[int] | None) -> dict[str, Any]:
+        # Applied to the two axes in opposite directions, so that their scales differ by `aspect` at most.
         apart = math.exp(uniform(-math.log(self.aspect), math.log(self.aspect)) / 2)
         box, target = [], []
         for axis, (side, wanted, factor) in enumerate(
             zip(v2.query_size(flat_inputs), self.size, (scale * apart, scale / apart), strict=True)
         ):
+            # The pixels that the box takes of the image along this axis, and those that they fill in the crop: fewer
+            # than the crop has only where the image itself is too short.
             taken = min(max(round(wanted / factor), 1), side)
             filled = min(max(round(taken * factor), 1), wanted) if taken == side else wanted
             first, last = 0, side - taken
             if pixel is not None:
+                # Only the starts from which the box contains the pixel and stays within the image.
                 first, last = max(first, pixel[axis] - taken + 1), min(last, pixel[axis])
             box.append((integer(first, last + 1), taken))
             target.append((integer(0, wanted - filled + 1), filled))
@@ -102,11 +108,12 @@ class ScaledCrop(v2.Transform):
         if isinstance(inpt, tv_tensors.Mask):
             labels = source.as_subclass(torch.Tensor).contiguous().numpy()
             found = np.full(self.size, IGNORE_INDEX, np.uint8)
-            # The usual nearest mode reads half a pixel beside the place that the others read.
+            # INTER_NEAREST samples half a pixel away from the place that the image's modes sample.
             resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
             found[first_row : first_row + height, first_column : first_column + width] = resized
             return to_mask(found)
         pixels = to_array(tv_tensors.Image(source))
+        # OpenCV averages areas only where both axes shrink, and emulates it by interpolation otherwise.
         reduces = height < rows and width < columns
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if reduces else cv2.INTER_LINEAR)
         if (height, width) == self.size:
@@ -117,7 +124,7 @@ class ScaledCrop(v2.Transform):
 
 
 class OtherCamera(v2.Transform):
-    """What another camera, lens, light and file format make of the same scene; each step at random.
+    """The same scene as another camera, lens, light and file format would show it; each step at random.
 
     Brightness, contrast, gamma and the balance of the colours; saturation and hue; now and then no colour; a shadow
     with a soft edge; blur, coarser pixels, noise, and the blocks of JPEG.
@@ -145,7 +152,7 @@ class OtherCamera(v2.Transform):
 
 
 def _tones(pixels: Pixels) -> Pixels:
-    """Gamma, contrast about the middle, brightness and a gain of each channel, as one table a channel."""
+    """Change gamma, contrast about the middle, brightness and the gain of each channel, by one table per channel."""
     levels = np.arange(256, dtype=np.float64) / 255
     gamma, contrast, brightness = math.exp(uniform(-0.3, 0.3)), uniform(0.75, 1.25), uniform(-0.1, 0.1)
     toned = (levels**gamma - 0.5) * contrast + 0.5 + brightness
@@ -172,10 +179,11 @@ def _grey(pixels: Pixels) -> Pixels:
 
 
 def _shadow(pixels: Pixels) -> Pixels:
-    """A darker half plane or band with a soft edge, as a building or a cloud casts it."""
+    """Darken a half plane or band with a soft edge, like the shadow of a building or a cloud."""
     height, width = pixels.shape[:2]
     angle, reach = uniform(0, 2 * math.pi), math.hypot(height, width)
     rows, columns = np.ogrid[:height, :width]
+    # The distance of each pixel from the centre along the drawn direction, which is across the shadow's edge.
     along = (columns - width / 2) * math.cos(angle) + (rows - height / 2) * math.sin(angle)
     start, soft = uniform(-0.4, 0.3) * reach, uniform(0.005, 0.1) * reach
     inside = np.clip((along - start) / soft, 0, 1)
@@ -194,7 +202,7 @@ def _blur(pixels: Pixels) -> Pixels:
 
 
 def _coarse(pixels: Pixels) -> Pixels:
-    """Reduced and enlarged again, as a small or a shrunken image is."""
+    """Reduce and enlarge the image again, as if it were a small or shrunken one."""
     height, width = pixels.shape[:2]
     factor = uniform(0.35, 0.8)
     small = (max(round(width * factor), 1), max(round(height * factor), 1))
@@ -203,11 +211,13 @@ def _coarse(pixels: Pixels) -> Pixels:
 
 
 def _noise(pixels: Pixels) -> Pixels:
+    # From torch's generator, which the sample's seed fixes, and not from NumPy's.
     noise = torch.randn(pixels.shape if chance(0.5) else (*pixels.shape[:2], 1)).numpy()
     return np.clip(pixels + noise * np.float32(uniform(2, 14)), 0, 255).astype(np.uint8)
 
 
 def _jpeg(pixels: Pixels) -> Pixels:
+    # OpenCV takes the channels for blue, green, red both ways, so they return in their order.
     encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, integer(25, 95)])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
@@ -224,8 +234,8 @@ class CameraAugmentation(Augmentation):
         crop: (height, width) of the crop, in pixels after scaling.
         scales: The range of the factor by which images are scaled.
         flip: The probability of a horizontal flip.
-        balanced: The share of the crops that are drawn around a class, every class of an image as often.
-        quarter_turns: Also turn square crops by a random multiple of 90 degrees: seen from above nothing has an up.
+        balanced: The share of the crops that are drawn around a class, every class of an image equally often.
+        quarter_turns: Also turn square crops by a random multiple of 90 degrees, as views from above have no upright.
 
     Raises:
         ValueError: Scales that are no positive range, a share outside [0, 1], or quarter turns of crops that are not
@@ -247,11 +257,11 @@ class CameraAugmentation(Augmentation):
             raise ValueError(f"Quarter turns need a square crop, not {self.crop[0]} x {self.crop[1]}.")
 
     def scaled(self, scales: tuple[float, float]) -> CameraAugmentation:
-        """The same with another range of scales."""
+        """Return the same augmentation with another range of scales."""
         return replace(self, scales=scales)
 
     def build(self, label_spec: LabelSpec) -> v2.Transform:
-        """The transform from a sample to its augmented crop."""
+        """Return the transform from a sample to its augmented crop."""
         steps = [
             ScaledCrop(self.crop, self.scales, balanced=self.balanced),
             RandomFlip(self.flip, label_spec.flip_pairs),

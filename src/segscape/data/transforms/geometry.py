@@ -18,7 +18,7 @@ from segscape.data.transforms.pixels import to_array, to_image, to_mask
 from segscape.labels import IGNORE_INDEX
 from segscape.rasters.resize import kept_ratio_size, resize_indices, resize_pixels
 
-# Of the official crops: the share of the labelled pixels that one class must stay below, and the draws made for it.
+# Of the official crops: the share of the labelled pixels that every class must stay below, and the number of draws.
 _LARGEST_SHARE = 0.75
 _TRIES = 10
 
@@ -31,13 +31,13 @@ def _labels(mask: tv_tensors.Mask) -> npt.NDArray[np.uint8]:
 
 
 class RandomResize(v2.Transform):
-    """Resize by a random ratio, relative to a base size.
+    """A resize by a random ratio, relative to a base size.
 
     Args:
         base: (height, width), multiplied by the ratio and rounded down to give the target.
         ratios: The range of the ratio.
-        keep_ratio: Fit the image into the target in its own aspect, see `kept_ratio_size`, or give it exactly the
-            target's size, its longer side along the image's longer side.
+        keep_ratio: Whether to fit the image into the target with its own aspect ratio, see `kept_ratio_size`; else it
+            gets exactly the target's size, the target's longer side along the image's longer side.
     """
 
     def __init__(self, base: tuple[int, int], ratios: tuple[float, float], *, keep_ratio: bool) -> None:
@@ -47,7 +47,7 @@ class RandomResize(v2.Transform):
         self.keep_ratio = keep_ratio
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the ratio and work out the size."""
+        """Draw the ratio and compute the size."""
         height, width = v2.query_size(flat_inputs)
         ratio = uniform(*self.ratios)
         target = int(self.base[0] * ratio), int(self.base[1] * ratio)
@@ -68,8 +68,8 @@ class RandomResize(v2.Transform):
 class RandomCropByClass(v2.Transform):
     """A crop in which no class has three quarters of the labelled pixels or more, where ten draws find one.
 
-    At least two classes must be there. The tenth draw is taken as it is, also where it holds no label at all, where
-    sssegmentation would cut out the middle of the image. What is smaller than the crop along an axis stays as it is.
+    It must hold at least two classes. The tenth draw is taken as it is, also where it holds no label at all, where
+    sssegmentation would cut out the middle of the image. An image smaller than the crop along an axis keeps its size.
 
     Args:
         size: (height, width).
@@ -80,7 +80,7 @@ class RandomCropByClass(v2.Transform):
         self.size = size
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw places until one will do."""
+        """Draw places until one meets the conditions."""
         height, width = v2.query_size(flat_inputs)
         labels = next(_labels(value) for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         crop_height, crop_width = min(self.size[0], height), min(self.size[1], width)
@@ -100,13 +100,13 @@ class RandomCropByClass(v2.Transform):
 
 @dataclass(frozen=True)
 class Rotation:
-    """How crops are rotated.
+    """The settings of a random rotation of crops.
 
     Attributes:
         degrees: The angle's range [low, high), counter-clockwise.
-        probability: Of being rotated.
+        probability: The probability of a rotation.
         whole_degrees: Draw whole degrees only.
-        interpolation: Of the image; labels take the nearest pixel.
+        interpolation: The interpolation of the image; labels take the nearest pixel.
     """
 
     degrees: tuple[float, float]
@@ -116,10 +116,10 @@ class Rotation:
 
 
 class RandomRotate(v2.Transform):
-    """Rotate about the centre, the size kept; corners become black and unlabelled.
+    """A random rotation about the centre, the size kept; corners become black and unlabelled.
 
     Args:
-        rotation: By how much, how often, and how.
+        rotation: The settings.
     """
 
     def __init__(self, rotation: Rotation) -> None:
@@ -155,14 +155,14 @@ class RandomRotate(v2.Transform):
 
 
 class PadToSize(v2.Transform):
-    """Pad what is smaller than a size with the mean colour and without labels.
+    """Padding of smaller images to a size, with the mean colour and without labels.
 
     The official pipelines pad normalised pixels with zeros. In 8 bits the mean colour is rounded, so that padding is
     within 0.009 of zero after the normalisation.
 
     Args:
         size: (height, width).
-        place: Where the image goes: `"corner"`, at the top left, or `"centre"`.
+        place: The place of the image: `"corner"`, at the top left, or `"centre"`.
     """
 
     def __init__(self, size: tuple[int, int], place: Literal["corner", "centre"]) -> None:
@@ -171,7 +171,7 @@ class PadToSize(v2.Transform):
         self.place = place
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Work out the borders."""
+        """Compute the borders."""
         height, width = v2.query_size(flat_inputs)
         rows, columns = max(self.size[0] - height, 0), max(self.size[1] - width, 0)
         top, left = (rows // 2, columns // 2) if self.place == "centre" else (0, 0)

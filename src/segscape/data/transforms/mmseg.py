@@ -21,9 +21,9 @@ class MmsegAugmentation(Augmentation):
         crop: (height, width) of the crop, in pixels after resizing; what is smaller is padded to it.
         base: (height, width) that the random ratio refers to.
         ratios: The range of the ratio.
-        keep_ratio: Whether the image keeps its aspect; see `RandomResize`.
+        keep_ratio: Whether the image keeps its aspect ratio; see `RandomResize`.
         flip: The probability of a horizontal flip, which also exchanges the classes that a mirror exchanges.
-        rotation: How crops are rotated, if they are.
+        rotation: The random rotation of crops, or None.
         padded: Where a smaller image lies in its padding, `"corner"` (the top left one, MMSegmentation) or `"centre"`
             (sssegmentation).
     """
@@ -37,7 +37,7 @@ class MmsegAugmentation(Augmentation):
     padded: Literal["corner", "centre"] = "corner"
 
     def build(self, label_spec: LabelSpec) -> v2.Transform:
-        """The transform from a sample to its augmented crop."""
+        """Return the transform from a sample to its augmented crop."""
         steps = [
             RandomResize(self.base, self.ratios, keep_ratio=self.keep_ratio),
             RandomCropByClass(self.crop),

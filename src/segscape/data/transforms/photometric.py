@@ -25,7 +25,7 @@ _LEVELS = np.arange(256, dtype=np.float32)
 
 
 def _scaled_levels(factor: float, offset: float = 0.0) -> npt.NDArray[np.uint8]:
-    """Where each of the 256 levels goes: clipped, its fraction dropped."""
+    """Return the new value of each of the 256 levels: clipped, its fraction dropped."""
     levels: npt.NDArray[np.float32] = np.clip(_LEVELS * np.float32(factor) + np.float32(offset), 0, 255)
     return levels.astype(np.uint8)
 
@@ -35,7 +35,7 @@ def _hue_table(shift: int) -> npt.NDArray[np.uint8]:
 
 
 def _change_channel(pixels: MatLike, channel: int, table: npt.NDArray[np.uint8]) -> MatLike:
-    """One channel (0 hue, 1 saturation) of the image's HSV form sent through a table."""
+    """Map one channel (0 hue, 1 saturation) of the image's HSV form through a table."""
     hsv = list(cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)))
     hsv[channel] = cv2.LUT(hsv[channel], table)
     return cv2.cvtColor(cv2.merge(hsv), cv2.COLOR_HSV2RGB)
@@ -53,7 +53,7 @@ class PhotometricDistortion(v2.Transform):
     """
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw every step's amount, nothing for a step that is left out."""
+        """Draw the amount of every step, None for a step that is left out."""
         return {
             "brightness": uniform(-_BRIGHTNESS, _BRIGHTNESS) if chance(0.5) else None,
             "contrast": uniform(*_FACTORS) if chance(0.5) else None,

@@ -19,14 +19,14 @@ _SCALES = tuple(step / 8 for step in range(1, 13))
 
 
 def resize_sample(value: Any, size: tuple[int, int]) -> Any:
-    """An image resized bilinearly with antialiasing, as Pillow does it, or a mask by its nearest pixels.
+    """Resize an image bilinearly with antialiasing, as Pillow does it, or a mask by its nearest pixels.
 
     Args:
         value: An image (3, H, W) or a mask (H, W); anything else is returned as it is.
         size: (height, width).
     """
     if isinstance(value, tv_tensors.Mask):
-        # The default nearest mode reads half a pixel beside the place that the bilinear one reads.
+        # The default nearest mode samples half a pixel away from the place that the bilinear one samples.
         plain = F.resize_image(
             value.as_subclass(torch.Tensor).unsqueeze(0), list(size), interpolation=v2.InterpolationMode.NEAREST_EXACT
         )
@@ -58,14 +58,14 @@ class ColourJitter(v2.Transform):
 
 
 class RandomScale(v2.Transform):
-    """Scale by a factor drawn from a list; sizes are rounded down."""
+    """A scaling by a factor drawn from a list; sizes are rounded down."""
 
     def __init__(self, scales: Sequence[float]) -> None:
         super().__init__()
         self.scales = tuple(scales)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the scale and work out the size."""
+        """Draw the scale and compute the size."""
         height, width = v2.query_size(flat_inputs)
         scale = self.scales[integer(0, len(self.scales))]
         return {"size": (max(int(height * scale), 1), max(int(width * scale), 1))}
@@ -76,7 +76,7 @@ class RandomScale(v2.Transform):
 
 
 class RandomCrop(v2.Transform):
-    """A crop at a random place; what is smaller than the crop is enlarged first, not padded."""
+    """A crop at a random place; an image smaller than the crop is enlarged first, not padded."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class StdcAugmentation(Augmentation):
         scales: The factors of which one is drawn.
         colour: The strength of the colour jitter; see `ColourJitter`.
         flip: The probability of a horizontal flip.
-        quarter_turns: Also turn square crops by a random multiple of 90 degrees: seen from above nothing has an up.
+        quarter_turns: Also turn square crops by a random multiple of 90 degrees, as views from above have no upright.
 
     Raises:
         ValueError: Quarter turns of crops that are not square.
@@ -142,7 +142,7 @@ class StdcAugmentation(Augmentation):
             raise ValueError(f"Quarter turns need a square crop, not {self.crop[0]} x {self.crop[1]}.")
 
     def build(self, label_spec: LabelSpec) -> v2.Transform:
-        """The transform from a sample to its augmented crop."""
+        """Return the transform from a sample to its augmented crop."""
         steps = [
             ColourJitter(self.colour),
             RandomFlip(self.flip, label_spec.flip_pairs),

@@ -1,9 +1,10 @@
 """Winograd's convolution F(4 x 4, 3 x 3), compiled by Numba when it is first used.
 
-Sixteen neighbouring outputs, 4 x 4, of a convolution with 3 x 3 weights take 144 products for every pair of channels.
-Winograd's algorithm takes 36: additions spread the 6 x 6 inputs into 36 numbers, each of these is multiplied with a
-number that was derived from the weights beforehand, and additions gather the products into the outputs. Over all
-channels and many tiles, the products are those of 36 pairs of matrices.
+A tile of 4 x 4 outputs of a convolution with 3 x 3 weights takes 144 multiplications for every pair of channels.
+Winograd's algorithm takes 36. The input transform turns the tile's 6 x 6 inputs into 36 numbers by additions ("spread"
+in this file), each of them is multiplied by one of the weights' 36 transformed numbers, and the output transform turns
+the products into the outputs by additions ("gather"). Over all channels and many tiles, the multiplications are 36
+products of matrices.
 
 A block of tiles is spread, multiplied and gathered while it is in the processor's cache.
 
@@ -45,12 +46,14 @@ _IN = _OUT + 2
 _PRODUCTS = _IN * _IN
 
 _BLOCK = 4 << 20
-"""Bytes of a block before and after the products, to lie in the cache that the processor's cores share."""
+"""The size of a block's transformed inputs and products in bytes, so that they fit in the cache that the processor's
+cores share."""
 _LEAST_TILES = 64
-"""Of a block: what is read of the weights for each is used at least so often."""
+"""The lower bound of a block's tiles: each weight that is read for a block is used at least so often."""
 _PART = 64
-"""Tiles of one product of matrices at most, so that there are enough of them for all threads."""
+"""The upper bound of the tiles in one product of matrices, so that there are enough products for all threads."""
 
+# The matrix of the weights' transform, G in the paper.
 _FOR_WEIGHTS = np.array(
     [
         [1 / 4, 0, 0],
@@ -78,11 +81,11 @@ _NUMBERS = (
     "relu",
 )
 _JOB = np.dtype([(name, np.int64) for name in (*_ARRAYS, *_NUMBERS)])
-"""What the threads of one convolution are told: where the arrays lie, and their sizes."""
+"""The argument of the threads of one convolution: the addresses of the arrays, and their sizes."""
 
 
 def transformed(weights: npt.NDArray[np.float64]) -> Floats:
-    """Weights (K, C, 3, 3) as `convolve` takes them, (36, C, K)."""
+    """Transform weights (K, C, 3, 3) into those that `convolve` takes, (36, C, K)."""
     spread = np.einsum("ai,kcij,bj->abck", _FOR_WEIGHTS, weights, _FOR_WEIGHTS)
     return np.ascontiguousarray(spread.reshape(_PRODUCTS, *spread.shape[2:]), np.float32)
 
@@ -90,15 +93,15 @@ def transformed(weights: npt.NDArray[np.float64]) -> Floats:
 def convolve(
     images: Floats, weights: Floats, bias: Floats, *, padding: tuple[int, int], dilation: int, relu: bool
 ) -> Floats:
-    """A convolution with 3 x 3 weights and stride 1, in PyTorch's threads.
+    """Compute a convolution with 3 x 3 weights and stride 1, in PyTorch's threads.
 
     Args:
-        images: (N, H, W, C), contiguous, C a multiple of `LANES`; what lies outside is 0.
-        weights: (36, C, K), as `transformed` gives them, K a multiple of `LANES`.
+        images: (N, H, W, C), contiguous, C a multiple of `LANES`.
+        weights: (36, C, K), as `transformed` returns them, K a multiple of `LANES`.
         bias: (K,).
-        padding: Rows outside that are read before the first and behind the last, and likewise columns.
-        dilation: Of the weights.
-        relu: Whether negative outputs are raised to 0.
+        padding: Rows of zeros before the first row and behind the last, and likewise columns.
+        dilation: Dilation of the weights.
+        relu: Whether negative outputs are set to 0.
 
     Returns:
         (N, H + 2 (padding - dilation), W + 2 (padding - dilation), K), contiguous.
@@ -108,33 +111,38 @@ def convolve(
     out_height, out_width = height + 2 * (padding[0] - dilation), width + 2 * (padding[1] - dilation)
     rows, cols = _tile_starts(out_height, dilation), _tile_starts(out_width, dilation)
     tiles = count * len(rows) * len(cols)
-    # An odd number, lest the 36 places that a tile is spread to share the same lines of the cache.
+    # An odd number of tiles: otherwise the 36 places that a tile is spread to might compete for the same cache lines.
     block = min(tiles, max(_LEAST_TILES, _BLOCK // (4 * _PRODUCTS * (channels + out_channels)))) | 1
-    # PyTorch takes memory in large pages.
+    # From PyTorch, which takes memory in large pages.
     spread = torch.empty(_PRODUCTS, block, channels).numpy()
     products = torch.empty(_PRODUCTS, block, out_channels).numpy()
     outputs = torch.empty(count, out_height, out_width, out_channels).numpy()
     arrays = (images, weights, bias, rows, cols, spread, products, outputs)
     sizes = (count, height, width, channels, out_channels, len(rows), len(cols), *padding, dilation, block, relu)
+    # The threads get one pointer. The arrays behind it live until the call returns, which waits for all threads.
     job = np.array([(*(array.ctypes.data for array in arrays), *sizes)], _JOB)
     run_in_threads(_work_address(), job.ctypes.data)
     return outputs
 
 
 def _tile_starts(length: int, dilation: int) -> Indices:
-    """The first line of each tile of 4 lines that lie `dilation` apart, which together are all lines of an image."""
+    """Return the first row of each tile, or likewise the first column.
+
+    A tile's 4 rows lie `dilation` apart; together the tiles cover every row of an image once.
+    """
     places = np.arange(length, dtype=np.int64)
     return places[places // dilation % _OUT == 0]
 
 
 @register_jitable(inline="always")
 def _spread_columns(numbers: Floats, spread: Floats) -> None:
-    """Multiply the columns of (6, 6, lanes) with the matrix for inputs, and transpose."""
+    """Multiply the columns of (6, 6, lanes) by the matrix for inputs, B^T in the paper, and transpose."""
     two, four, five = np.float32(2), np.float32(4), np.float32(5)
     for j in range(_IN):
         for lane in range(LANES):
             a, b, c = numbers[0, j, lane], numbers[1, j, lane], numbers[2, j, lane]
             d, e, f = numbers[3, j, lane], numbers[4, j, lane], numbers[5, j, lane]
+            # Sums that two rows of the matrix share.
             even, odd = e - four * c, d - four * b
             near_even, near_odd = e - c, two * (d - b)
             spread[j, 0, lane] = four * a - five * c + e
@@ -147,7 +155,7 @@ def _spread_columns(numbers: Floats, spread: Floats) -> None:
 
 @register_jitable(inline="always")
 def _gather_columns(products: Floats, sums: Floats) -> None:
-    """Multiply the columns of (6, n, lanes) with the matrix for outputs, and transpose to (n, 4, lanes)."""
+    """Multiply the columns of (6, n, lanes) by the matrix for outputs, A^T in the paper; transpose to (n, 4, lanes)."""
     two, four, eight = np.float32(2), np.float32(4), np.float32(8)
     for j in range(products.shape[1]):
         for lane in range(LANES):
@@ -164,16 +172,17 @@ def _gather_columns(products: Floats, sums: Floats) -> None:
 def _spread(
     images: Floats, rows: Indices, cols: Indices, dilation: int, start: int, first: int, stop: int, spread: Floats
 ) -> None:
-    """Fill places `first` to `stop` of (36, n, C) with what the inputs of the tiles from `start` on come to."""
+    """Write the transformed inputs of tiles to places `first` to `stop` of (36, n, C); place 0 is the tile `start`."""
     height, width, channels = images.shape[1:]
     reach = (_IN - 1) * dilation
-    # Arrays of known strides: only then are the additions vectorised.
+    # The compiler knows the strides of arrays that are created here: only then does it vectorise the additions.
     tile = np.empty((_IN, _IN, LANES), np.float32)
     half = np.empty((_IN, _IN, LANES), np.float32)
     for place in range(first, stop):
         line, col = divmod(start + place, len(cols))
         image, row = divmod(line, len(rows))
         top, left = rows[row], cols[col]
+        # Most tiles lie inside the image, so that their pixels need no tests one by one.
         inside = top >= 0 and left >= 0 and top + reach < height and left + reach < width
         for channel in range(0, channels, LANES):
             for i in range(_IN):
@@ -184,6 +193,7 @@ def _spread(
                         copy_lanes(images, (image, y, x, channel), tile, (i, j, 0))
                     else:
                         tile[i, j] = 0
+            # The first call transforms the columns; since it transposes, the second one transforms the rows.
             _spread_columns(tile, half)
             _spread_columns(half, tile)
             for i in range(_IN):
@@ -193,8 +203,9 @@ def _spread(
 
 @compiled
 def _multiply(left: Floats, right: Floats, count: int, first: int, stop: int, products: Floats) -> None:
-    """Some parts of the 36 products of the first `count` rows of (36, n, C) with (36, C, K)."""
-    # For Fortran, which counts columns first, all three are transposed, and so are their places.
+    """Compute some parts of the 36 products of the first `count` rows of (36, n, C) with (36, C, K)."""
+    # BLAS expects matrices stored by columns and so reads ours as their transposes. As (A B)^T = B^T A^T, the factors
+    # are passed in reverse order.
     plain = np.full(1, ord("N"), np.uint8).ctypes
     inner, outer = right.shape[1:]
     sizes = np.array([outer, 0, inner], np.int32)
@@ -222,7 +233,10 @@ def _gather(
     stop: int,
     outputs: Floats,
 ) -> None:
-    """Write the outputs of the tiles from `start` on, from places `first` to `stop` of the products (36, n, K)."""
+    """Write the outputs of tiles from places `first` to `stop` of the products (36, n, K); place 0 is the tile `start`.
+
+    No output is lower than `least`.
+    """
     height, width, channels = outputs.shape[1:]
     tile = np.empty((_IN, _IN, LANES), np.float32)
     half = np.empty((_IN, _OUT, LANES), np.float32)
@@ -241,6 +255,7 @@ def _gather(
                 y = top + i * dilation
                 for j in range(_OUT):
                     x = left + j * dilation
+                    # The last tiles may reach beyond the image.
                     if y < height and x < width:
                         for lane in range(LANES):
                             value = whole[i, j, lane] + bias[channel + lane]
@@ -249,7 +264,7 @@ def _gather(
 
 
 def _work(pointer: Any) -> None:
-    """One thread's part of a convolution: tiles to spread and to gather, products to compute."""
+    """Compute one thread's part of a convolution: tiles to spread and to gather, products to compute."""
     job = carray(pointer, 1)[0]
     images = carray(floats_at(job.images), (job.count, job.height, job.width, job.channels))
     weights = carray(floats_at(job.weights), (_PRODUCTS, job.channels, job.out_channels))
@@ -265,6 +280,7 @@ def _work(pointer: Any) -> None:
     outputs = carray(floats_at(job.outputs), (job.count, out_height, out_width, job.out_channels))
     least = np.float32(0) if job.relu else np.float32(-np.inf)
     own, threads = thread_index(), thread_count()
+    # All threads multiply at once, so none of them may start further ones for a product.
     before = limit_threads(np.int32(1))
     tiles = job.count * job.num_rows * job.num_cols
     for start in range(0, tiles, job.block):
@@ -275,6 +291,8 @@ def _work(pointer: Any) -> None:
         parts = _PRODUCTS * -(-count // _PART)
         _multiply(spread, weights, count, parts * own // threads, parts * (own + 1) // threads, products)
         wait_for_all()
+        # No wait is needed after this step: the next block first writes `spread`, which was last read before the wait
+        # above, and writes `products` only after a wait of its own.
         _gather(products, bias, least, rows, cols, job.dilation, start, first, stop, outputs)
     limit_threads(before)
 

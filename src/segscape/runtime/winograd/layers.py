@@ -1,4 +1,4 @@
-"""Convolutions of a network replaced by Winograd's form of them."""
+"""The replacement of a network's convolutions by Winograd's form of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WinogradConv2d(nn.Module):
     """A convolution with 3 x 3 weights and stride 1 by Winograd's algorithm.
 
     Args:
-        conv: What to compute; channels in and out are multiples of `LANES`.
+        conv: The convolution; its numbers of input and output channels are multiples of `LANES`.
         relu: Whether a ReLU follows.
     """
 
@@ -26,10 +26,10 @@ class WinogradConv2d(nn.Module):
         self._bias = (torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()).numpy()
 
     def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
-        """(N, in, H, W) -> (N, out, H', W'), float32, channels last.
+        """Compute the convolution, (N, in, H, W) -> (N, out, H', W'), float32, channels last.
 
         Args:
-            x: float32.
+            x: The maps, float32.
             padding: Rows and columns of zeros at each edge, in place of the convolution's own.
         """
         images = x.permute(0, 2, 3, 1).contiguous().numpy()
@@ -39,11 +39,11 @@ class WinogradConv2d(nn.Module):
 
 
 def use_winograd(module: nn.Module, prefix: str = "") -> dict[str, WinogradConv2d]:
-    """Replace what has a Winograd form, in a deployed network and below.
+    """Replace all convolutions of a deployed network that have a Winograd form.
 
     Args:
-        module: Changed in place.
-        prefix: What stands before the names of its layers.
+        module: The network or a part of it; changed in place.
+        prefix: Prefix of the names of its layers.
 
     Returns:
         The new layers, by the names that the convolutions had.

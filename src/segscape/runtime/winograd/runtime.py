@@ -1,4 +1,4 @@
-"""PyTorch on a CPU, but convolutions with 3 x 3 weights by Winograd's algorithm, with a quarter of the products."""
+"""PyTorch on a CPU, with 3 x 3 convolutions by Winograd's algorithm, which needs a quarter of the multiplications."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailab
 
 
 class WinogradRuntime(Runtime):
-    """The network layer by layer, wide 3 x 3 convolutions of stride 1 by Winograd's algorithm.
+    """The network layer by layer, with wide 3 x 3 convolutions of stride 1 by Winograd's algorithm.
 
     Args:
-        deployed: What to run; it is left as it is.
-        precision: fp32.
+        deployed: The network to run; it is left as it is.
+        precision: fp32 alone.
 
     Attributes:
-        layers: What computes so, by the names of the network's convolutions.
+        layers: The layers with Winograd's algorithm, by the names of the network's convolutions.
 
     Raises:
         RuntimeUnavailableError: The network is not on a CPU, PyTorch comes without MKL,
@@ -45,6 +45,7 @@ class WinogradRuntime(Runtime):
                 "--runtime torch."
             )
         self._network = copy.deepcopy(deployed.network)
+        # Winograd's form first: `fuse` takes the convolutions that are left.
         self.layers = use_winograd(self._network)
         if fused.AVAILABLE:
             fused.fuse(self._network)

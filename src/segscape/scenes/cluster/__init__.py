@@ -1,1 +1,1 @@
-"""Scenes segmented by the machines of a Ray cluster, which share a folder: small records travel, pixels never do."""
+"""Segmentation of scenes on a Ray cluster with a shared folder: only small records are sent, never pixels."""

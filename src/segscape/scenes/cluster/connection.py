@@ -1,4 +1,4 @@
-"""A Ray cluster, and what of it one worker takes."""
+"""The connection to a Ray cluster, and the resources of one worker."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 _THREADS = 4
-"""With more a convolution gains little; several scenes' blocks at once gain more."""
+"""Threads of a worker without a GPU: more speed up a convolution little; more blocks at the same time gain more."""
 _BESIDE_GPU = 2
-"""CPUs that read and write while a GPU computes."""
+"""CPUs of a worker with a GPU; they read and write while the GPU computes."""
 _PATIENCE = 10
-"""Seconds until an address is given up."""
+"""Seconds after which an address that does not answer is given up."""
 _LOCAL_STORE = 128 << 20
-"""Bytes for Ray's object store on a single machine: it holds the network and records."""
+"""Bytes of Ray's object store on a single machine; it holds the network and the records."""
 
 
 class WorkerShare(NamedTuple):
-    """What one worker takes of a machine.
+    """The resources of a machine that one worker takes.
 
     Attributes:
-        cpus: As many threads compute.
+        cpus: The number of CPUs, and of the threads that compute.
         gpus: 0 or 1.
-        memory: Bytes; 0 where nothing is said of them.
-        workers: How many find room on the cluster as it is now.
+        memory: The bytes to reserve; 0 to reserve none.
+        workers: The number of workers that the cluster has room for now.
     """
 
     cpus: int
@@ -35,11 +35,11 @@ class WorkerShare(NamedTuple):
 
     @classmethod
     def of(cls, machines: Sequence[Mapping[str, float]], *, memory: int) -> WorkerShare:
-        """The share that suits a cluster: a GPU if there are any, else a few CPUs, all of them where memory is scarce.
+        """Choose the share that suits a cluster: a GPU if there is any, else a few CPUs, or more if memory is scarce.
 
         Args:
-            machines: The resources of each, by Ray's names.
-            memory: Bytes that a worker may take; on a cluster with GPUs they are the GPU's.
+            machines: The resources of each machine, by Ray's names.
+            memory: The bytes that a worker takes; not considered on a cluster with GPUs.
 
         Raises:
             ValueError: No machine has room for a worker.
@@ -62,11 +62,10 @@ class WorkerShare(NamedTuple):
 
 @contextmanager
 def connection(address: str | None) -> Iterator[None]:
-    """Use a Ray cluster; one that this process is connected to already is used and left as it is.
+    """Connect to a Ray cluster; a cluster that this process is already connected to is used and stays connected.
 
     Args:
-        address: `"auto"`, `"host:port"`, or nothing for a cluster of this machine alone, which is
-            started and stopped.
+        address: `"auto"`, `"host:port"`, or None for a cluster of this machine alone, which is started and stopped.
 
     Raises:
         ModuleNotFoundError: Ray is missing; the message names the extra.
@@ -80,7 +79,7 @@ def connection(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # It tells each step of a data set's execution.
+    # Ray Data would log each step of a data set's execution.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _LOCAL_STORE} if address is None else {}
     try:
@@ -98,18 +97,18 @@ def connection(address: str | None) -> Iterator[None]:
 
 
 def machines() -> list[dict[str, float]]:
-    """The resources of each machine of the cluster that is there now, by Ray's names."""
+    """Return the resources of each machine that is alive in the cluster, by Ray's names."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _reach(address: str | None) -> None:
-    """See that somebody listens at an address: Ray itself would try for minutes.
+    """Check that a server listens at an address: Ray itself would try for minutes.
 
     Raises:
-        OSError: Nobody does.
-        ValueError: It is no address.
+        OSError: None does.
+        ValueError: It is not an address that can be used.
     """
     if address in (None, "auto"):
         return
@@ -122,7 +121,7 @@ def _reach(address: str | None) -> None:
 
 
 def _cpus(machine: Mapping[str, float], memory: int) -> int:
-    """The CPUs of a worker with which all of a machine's are in use, or nearly."""
+    """Return how many CPUs a worker takes so that all CPUs of a machine are in use, or nearly all."""
     cpus = int(machine["CPU"])
     by_memory = max(int(machine["memory"] // memory), 1) if memory else cpus
     return max(min(_THREADS, cpus), cpus // by_memory)

@@ -1,4 +1,4 @@
-"""Scenes segmented on a Ray cluster: this process plans, keeps the journals and writes the files, workers do tasks."""
+"""Segmentation on a Ray cluster: this process plans, keeps the journals and writes the files; workers do the tasks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from segscape.scenes.task import Sums, Task
 from segscape.segmentation.segmenter import Segmenter
 
 Outcome = dict[str, float] | Exception
-"""The share of each class among the pixels that hold data, by name, or why there is none."""
+"""The share of each class among the pixels that hold data, by name, or the error with which the scene failed."""
 
 _TOGETHER = 64
-"""The scenes that are worked on at a time: enough for many machines, with few files open."""
+"""The number of scenes in work at a time: enough for many machines, with few files open."""
 
 
 def segment_on_ray(
@@ -36,27 +36,27 @@ def segment_on_ray(
 ) -> Iterator[tuple[Path, Outcome]]:
     """Segment images on all machines of a Ray cluster, which share the folders of the images and of the results.
 
-    Files are the same as those of `Scene.run`, byte for byte where processors and versions are. Tasks of lost machines
-    are done again by others. What is done is in each scene's journal, so an interrupted run is gone on with, here or by
-    `Scene.run`.
+    The files equal those of `Scene.run`, byte for byte if processors and versions are the same. Tasks of lost machines
+    are repeated by others. Each scene's journal records the finished tasks, so an interrupted run can be resumed, here
+    or by `Scene.run`.
 
     Args:
-        segmenter: Gives network and card.
-        scenes: What to write of each image.
-        settings: How, for all; on a cluster without GPUs Ray reserves `memory` for each worker.
+        segmenter: Provides the network and its card.
+        scenes: The files to write of each image.
+        settings: The settings of all scenes; on a cluster without GPUs Ray reserves `memory` for each worker.
         address: See `segscape.scenes.cluster.connection.connection`.
         on_progress: Called with the share of all work that is done, from 0 to 1.
         refine: See `Scene`; it is called in this process.
 
     Yields:
-        An image as soon as its files are written or it has failed, and what came of it.
+        An image as soon as its files are written or it has failed, and its outcome.
 
     Raises:
         ModuleNotFoundError: Ray is missing; the message names the extra.
         ConnectionError: There is no cluster at the address.
-        ValueError: No machine of it has room for a worker; or the network is an exported one, or of int8, which
-            belong to the machine that they were made on.
-        OSError: The cluster gave up.
+        ValueError: No machine of the cluster has room for a worker; or the network is an exported one or of int8,
+            which run on the machine that they were created on.
+        OSError: The cluster failed.
     """
     if not segmenter.streams or segmenter.runtime.precision == "int8":
         raise ValueError("Exported networks and int8 run on one machine; leave out --engine ray.")
@@ -79,6 +79,7 @@ def segment_on_ray(
                     except (ValueError, OSError) as error:
                         finished += 1
                         yield image, error
+                # One round: the next sweep of a scene needs the sums over all blocks of this one.
                 for _ in cluster.work(running):
                     tell()
                 for scene in [scene for scene in running if scene.is_over]:
@@ -93,7 +94,7 @@ def segment_on_ray(
 
 
 class _Running:
-    """A scene that was begun."""
+    """A scene in work."""
 
     def __init__(
         self, segmenter: Segmenter, image: Path, files: SceneFiles, settings: SceneSettings, refine: Refine | None
@@ -101,11 +102,12 @@ class _Running:
         self.image = image
         self.error: Exception | None = None
         self._files, self._settings = files, settings
+        # The scene is closed if any of these steps fails; otherwise it stays open beyond the block.
         with ExitStack() as stack:
             self._scene = stack.enter_context(Scene(segmenter, image, files, settings, refine=refine))
             self._journal = self._scene.journal
             self._worker = self._scene.worker
-            # Many scenes are open at a time, and workers read the images.
+            # Many scenes are in work at a time, and it is the workers that read the images.
             self._scene.release()
             self._stack = stack.pop_all()
         self._work = {task: self._worker.work(task) for sweep in self._worker.tasks() for task in sweep}
@@ -114,30 +116,33 @@ class _Running:
 
     @property
     def share(self) -> float:
-        """Of its work that is done, from 0 to 1."""
+        """The share of its work that is done, from 0 to 1."""
         return self._done / self._total
 
     @property
     def is_over(self) -> bool:
-        """Whether no task is left, or it has failed."""
+        """Whether no task is left, or the scene has failed."""
         return self.error is not None or len(self._journal.done) == len(self._work)
 
     def open_tasks(self) -> tuple[list[Task], SceneOrder]:
-        """The tasks that may be done now, and what workers have to know."""
+        """Return the tasks that may be done now, and what workers need to know of the scene."""
         tasks, sums = open_tasks(self._worker, self._journal)
+        # The working folder of a worker is another one.
         files = replace(self._files, labels=self._files.labels.absolute())
         return tasks, SceneOrder(self.image.absolute(), files, self._settings, sums)
 
     def take(self, task: Task, sums: Sums) -> None:
         """Record a finished task."""
+        # If a task is answered twice, because Ray has repeated it, only the first answer counts.
         if task not in self._journal.done:
             self._done += self._work[task]
             self._journal.add(task, sums)
 
     def finish(self) -> Outcome:
-        """Write the files, if all went well."""
+        """Write the files if no task has failed, and return the outcome."""
         try:
             with self._stack:
+                # Raised inside the block: `Scene.__exit__` decides by the error whether finished tasks are kept.
                 if self.error is not None:
                     raise self.error
                 return self._scene.finish()
@@ -145,25 +150,26 @@ class _Running:
             return error
 
     def leave(self) -> None:
-        """Let go of all files; what is done stays for the next run."""
+        """Close all files; the finished tasks stay for the next run."""
         self._stack.close()
 
 
 class _Cluster:
-    """Workers on the machines of a cluster, by which `ray` is connected to this process."""
+    """Workers on the machines of the cluster that `ray` is connected to in this process."""
 
     def __init__(self, segmenter: Segmenter, share: WorkerShare) -> None:
         import ray
 
         self._share = share
         network = segmenter.network
+        # Workers need not have this process's GPU.
         if segmenter.device.type != "cpu":
             network = copy.deepcopy(network).to("cpu")
         self._weights = ray.put((network, segmenter.card))
         self._runtime = {"runtime": segmenter.runtime.name, "precision": segmenter.runtime.precision}
 
     def work(self, scenes: Sequence[_Running]) -> Iterator[None]:
-        """Do the tasks that may be done now, of all scenes; a step for each.
+        """Do the tasks of all scenes that may be done now, and yield after each of them.
 
         A scene that fails keeps its first error.
         """
@@ -181,11 +187,11 @@ class _Cluster:
             yield
 
     def _answers(self, records: list[dict[str, int]], orders: list[SceneOrder]) -> Iterator[dict[str, Any]]:
-        """What `RemoteSceneWorker` says to each record, in the order in which they are done."""
+        """Yield the answer of a `RemoteSceneWorker` to each record, in the order in which they are done."""
         import ray
 
         share = self._share
-        # A block of records for each: every one is a task of Ray's own, which is done again if its machine is lost.
+        # One block of the data set per record: then each is a task of its own to Ray, repeated if its machine is lost.
         tasks = ray.data.from_items(records, override_num_blocks=len(records))
         tasks.context.enable_progress_bars = False
         answers = tasks.map(

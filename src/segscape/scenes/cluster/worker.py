@@ -1,4 +1,4 @@
-"""Does tasks of scenes in a process of a cluster: a record says which, pixels are read from and written to files."""
+"""The worker process of a cluster: a record names a task of a scene, pixels are read from and written to files."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from segscape.scenes.task import Sums, Task
 from segscape.segmentation.segmenter import Segmenter
 
 FAILURES: dict[str, type[Exception]] = {"ValueError": ValueError, "OSError": OSError, "RuntimeError": RuntimeError}
-"""The errors, by name, that are a scene's own: another worker would meet them as well."""
+"""The errors, by name, that are due to the scene itself: another worker would raise them too."""
 
 
 @dataclass(frozen=True)
 class SceneOrder:
-    """What a worker has to know of a scene that was begun elsewhere.
+    """All that a worker needs to know of a scene that was begun elsewhere.
 
     Attributes:
-        image: The file, an absolute path.
-        files: What to write, the labels with an absolute path.
-        settings: Those that the scene was begun with.
-        sums: What the sweeps before have gathered over the whole scene.
+        image: The image file, an absolute path.
+        files: The files to write, the labels with an absolute path.
+        settings: The settings that the scene was begun with.
+        sums: The sums over the whole scene from the sweeps before.
     """
 
     image: Path
@@ -41,12 +41,12 @@ class SceneOrder:
 
 
 class SceneWorker:
-    """Does tasks, one at a time, as Ray Data asks for them.
+    """A worker that does tasks one at a time, as Ray Data requests them.
 
     The scene of the last task stays open, so tasks best come scene by scene.
 
     Args:
-        segmenter: Computes.
+        segmenter: Provides the network and its runtime.
         orders: The scenes, to which records refer by number.
     """
 
@@ -62,7 +62,8 @@ class SceneWorker:
             record: With the integers `scene`, `sweep` and `block`.
 
         Returns:
-            The same with `sums`, in JSON, or the name in `FAILURES` of the `error` it failed with and a `message`.
+            The same with `sums`, in JSON; if the task failed, with the name of the `error`, as in `FAILURES`, and its
+            `message`.
         """
         number, task = int(record["scene"]), Task(int(record["sweep"]), int(record["block"]))
         answer = {"scene": number, **task._asdict(), "sums": "{}", "error": "", "message": ""}
@@ -83,14 +84,14 @@ class SceneWorker:
 
 
 class RemoteSceneWorker(SceneWorker):
-    """The same with what Ray starts it with.
+    """A `SceneWorker` created from the arguments that Ray passes to it.
 
     Args:
         weights: The reference of a network and its card in Ray's object store.
         orders: See `SceneWorker`.
-        device: Where to compute.
-        threads: How many threads PyTorch takes.
-        settings: The runtime and its precision, see `Segmenter`.
+        device: The device to compute on.
+        threads: The number of threads that PyTorch uses.
+        settings: `runtime` and `precision` of the `Segmenter`.
     """
 
     def __init__(
@@ -103,11 +104,11 @@ class RemoteSceneWorker(SceneWorker):
 
 
 class _BegunScene:
-    """A scene whose unfinished files several machines write at once.
+    """A scene whose unfinished files are written by several machines at the same time.
 
     Raises:
-        FileNotFoundError: This machine does not see the image, or what was begun of it.
-        ValueError: The image or the installed versions are others here than where the scene was begun.
+        FileNotFoundError: This machine does not see the image, or the folder of what is not finished.
+        ValueError: The image or the installed versions differ from those where the scene was begun.
     """
 
     def __init__(self, segmenter: Segmenter, order: SceneOrder) -> None:
@@ -121,13 +122,13 @@ class _BegunScene:
         self._worker = self._scene.worker
         self._descriptors = [os.open(path, os.O_RDONLY) for path in _written(self._scene.folder)]
         for descriptor in self._descriptors:
-            # Linux writes whole pages over NFS, and with them what another machine has changed in the same page, unless
-            # the file is locked. Where nothing can be locked, the file system is none of that kind.
+            # Over NFS Linux writes whole pages unless the file is locked, and would overwrite the bytes that another
+            # machine has changed in the same page. A file system without locks does not have this problem.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
 
     def run(self, task: Task, sums: Sums) -> Sums:
-        """Do a task; what it makes can be read from every machine when this returns."""
+        """Do a task; its results can be read from every machine when this returns."""
         made = self._worker.run(task, sums, lambda share: None)
         for descriptor in self._descriptors:
             os.fdatasync(descriptor)
@@ -140,7 +141,7 @@ class _BegunScene:
 
 
 def _written(folder: Path) -> list[Path]:
-    """The files of pixels and logits."""
+    """Return all files but the journal: those of pixels, logits and kept maps."""
     return [path for path in sorted(folder.iterdir()) if path.suffix != ".jsonl"]
 
 

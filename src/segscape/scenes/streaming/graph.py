@@ -28,7 +28,7 @@ from segscape.scenes.streaming.rules import SPREADING, layer_of
 aten = torch.ops.aten
 
 _MOST_BINS = 256
-"""Pooling into more bins than these is not gathered over the whole scene, but computed as a layer of windows."""
+"""Adaptive pooling into more bins than this is not gathered over the whole scene, but computed window by window."""
 
 
 class Mean(NamedTuple):
@@ -37,10 +37,10 @@ class Mean(NamedTuple):
     Source of the bins: PyTorch's adaptive average pooling; where they do not divide the map evenly they overlap.
 
     Attributes:
-        node: Its place in the graph.
+        node: The node of the means.
         source: The node of the map.
-        bins: (down, across), how many bins there are; (1, 1) for the mean over the whole map.
-        divides: Whether sums are divided by the number of pixels; otherwise they are wanted themselves.
+        bins: (down, across), the number of bins; (1, 1) for the mean over the whole map.
+        divides: Whether the sums are divided by the number of pixels; otherwise the sums themselves are the value.
     """
 
     node: fx.Node
@@ -49,7 +49,8 @@ class Mean(NamedTuple):
     divides: bool
 
     def sums(self, patch: Patch) -> Tensor:
-        """What a part of the map adds to the sum of each bin, (C, down, across) float64."""
+        """Sum the values of a part of the map that lie in each bin, (C, down, across) float64."""
+        # Each bin is summed on its own, as bins may overlap; one outside the patch is an empty slice, whose sum is 0.
         rows, cols = (self._intervals(axis) for axis in (0, 1))
         window = patch.window
         by_row = torch.stack(
@@ -68,7 +69,7 @@ class Mean(NamedTuple):
         )
 
     def value(self, sums: Sequence[float]) -> Tensor:
-        """The node's value, float64, from the sums over the whole map, as `sums` gives them, flattened."""
+        """Compute the node's value, float64, from the results of `sums` added up over the whole map and flattened."""
         total = torch.tensor(sums, dtype=torch.float64).reshape(-1, *self.bins)
         if self.divides:
             rows, cols = ([part.length for part in self._intervals(axis)] for axis in (0, 1))
@@ -82,18 +83,18 @@ class Mean(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network for images of one size.
+    """The graph of a network for images of one size.
 
     Attributes:
         image: The node of the images.
         output: The node of the logits.
-        layers: Of every other map, in an order in which each follows what it reads.
+        layers: The layer of every other map, each after the maps that it reads.
         means: The means over whole maps, by their nodes.
         vectors: The nodes that are computed from means and parameters alone, in order.
-        levels: For each map or mean how many passes over the scene gather means before it is known; a mean counts its
-            own.
+        levels: For each node the number of reduction passes over the scene after which it can be computed; for a mean
+            this includes the pass that gathers it.
         parameters: The values of the nodes of parameters, buffers and constants.
-        names: Of parameters and buffers in the network.
+        names: The names of parameters and buffers in the network, by their nodes.
     """
 
     image: fx.Node
@@ -107,12 +108,12 @@ class Graph:
 
     @property
     def reductions(self) -> int:
-        """How many reduction passes there are: sweeps over the scene that gather means before the logits are known."""
+        """The number of reduction passes: sweeps over the scene that gather means before the logits are computed."""
         return self.levels[self.output]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of all maps."""
+        """The data type of all maps."""
         return self.image.meta["val"].dtype
 
     @cached_property
@@ -125,15 +126,15 @@ class Graph:
         return readers
 
     def convolved_by(self, convolutions: Mapping[str, Convolution]) -> dict[fx.Node, Convolution]:
-        """What stands for the weights of some convolutions, given by their names in the network, for `completed`."""
+        """Return the given convolutions, named as in the network, by the nodes of their weights, for `completed`."""
         weights = {name.removesuffix(".weight"): node for node, name in self.names.items() if name.endswith(".weight")}
         return {node: convolutions[name] for name, node in weights.items() if name in convolutions}
 
     def completed(self, known: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
-        """The parameters, the given means, and every vector that can be computed from them.
+        """Return the parameters, the given means, and every vector that can be computed from them.
 
         Args:
-            known: Values of means, and of parameters that others stand for; see `layer.Values`.
+            known: The values of means, and the convolutions that replace parameters; see `layer.Values`.
         """
         values: dict[fx.Node, Any] = {**self.parameters, **known}
         for node in self.vectors:
@@ -144,22 +145,22 @@ class Graph:
 
 
 def trace(network: nn.Module, size: tuple[int, int]) -> Graph:
-    """The graph of a network for images of `size` (height, width); nothing is computed and no map is held.
+    """Trace a network's graph for images of `size` (height, width), without computing or holding any map.
 
     Args:
         network: In evaluation mode, from normalised images (1, 3, H, W) to logits (1, K, h, w).
-        size: In pixels; one that the network takes.
+        size: In pixels; one that the network accepts.
 
     Raises:
         UnsupportedLayerError: The network has a layer that reads whole maps in another way than by their mean, or
-            PyTorch cannot take its graph.
+            PyTorch cannot export its graph.
     """
     parameter = next(network.parameters())
-    # A single number that stands for all pixels: an image of any size without its memory.
+    # A single number expanded to all pixels: an image of any size that takes no memory.
     images = torch.zeros(1, dtype=parameter.dtype, device=parameter.device).expand(1, 3, *size)
     try:
         with torch.no_grad():
-            # Without decompositions every layer stays one node; what changes its input in place no longer does.
+            # The empty table keeps every layer one node; the call also replaces in-place operations by functional ones.
             exported = torch.export.export(network, (images,), strict=False).run_decompositions({})
     except Exception as error:
         raise UnsupportedLayerError(f"PyTorch cannot take its graph ({str(error).partition(chr(10))[0]})") from error
@@ -170,7 +171,7 @@ def trace(network: nn.Module, size: tuple[int, int]) -> Graph:
     nodes = list(exported.graph.nodes)
     (image,) = (node for node in nodes if node.name in signature.user_inputs)
     output = nodes[-1].args[0][0]
-    # What gives nothing, such as a check of a type, is no part of the network.
+    # Nodes without a value, such as assertions of a data type, are not part of the network.
     calls = [node for node in nodes if node.op == "call_function" and "val" in node.meta]
     layers, means, vectors, levels = _sorted(image, calls)
     if output not in layers:
@@ -191,7 +192,7 @@ def trace(network: nn.Module, size: tuple[int, int]) -> Graph:
 def _sorted(
     image: fx.Node, calls: Sequence[fx.Node]
 ) -> tuple[dict[fx.Node, Layer], dict[fx.Node, Mean], tuple[fx.Node, ...], dict[fx.Node, int]]:
-    """The calls told apart: layers, means, vectors and levels of a `Graph`."""
+    """Sort the calls into the layers, means, vectors and levels of a `Graph`."""
     layers: dict[fx.Node, Layer] = {}
     means: dict[fx.Node, Mean] = {}
     vectors: list[fx.Node] = []
@@ -201,14 +202,16 @@ def _sorted(
         call: fx.Node = node
         output: int | None = None
         if node.target is operator.getitem:
+            # The node picks one of several results of a call; its layer runs that call itself.
             call, output = node.args  # type: ignore[assignment]
         maps = tuple(x for x in call.all_input_nodes if x is image or x in layers)
         if not isinstance(node.meta["val"], Tensor) and maps:
-            # One of several results is a map; which, its own node says.
+            # A call with several results: each of its results that is used has a getitem node of its own.
             continue
         mean = _mean_of(node, maps)
         if mean is not None:
             means[node] = mean
+            # A mean is known one reduction pass later than its map, and so is all that is computed from it.
             levels[node] += 1
         elif maps or (node.target in SPREADING and math.prod(node.meta["val"].shape[2:]) > 1):
             layers[node] = layer_of(Operation(node, call, output, maps))
@@ -218,7 +221,7 @@ def _sorted(
 
 
 def _mean_of(node: fx.Node, maps: Sequence[fx.Node]) -> Mean | None:
-    """The mean or sum over the rows and columns of a map that a node is, if it is one."""
+    """Return the mean or sum over the rows and columns of a map that a node computes; None if it is neither."""
     if list(maps) != list(node.args[:1]):
         return None
     (source,) = maps

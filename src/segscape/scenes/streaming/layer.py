@@ -1,7 +1,7 @@
-"""One layer of a traced network: what it reads, and how it computes a window of its result.
+"""One layer of a traced network: its receptive field, and how it computes a window of its result.
 
-A layer is given just the values that it reads, as far as the map has them. What it pads at the edges of the whole map
-it pads there and nowhere else, so its results are those of the whole map.
+A layer is given exactly the values that it reads, as far as they lie within the map. It adds padding at the edges of
+the whole map and nowhere else, so its results are those of the whole map.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from segscape.geometry.receptive_field import ReceptiveField
 from segscape.geometry.window import Patch, Window
 
 Convolution = Callable[[Tensor, tuple[int, int]], Tensor]
-"""From (1, C, h, w), and the rows and columns of zeros at its edges, to (1, K, h', w')."""
+"""A convolution of (1, C, h, w), padded with (rows, columns) of zeros at both ends, to (1, K, h', w')."""
 Values = Mapping[fx.Node, Any]
-"""Tensors of the nodes that are no maps: parameters, and what is computed from means; or, in place of the weight of a
-convolution, a `Convolution`."""
+"""The values of the nodes that are not maps: tensors of parameters and of vectors that are computed from means; or a
+`Convolution`, in place of the weight of a convolution."""
 Compute = Callable[[Sequence[Patch], Window, Values, Tensor | None], Tensor]
-"""From the patches read, the wanted window and the other values to the values of the window; written into a tensor
-(1, C, h, w), where one is given."""
+"""The computation of a window of a layer's result from the patches that it reads, the window and the other values. The
+result (1, C, h, w) is written into the last argument, where that is a tensor."""
 
 
 class UnsupportedLayerError(Exception):
-    """A layer that cannot be computed window by window; the message says why, as a clause that follows on "for"."""
+    """A layer that cannot be computed window by window; the message is the reason, as a clause to follow "for"."""
 
 
 class Operation(NamedTuple):
-    """A call in the graph that makes a map.
+    """A call in the graph that computes a map.
 
     Attributes:
         result: The node of the map.
-        call: The node of the call; another one where it gives several results, of which the map is one.
-        output: Which of the results, where there are several.
+        call: The node of the call; not that of the map where the call returns several results.
+        output: The index of the map among these results; None where there is only one.
         inputs: The nodes of the maps that it reads; none where vectors are spread over the map.
     """
 
@@ -50,17 +50,17 @@ class Operation(NamedTuple):
         return str(self.call.target).removeprefix("aten.").split(".")[0]
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-        """What the call gives for some arguments."""
+        """Run the call with some arguments and return the map."""
         values = self.call.target(*args, **kwargs)  # type: ignore[operator]
         return values if self.output is None else values[self.output]
 
     def arguments(self, *defaults: object, first: int = 1) -> list[Any]:
-        """The arguments from number `first` on, those at the end that were left out filled in."""
+        """Return the arguments from number `first` on, with defaults for those that were left out at the end."""
         given = self.call.args[first:]
         return [*given, *defaults[len(given) :]]
 
     def only_input(self) -> fx.Node:
-        """The map that is read where just one may be, as the first argument.
+        """Return the map that is read, which must be the first argument and the only map.
 
         Raises:
             UnsupportedLayerError: Another argument is a map too.
@@ -72,15 +72,15 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """A node of the graph that makes a map.
+    """A node of the graph that computes a map.
 
     Attributes:
-        node: Its place in the graph.
+        node: The node of the map.
         inputs: The nodes of the maps that it reads, all of one size; none where a vector is spread over the map.
-        rows: What each row of the result reads of their rows.
-        cols: The same for the columns.
-        compute: What computes it.
-        macs: Multiply-accumulates for each pixel of the result.
+        rows: The receptive field along the rows: which rows of the inputs each row of the result reads.
+        cols: The receptive field along the columns.
+        compute: Computes a window of the map.
+        macs: Multiply-accumulates per pixel of the result.
     """
 
     node: fx.Node
@@ -96,23 +96,23 @@ class Layer:
         return map_shape(self.node)
 
     def input_window(self, wanted: Window) -> Window:
-        """The part of the inputs that a window of the result is computed from."""
+        """Return the part of the inputs from which a window of the result is computed."""
         return Window.of(self.rows.input_interval(wanted.rows), self.cols.input_interval(wanted.cols))
 
 
 def map_shape(node: fx.Node) -> tuple[int, int, int]:
-    """(channels, height, width) of a node's whole map."""
+    """Return (channels, height, width) of a node's whole map."""
     _, channels, height, width = node.meta["val"].shape
     return channels, height, width
 
 
 def map_size(node: fx.Node) -> tuple[int, int]:
-    """(height, width) of a node's whole map."""
+    """Return (height, width) of a node's whole map."""
     return map_shape(node)[1:]
 
 
 def copied(compute: Callable[[Sequence[Patch], Window, Values], Tensor]) -> Compute:
-    """`Compute` of an operation that cannot write into a given tensor."""
+    """Turn a computation that cannot write into a given tensor into a `Compute`, by copying its result there."""
 
     def into(patches: Sequence[Patch], window: Window, values: Values, out: Tensor | None) -> Tensor:
         computed = compute(patches, window, values)

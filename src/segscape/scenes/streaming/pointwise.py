@@ -19,17 +19,17 @@ _WRITING = {
     *(aten.leaky_relu.default, aten.hardtanh.default, aten.sigmoid.default, aten.silu.default),
     *(aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.cat.default),
 }
-"""What can write its result into a given tensor."""
+"""Operations that can write their result into a given tensor, by `out`."""
 _IN_PLACE = {aten.relu.default: aten.relu_.default, aten.hardtanh.default: aten.hardtanh_.default}
-"""What overwrites its input, by what does not."""
+"""The in-place forms of activations, which overwrite the input."""
 _FRESH = {aten.conv2d.default, aten.add.Tensor}
-"""What makes a new tensor, which may be overwritten where nobody else reads it."""
+"""Operations that return a new tensor, which its reader may overwrite if it has no other."""
 _CHANNELS = 1
-"""The axis of the channels."""
+"""The channels' axis."""
 
 
 def elementwise(op: Operation) -> Layer:
-    """Activations and arithmetic, of maps with maps, with a vector of the channels, and with numbers."""
+    """Build the layer of an activation, or of arithmetic of maps, vectors over the channels and numbers."""
     for node in op.call.all_input_nodes:
         shape = node.meta["val"].shape
         if node not in op.inputs and any(side > 1 for side in shape[-2:]):
@@ -38,17 +38,17 @@ def elementwise(op: Operation) -> Layer:
 
 
 def per_channel(op: Operation) -> Layer:
-    """What takes parameters (C,) for the channels: PReLU, and batch normalisation that is not folded."""
+    """Build the layer of an operation with parameters (C,): PReLU, and batch normalisation that is not folded."""
     op.only_input()
     return _layer(op)
 
 
 def across_channels(place: int, default: object = None) -> Callable[[Operation], Layer]:
-    """What joins, cuts, sorts or sums up channels, if it does so along no other axis.
+    """Return the rule for an operation that joins, splits, normalises or reduces channels, and along no other axis.
 
     Args:
-        place: Of the argument that says along which axes.
-        default: Of that argument.
+        place: The position of the argument that gives the axes.
+        default: The default of that argument.
     """
 
     def build(op: Operation) -> Layer:
@@ -61,7 +61,7 @@ def across_channels(place: int, default: object = None) -> Callable[[Operation],
 
 
 def repeat(op: Operation) -> Layer:
-    """Channels that are repeated."""
+    """Build the layer of repeated channels."""
     repeats: Any = op.call.args[1]
     if len(repeats) != 4 or [repeats[0], *repeats[2:]] != [1, 1, 1]:
         raise UnsupportedLayerError("a map is repeated beside or below itself")
@@ -69,7 +69,7 @@ def repeat(op: Operation) -> Layer:
 
 
 def expand(op: Operation) -> Layer:
-    """A vector that is spread over a map, or a map of one channel that stands for several."""
+    """Build the layer of a vector expanded to a map, or of a map of one channel expanded to several channels."""
     height, width = map_size(op.result)
     source = op.call.args[0]
     assert isinstance(source, fx.Node)
@@ -89,6 +89,7 @@ def _layer(op: Operation) -> Layer:
     if any(map_size(x) != (height, width) for x in op.inputs):
         raise UnsupportedLayerError(f"{op.name} joins maps of different sizes")
     target: Any = op.call.target
+    # The input may be overwritten: a map with one reader is not kept for later sweeps, nor is its mean gathered.
     overwrites = target in _IN_PLACE and op.inputs[0].target in _FRESH and len(op.inputs[0].users) == 1
 
     def arguments(patches: Sequence[Patch], values: Values) -> tuple[Any, Any]:
@@ -100,7 +101,7 @@ def _layer(op: Operation) -> Layer:
         if out is None:
             return _IN_PLACE[target](*args, **kwargs) if overwrites else op.run(args, kwargs)
         if target == aten.relu.default:
-            # ReLU itself has no form that writes elsewhere.
+            # ReLU itself has no form with `out`.
             return aten.clamp_min(*args, 0, out=out)
         return (
             target.overloadpacket(*args, **kwargs, out=out) if target in _WRITING else out.copy_(op.run(args, kwargs))

@@ -1,4 +1,4 @@
-"""Layers that resize, pad or crop: each row and column of the result is one of their input's, or a mixture of two."""
+"""Layers that resize, pad or crop: each row and column of the result is one of the input's, or a mixture of two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segscape.scenes.streaming.pointwise import across_channels
 
 
 def bilinear(op: Operation) -> Layer:
-    """A bilinear resize, of a map or of means over its parts."""
+    """Build the layer of a bilinear resize, of a map or of means over its parts."""
     align_corners = bool(op.call.args[2])
     source = _source(op)
     mixtures = [
@@ -33,6 +33,7 @@ def bilinear(op: Operation) -> Layer:
     )
 
     def compute(patches: Sequence[Patch], window: Window, values: Values) -> Tensor:
+        # Means over bins come without a patch: they are a small map that is always known whole.
         patch = patches[0] if patches else Patch(values[source], Window.whole(map_size(source)))
         by_row, by_col = (
             mixture.part(wanted).relative_to(given)
@@ -40,14 +41,14 @@ def bilinear(op: Operation) -> Layer:
                 mixtures, (window.rows, window.cols), (patch.window.rows, patch.window.cols), strict=True
             )
         )
-        # The columns first: they are still few rows.
+        # The columns first: an enlargement has the fewest rows before its rows are resized.
         return resample(resample(patch.values, 3, by_col), 2, by_row)
 
     return Layer(op.result, op.inputs, rows, cols, copied(compute))
 
 
 def nearest(op: Operation) -> Layer:
-    """A resize that repeats or leaves out pixels, of a map or of means over its parts."""
+    """Build the layer of a nearest-neighbour resize, of a map or of means over its parts."""
     exact = "exact" in op.name
     rows, cols = (
         _nearest(count, size, scale, exact)
@@ -57,7 +58,7 @@ def nearest(op: Operation) -> Layer:
 
 
 def padded(op: Operation) -> Layer:
-    """A border that mirrors or repeats the edge, or holds one value; or a crop, where it is negative."""
+    """Build the layer of a border that mirrors or repeats the edge or holds one value; a negative border crops."""
     pads, mode, value = op.arguments(None, "constant", None)
     height, width = map_size(op.only_input())
     left, right, top, bottom = (*pads, 0, 0, 0, 0)[:4]
@@ -67,6 +68,7 @@ def padded(op: Operation) -> Layer:
         return _gathered(op, _border(height, top, bottom, mode), _border(width, left, right, mode))
     if mode != "constant":
         raise UnsupportedLayerError(f"padding of the kind {mode!r} reads the other edge of the map")
+    # The border reads nothing; the clip assigns it the nearest position, so that the window to read lies in the map.
     rows, cols = (
         ReceptiveField(places, places, size)
         for places, size in (
@@ -77,6 +79,7 @@ def padded(op: Operation) -> Layer:
 
     def compute(patches: Sequence[Patch], window: Window, values: Values) -> Tensor:
         (patch,) = patches
+        # The part of the window that lies within the input, in the input's coordinates; all else is border.
         inside = window.shifted(-top, -left).intersection(Window.whole((height, width)))
         if not (inside.height and inside.width):
             return patch.values.new_full((1, patch.values.shape[1], *window.size), value or 0)
@@ -88,7 +91,8 @@ def padded(op: Operation) -> Layer:
 
 
 def sliced(op: Operation) -> Layer:
-    """Some of the channels, or a part of the map."""
+    """Build the layer of a slice: some of the channels, or a part of the rows or columns."""
+    # The end of the slice is not used: the size of the result implies it.
     axis, start, _, step = op.arguments(0, None, None, 1)
     if axis % 4 < 2:
         return across_channels(1, 0)(op)
@@ -101,7 +105,7 @@ def sliced(op: Operation) -> Layer:
 
 
 def _source(op: Operation) -> fx.Node:
-    """What is resized: a map, or a vector with a few rows and columns."""
+    """Return the node that is resized: a map, or a vector with a few rows and columns."""
     if op.inputs:
         return op.only_input()
     source = op.call.args[0]
@@ -110,13 +114,13 @@ def _source(op: Operation) -> fx.Node:
 
 
 def _scales(op: Operation, place: int) -> Sequence[float | None]:
-    """The factors by which a resize is said to enlarge, if it is: argument `place`."""
+    """Return the scale factors of a resize, argument `place`; None for each axis if there are none."""
     scales: Any = op.call.args[place] if len(op.call.args) > place else None
     return scales or (None, None)
 
 
 def _gathered(op: Operation, rows: ReceptiveField, cols: ReceptiveField) -> Layer:
-    """A layer each of whose rows and columns is one of its input's."""
+    """Build a layer each of whose rows and columns is a copy of one of its input's."""
     source = _source(op)
 
     def compute(patches: Sequence[Patch], window: Window, values: Values) -> Tensor:
@@ -130,6 +134,7 @@ def _gathered(op: Operation, rows: ReceptiveField, cols: ReceptiveField) -> Laye
 def _taken(x: Tensor, axis: int, read: ReceptiveField, wanted: Interval, given: Interval) -> Tensor:
     places = torch.from_numpy(read.first[wanted.slice] - given.start)
     if len(places) == given.length and bool((places == torch.arange(len(places))).all()):
+        # All that is at hand is taken, in order: no copy is needed.
         return x
     return x.index_select(axis, places.to(x.device))
 
@@ -141,7 +146,7 @@ def _mixture(count: int, size: int, dtype: torch.dtype, align_corners: bool, sca
 
 @lru_cache(maxsize=64)
 def _nearest(count: int, size: int, scale: float | None, exact: bool) -> ReceptiveField:
-    # PyTorch itself tells which position it takes: in float32 the quotient may slip by one.
+    # PyTorch itself resizes the positions: recomputed here, a float32 quotient could be rounded to a neighbour.
     places = torch.arange(size, dtype=torch.float32)[None, None]
     mode = "nearest-exact" if exact else "nearest"
     chosen = (

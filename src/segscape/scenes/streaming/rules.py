@@ -1,4 +1,4 @@
-"""Which operations of PyTorch can be computed window by window, by which kind of layer, and why the others cannot."""
+"""The operations of PyTorch that can be computed window by window, their layers, and the reasons why others cannot."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SPREADING = {
     *(aten.expand.default, aten.upsample_bilinear2d.vec),
     *(aten.upsample_nearest2d.vec, aten._upsample_nearest_exact2d.vec),
 }
-"""What makes a map of a vector, or of the means over a few parts of a map."""
+"""Operations that turn a vector, or the means over a few parts of a map, into a map."""
 
 _REASONS = {
     **dict.fromkeys(
@@ -79,7 +79,7 @@ _REASONS = {
 
 
 def layer_of(op: Operation) -> Layer:
-    """The layer of an operation that reads the maps `op.inputs`.
+    """Build the layer of an operation that reads the maps `op.inputs`.
 
     Raises:
         UnsupportedLayerError: It cannot be computed window by window.

@@ -1,4 +1,4 @@
-"""One sweep over a block of the scene: rows are pushed through the layers, each keeps what is still to be read."""
+"""One sweep over a block of the scene: rows are pushed through the layers, and maps keep those still to be read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segscape.scenes.streaming.layer import Values, map_size
 
 
 class ComputeRows(NamedTuple):
-    """Rows of a map that are to be read or computed now.
+    """Rows of a map that are to be read or computed next.
 
     Attributes:
         node: The map.
@@ -29,7 +29,7 @@ class ComputeRows(NamedTuple):
 
 
 class FreeRows(NamedTuple):
-    """Rows of a map that nobody will read any more.
+    """Rows of a map that no layer will read any more.
 
     Attributes:
         node: The map.
@@ -42,11 +42,11 @@ class FreeRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is computed of a block of the scene in one go.
+    """The computation of one block of the scene in one pass over its rows.
 
     Attributes:
         graph: The network.
-        windows: What is needed of each map, sources included, in an order in which each follows what it reads.
+        windows: The window that is needed of each map, sources included, each after those of the maps that it reads.
         sources: The maps that are read instead of computed: the images, and maps kept from earlier sweeps.
     """
 
@@ -56,8 +56,9 @@ class Sweep:
 
     @classmethod
     def of(cls, graph: Graph, wanted: Mapping[fx.Node, Window], stored: frozenset[fx.Node]) -> Sweep:
-        """The sweep that computes some windows of maps from the images and the stored maps."""
+        """Return the sweep that computes some windows of maps from the images and the stored maps."""
         windows = dict(wanted)
+        # In reverse order all readers of a map have stated the window that they need before the map itself is reached.
         for node in reversed(graph.layers):
             if node not in windows or node in stored:
                 continue
@@ -69,12 +70,13 @@ class Sweep:
         return cls(graph, ordered, frozenset(node for node in ordered if node is graph.image or node in stored))
 
     def events(self, step: float) -> Iterator[ComputeRows | FreeRows]:
-        """What happens, in order: rows are computed, and freed as soon as nobody will read them.
+        """Yield the events in order: rows are computed, and freed as soon as no layer will read them again.
 
         Args:
-            step: How far the sources are read at a time, as a share of the scene's height.
+            step: The rows of the sources that are read at a time, as a share of the scene's height.
         """
         done = {node: window.row for node, window in self.windows.items()}
+        # Positions are shares of the height, the measure that maps of different sizes have in common.
         shares = [
             (window.row / map_size(node)[0], window.stop_row / map_size(node)[0])
             for node, window in self.windows.items()
@@ -90,6 +92,7 @@ class Sweep:
                 yield ComputeRows(node, Interval(done[node], stop))
                 done[node] = stop
                 read = () if node in self.sources else self.graph.layers[node].inputs
+                # The map itself, too: rows that no layer of this sweep reads, such as those of the logits, go at once.
                 for freed in {*read, node}:
                     yield FreeRows(freed, self._first_needed(freed, done))
 
@@ -104,9 +107,9 @@ class Sweep:
 
         Args:
             step: See `events`.
-            values: Of the graph's parameters and of the vectors known by now.
-            read: Gives the values (1, C, h, w) of the next window of a source, in the order of `reads`.
-            consumers: Those that are given the new rows of a map, with all columns that are computed of it.
+            values: The values of the graph's parameters and of the vectors known by now.
+            read: Returns the values (1, C, h, w) of the next window of a source, in the order of `reads`.
+            consumers: The functions to call with the new rows of a map, with all columns that are computed of it.
         """
         held: dict[fx.Node, Patch] = {}
         for event in self.events(step):
@@ -115,6 +118,7 @@ class Sweep:
                 continue
             node = event.node
             window = Window.of(event.rows, self.windows[node].cols)
+            # New rows are written below those still held, so that layers read all rows of a map as views of one tensor.
             room = _lengthened(held[node], window) if node in held else None
             out = None if room is None else room.cut(window).values
             if node in self.sources:
@@ -130,13 +134,13 @@ class Sweep:
             held[node] = room or patch
 
     def reads(self, step: float) -> Iterator[tuple[fx.Node, Window]]:
-        """What `run` reads, in order."""
+        """Yield the source windows that `run` reads, in order."""
         for event in self.events(step):
             if isinstance(event, ComputeRows) and event.node in self.sources:
                 yield event.node, Window.of(event.rows, self.windows[event.node].cols)
 
     def macs(self) -> int:
-        """Multiply-accumulates of the sweep."""
+        """Return the multiply-accumulates of the sweep."""
         return round(
             sum(
                 self.graph.layers[node].macs * math.prod(window.size)
@@ -146,14 +150,16 @@ class Sweep:
         )
 
     def _available(self, node: fx.Node, position: float, done: Mapping[fx.Node, int]) -> int:
-        """How many leading rows of a map can be computed by now."""
+        """Return how many leading rows of a map can be computed by now."""
         if node in self.sources:
+            # Rounded up: else a rounding error in the position could leave out the last row of the window.
             return math.ceil(position * map_size(node)[0])
         layer = self.graph.layers[node]
         return min((layer.rows.available(done[source]) for source in layer.inputs), default=layer.shape[1])
 
     def _first_needed(self, node: fx.Node, done: Mapping[fx.Node, int]) -> int:
-        """The first row of a map that is still to be read."""
+        """Return the first row of a map that is still to be read."""
+        # A reader that has computed its whole window needs no more rows.
         starts = [
             layer.rows.first_needed(done[layer.node])
             for layer in self.graph.readers[node]
@@ -165,7 +171,7 @@ class Sweep:
 
 
 def _lengthened(held: Patch, new: Window) -> Patch:
-    """The rows that are held, with room below them for the new ones."""
+    """Copy the rows that are held into a tensor with room below them for the new ones."""
     window = held.window.union(new)
     shape = 1, held.values.shape[1], *window.size
     values = torch.empty(shape, dtype=held.values.dtype, device=held.values.device, memory_format=torch.channels_last)
@@ -182,6 +188,6 @@ def _free(held: dict[fx.Node, Patch], event: FreeRows) -> None:
         return
     rest = patch.cut(Window.of(Interval(event.before, patch.window.stop_row), patch.window.cols))
     if patch.values.untyped_storage().nbytes() > 2 * rest.values.nbytes:
-        # A view would keep the whole patch alive.
+        # A view would keep the memory of the whole patch alive; a remainder this small is copied instead.
         rest = rest._replace(values=rest.values.clone())
     held[event.node] = rest

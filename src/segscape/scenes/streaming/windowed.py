@@ -1,4 +1,4 @@
-"""Layers that compute each pixel from a window of their input: convolutions and poolings, and the way back."""
+"""Layers of windows: convolutions, poolings, transposed convolutions and pixel shuffles."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from segscape.scenes.streaming.layer import Layer, Operation, UnsupportedLayerEr
 
 
 def conv(op: Operation) -> Layer:
-    """A convolution, its padding in pixels or in words."""
+    """Build the layer of a convolution, with its padding in pixels or as "same" or "valid"."""
     weight, bias, stride, padding, dilation, groups = op.arguments(None, None, [1, 1], [0, 0], [1, 1], 1)
     shape = weight.meta["val"].shape
     if isinstance(padding, str):
-        # The odd pixel of an even kernel's padding goes behind.
+        # PyTorch adds the odd pixel of an even kernel's padding at the end.
         sames = [d * (k - 1) // 2 for k, d in zip(shape[2:], dilation, strict=True)]
         padding = sames if padding == "same" else [0, 0]
 
     def run(x: Tensor, pads: tuple[int, int], values: Values) -> Tensor:
         if callable(values[weight]):
+            # A `Convolution` replaces the weight; see `layer.Values`.
             return values[weight](x, pads)
         return F.conv2d(x, values[weight], None if bias is None else values[bias], stride, pads, dilation, groups)
 
@@ -35,7 +36,7 @@ def conv(op: Operation) -> Layer:
 
 
 def max_pool(op: Operation) -> Layer:
-    """A maximum over windows; those at the end may reach beyond the padding."""
+    """Build the layer of a maximum over windows; the last windows may reach beyond the padding."""
     if op.output:
         raise UnsupportedLayerError(f"{op.name} gives the places of its maxima, counted over the whole map")
     kernel, stride, padding, dilation = op.arguments([], [], [0, 0], [1, 1])[:4]
@@ -52,7 +53,7 @@ def max_pool(op: Operation) -> Layer:
 
 
 def avg_pool(op: Operation) -> Layer:
-    """A mean over windows, of all that a window covers or of what lies inside."""
+    """Build the layer of a mean over windows, over all pixels of a window or only those inside the map."""
     kernel, stride, padding, ceil_mode, counts_padding, divisor = op.arguments([], [], [0, 0], False, True, None)
     step = stride or kernel
     if divisor is not None or (not ceil_mode and (counts_padding or not any(padding))):
@@ -63,7 +64,7 @@ def avg_pool(op: Operation) -> Layer:
             stride=step,
             padding=padding,
         )
-    # Sums of what lies inside, divided by as many pixels as count.
+    # The divisors differ near the edges: sums over the windows are divided by the number of pixels that count in each.
     sums = _windowed(
         op,
         lambda x, pads, _: F.avg_pool2d(x, kernel, step, pads, divisor_override=1),
@@ -87,7 +88,7 @@ def avg_pool(op: Operation) -> Layer:
 
 
 def adaptive_avg_pool(op: Operation) -> Layer:
-    """A mean over windows that share the map evenly among them."""
+    """Build the layer of a mean over windows that divide the map evenly."""
     factors = [size / count for size, count in zip(map_size(op.only_input()), map_size(op.result), strict=True)]
     if not all(factor.is_integer() for factor in factors):
         raise UnsupportedLayerError(f"{op.name} takes means over windows of different sizes")
@@ -96,7 +97,7 @@ def adaptive_avg_pool(op: Operation) -> Layer:
 
 
 def conv_transpose(op: Operation) -> Layer:
-    """A transposed convolution: each pixel of the input is spread over a window of the result."""
+    """Build the layer of a transposed convolution: each pixel of the input is spread over a window of the result."""
     weight, bias, stride, padding, _, groups, dilation = op.arguments(None, None, [1, 1], [0, 0], [0, 0], 1, [1, 1])
     source = op.only_input()
     shape = weight.meta["val"].shape
@@ -109,7 +110,8 @@ def conv_transpose(op: Operation) -> Layer:
     def compute(patches: Sequence[Patch], window: Window, values: Values) -> Tensor:
         (patch,) = patches
         y = F.conv_transpose2d(patch.values, values[weight], None, stride, 0, 0, groups, dilation)
-        # Where the results stand that the patch gives; rows and columns that nothing is spread over are 0.
+        # The place of the patch's results in the whole map. Padding brings them to the window: it cuts off what lies
+        # outside, and rows and columns over which no pixel is spread become 0.
         placed = [
             Interval(given.start * s - p, (given.stop - 1) * s - p + e)
             for given, s, p, e in zip((patch.window.rows, patch.window.cols), stride, padding, extent, strict=True)
@@ -127,7 +129,7 @@ def conv_transpose(op: Operation) -> Layer:
 
 
 def pixel_shuffle(op: Operation) -> Layer:
-    """Channels laid out as pixels."""
+    """Build the layer that lays channels out as pixels."""
     factor = op.call.args[1]
     assert isinstance(factor, int)
     rows, cols = (
@@ -137,6 +139,7 @@ def pixel_shuffle(op: Operation) -> Layer:
 
     def compute(patches: Sequence[Patch], window: Window, values: Values) -> Tensor:
         (patch,) = patches
+        # Every pixel of the patch becomes factor x factor pixels, of which the window may take a part.
         read = patch.window
         shuffled = Window(read.row * factor, read.col * factor, read.height * factor, read.width * factor)
         return Patch(F.pixel_shuffle(patch.values, factor), shuffled).cut(window).values
@@ -145,7 +148,7 @@ def pixel_shuffle(op: Operation) -> Layer:
 
 
 def pixel_unshuffle(op: Operation) -> Layer:
-    """Pixels laid out as channels."""
+    """Build the layer that lays pixels out as channels."""
     factor = op.call.args[1]
     assert isinstance(factor, int)
     return _windowed(
@@ -168,7 +171,7 @@ def _windowed(
     outside: float = 0.0,
     macs: int = 0,
 ) -> Layer:
-    """A layer of windows; `run` takes what they cover and the padding, alike at both ends, still to be added."""
+    """Build a layer of windows; `run` takes the values inside the map and the padding (rows, columns) of both ends."""
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     rows, cols = (
         strided(count, size, extent=e, stride=s, padding=p)
@@ -186,6 +189,7 @@ def _windowed(
             )
         ]
         x = patch.values
+        # `run` pads both ends alike; windows at one edge of the map need padding at that end only, which is added here.
         if any(before != after for before, after in ends):
             (top, bottom), (left, right) = ends
             x, ends = F.pad(x, (left, right, top, bottom), value=outside), [(0, 0), (0, 0)]
@@ -195,13 +199,14 @@ def _windowed(
 
 
 def _missing(wanted: Interval, given: Interval, extent: int, stride: int, padding: int) -> tuple[int, int]:
-    """How many positions of the wanted windows lie before and after those given."""
+    """Return how many positions of the wanted windows lie before and after those given."""
+    # The given positions are all that are read within the map, so the others are padding.
     first = wanted.start * stride - padding
     last = (wanted.stop - 1) * stride - padding + extent
     return max(given.start - first, 0), max(last - given.stop, 0)
 
 
 def _counted(count: int, size: int, kernel: int, stride: int, padding: int, counted_padding: int) -> Tensor:
-    """For each of the windows how many of its positions count: those inside, and some of the padding."""
+    """Return for each window how many of its positions count: those inside the map, and some of the padding."""
     first = torch.arange(count) * stride - padding
     return (first + kernel).clamp(max=size + counted_padding) - first.clamp(min=-counted_padding)

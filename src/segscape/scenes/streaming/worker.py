@@ -1,4 +1,4 @@
-"""Does the tasks of a streamed scene: computes a block in one sweep, writes logits and kept maps, adds up for means."""
+"""The worker of a streamed scene: it computes a block in one sweep, writes logits and kept maps, and sums up means."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _Consumer = Callable[[Patch], None]
 
 
 class StreamingWorker:
-    """Runs one network over one scene in one view.
+    """The worker that runs one network over one scene in one view.
 
     Args:
-        plan: How.
-        images: What the network is given.
-        logits: Where what it says goes.
-        path: Of the files of the kept maps, without their suffix.
+        plan: The plan by which the scene is streamed.
+        images: The input of the network.
+        logits: The file to which the logits are written.
+        path: The path of the files of the kept maps, without their suffix.
         device: Where to compute.
-        convolutions: What computes some of the network's convolutions, by their names; PyTorch computes all others.
+        convolutions: Functions for some of the network's convolutions, by their names; PyTorch computes all others.
 
     Raises:
         OSError: The disk has no room for the files.
@@ -57,12 +57,12 @@ class StreamingWorker:
         self._means = {node.name: mean for node, mean in plan.graph.means.items()}
 
     def tasks(self) -> list[list[Task]]:
-        """The tasks of each sweep; those of one may be done in any order, before any of the next."""
+        """Return the tasks of each sweep; those of one sweep may be done in any order, before any of the next."""
         blocks = range(len(self._plan.blocks()))
         return [[Task(sweep, block) for block in blocks] for sweep in range(self._plan.sweeps)]
 
     def work(self, task: Task) -> float:
-        """How much work a task is, in pixels through the network."""
+        """Return the work of a task, in pixels through the network."""
         return self._sweep(task).macs() / self._plan.macs_per_pixel
 
     @torch.inference_mode()
@@ -97,7 +97,7 @@ class StreamingWorker:
     def _consumers(
         self, task: Task, gathered: dict[str, Tensor], writer: BackgroundWriter
     ) -> dict[fx.Node, list[_Consumer]]:
-        """Who is given the rows of which map."""
+        """Return the consumers of each map's rows."""
         plan = self._plan
         block = plan.blocks()[task.block]
         consumers: dict[fx.Node, list[_Consumer]] = defaultdict(list)
@@ -111,7 +111,7 @@ class StreamingWorker:
         return consumers
 
     def _read(self, node: fx.Node, window: Window) -> Tensor:
-        """A part of the image, normalised, or of a kept map."""
+        """Read a part of the normalised image or of a kept map, (1, C, h, w)."""
         if node is self._plan.graph.image:
             return self._images.read(window)
         values = self._kept[node].read(window)
@@ -119,7 +119,7 @@ class StreamingWorker:
 
 
 class _Adder:
-    """Adds up a map's own rows of a block."""
+    """A consumer that adds a block's own part of a map, without its halo, to the sums of a mean."""
 
     def __init__(self, own: Window, mean: Mean, sums: dict[str, Tensor]) -> None:
         self._own, self._mean, self._sums = own, mean, sums
@@ -132,7 +132,7 @@ class _Adder:
 
 
 class _Writer:
-    """Writes a map's own rows of a block."""
+    """A consumer that writes a block's own part of a map, without its halo."""
 
     def __init__(
         self, own: Window, write: Callable[[Window, npt.NDArray[Any]], None], writer: BackgroundWriter

@@ -1,4 +1,4 @@
-"""The class of the largest logit at every pixel, and how probable it is, from logits at the network's stride."""
+"""The class of the largest logit at every pixel, and its probability, from logits at the network's stride."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from segscape.geometry.resample import Interpolation, interpolation, resample_ma
 from segscape.geometry.window import Window
 from segscape.segmentation.upsampling import blocks
 
-# How many classes a label of eight bits tells apart.
+# The most classes that labels of eight bits distinguish.
 _MAX_CLASSES = 256
 
 
 def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
-    """The class of the largest logit at every pixel, the logits resized bilinearly.
+    """Compute the class of the largest logit at every pixel, the logits resized bilinearly.
 
-    Equal to `F.interpolate(logits, size, mode="bilinear", align_corners=align_corners).argmax(1)`, but for pixels
+    Equal to `F.interpolate(logits, size, mode="bilinear", align_corners=align_corners).argmax(1)`, except for pixels
     whose two best logits are equal up to rounding. The size may be any, a smaller one too. Positions are PyTorch's, in
     float32: within 0.003 pixels of the exact ones in images of 30,000 pixels.
 
     Args:
-        logits: (K, h, w), floating point, K at most 256. Of any strides, but channels-last ones are not copied.
+        logits: (K, h, w), floating point, K at most 256, of any strides; channels-last ones are not copied.
         size: (H, W), the size of the labels.
         align_corners: The network's convention.
 
@@ -41,7 +41,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: boo
 
 
 def load_kernels() -> None:
-    """Load the compiled loops for CPUs, which takes up to a second; in a thread, the network may use it meanwhile."""
+    """Load the compiled loops for CPUs, which takes up to a second; a thread can do so while the network runs."""
     upsample_argmax(torch.zeros(2, 2, 2), (4, 4), align_corners=False)
 
 
@@ -56,8 +56,8 @@ class Upsampling:
         source: (h, w), the size of the whole map of logits.
         size: (H, W), the size of the labels.
         align_corners: The network's convention.
-        share: How much of the map the labels show, of its rows and of its columns, from the upper left; the rest is
-            what the network made of padding. With `align_corners` measured between the centres of the outer pixels.
+        share: The shares of the map's rows and columns that the labels show, from the upper left; the rest belongs to
+            padding. With `align_corners` measured between the centres of the outermost pixels.
 
     Raises:
         ValueError: A size has no pixels.
@@ -90,12 +90,12 @@ class Upsampling:
         size: tuple[int, int],
         align_corners: bool,
     ) -> Upsampling:
-        """Straight from the logits of a padded image to labels of any size, which the padding lies outside of.
+        """Return the direct resize from the logits of a padded image to labels of any size, without the padding.
 
         Args:
             source: See the class.
-            padded: (height, width) that the network was given, in pixels.
-            image: (height, width) of the image in its upper left.
+            padded: (height, width) of the network's input, in pixels.
+            image: (height, width) of the image in its upper left part.
             size: See the class.
             align_corners: See the class.
         """
@@ -110,10 +110,10 @@ class Upsampling:
             )
 
     def reads(self, window: Window) -> Window:
-        """The part of the logits that a rectangle of the labels is made of.
+        """Return the part of the logits from which a rectangle of the labels is computed.
 
         Args:
-            window: Within the labels.
+            window: The rectangle, within the labels.
 
         Raises:
             ValueError: The rectangle is empty or leaves the labels.
@@ -122,7 +122,7 @@ class Upsampling:
         return Window.of(rows.source, cols.source)
 
     def argmax(self, logits: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
-        """The class of the largest logit at every pixel of a rectangle of the labels, see `upsample_argmax`.
+        """Compute the class of the largest logit at every pixel of a rectangle of the labels, see `upsample_argmax`.
 
         Args:
             logits: (K, held.height, held.width), floating point, K at most 256.
@@ -140,7 +140,7 @@ class Upsampling:
         return _kernels(logits).argmax(logits.detach(), rows, cols)
 
     def confidence(self, logits: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
-        """The largest probability at every pixel of a rectangle of the labels, the softmax of the resized logits.
+        """Compute the largest softmax probability of the resized logits at every pixel of a rectangle of the labels.
 
         Args:
             logits: See `argmax`.
@@ -157,7 +157,7 @@ class Upsampling:
         return _kernels(logits).confidence(logits.detach(), rows, cols)
 
     def scores(self, maps: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
-        """A rectangle of the resized maps themselves.
+        """Compute a rectangle of the resized maps themselves.
 
         Args:
             maps: (K, held.height, held.width), floating point.
@@ -173,7 +173,7 @@ class Upsampling:
         return resample_map(maps, *self._held_interpolations(maps, window, held))
 
     def _interpolations(self, window: Window) -> tuple[Interpolation, Interpolation]:
-        """The rows and the columns of a rectangle."""
+        """Return the interpolations of a rectangle's rows and columns."""
         window.check_inside(self.size)
         rows, cols = (
             _interpolation(wanted, size, source, self.align_corners, share)
@@ -186,7 +186,7 @@ class Upsampling:
     def _held_interpolations(
         self, maps: Tensor, window: Window | None, held: Window | None
     ) -> tuple[Interpolation, Interpolation]:
-        """The rows and the columns of a rectangle, those of the source counted from the first at hand."""
+        """Return the interpolations of a rectangle's rows and columns, with source positions counted within `held`."""
         window, held = window or Window.whole(self.size), held or Window.whole(self.source)
         if maps.shape[0] > _MAX_CLASSES:
             raise ValueError(f"Labels have eight bits and tell {_MAX_CLASSES} classes apart, not {maps.shape[0]}.")
@@ -201,12 +201,12 @@ class Upsampling:
 
 @lru_cache(maxsize=64)
 def _interpolation(wanted: Interval, size: int, source: int, align_corners: bool, share: float) -> Interpolation:
-    """Kept, as the tiles of a scene want the same again and again."""
+    """Return the interpolation of an axis; cached, as the tiles of a scene need the same ones again and again."""
     return interpolation(wanted, size, source, torch.float32, align_corners=align_corners, share=share)
 
 
 def _kernels(logits: Tensor) -> ModuleType:
-    """The fastest way on the logits' device; all of them have the functions `argmax` and `confidence`."""
+    """Return the fastest module for the logits' device; each has the functions `argmax` and `confidence`."""
     # Imported where they are used: compilers take a while to load.
     if logits.device.type == "cpu":
         from segscape.segmentation.upsampling import cells

@@ -10,12 +10,12 @@ from torch import Tensor
 from segscape.geometry.interval import Interval
 from segscape.geometry.resample import Interpolation, resample_map
 
-# Upsampled scores held at a time: within a core's share of the cache, large enough for a GPU to be busy.
+# Bytes of upsampled scores held at a time: within a core's share of the cache, large enough for a GPU to be busy.
 _BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
 
 
 def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """The class of the largest logit at every pixel.
+    """Compute the class of the largest logit at every pixel.
 
     Args:
         logits: (K, h, w), floating point.
@@ -34,7 +34,7 @@ def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
 
 
 def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """The largest softmax probability at every pixel.
+    """Compute the largest softmax probability at every pixel.
 
     Args:
         logits: (K, h, w), floating point.
@@ -55,13 +55,13 @@ def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tens
 def by_row_blocks(
     height: int, row_values: int, of_block: Callable[[Interval], Tensor], *, device: torch.device
 ) -> Tensor:
-    """A map that is computed by blocks of rows.
+    """Compute a map by blocks of rows.
 
     Args:
-        height: Of the map.
-        row_values: How many values are held at a time for each of its rows, four bytes each.
-        of_block: The rows of a block, (n, W), whole numbers from 0 to 255.
-        device: Where the values are held.
+        height: The height of the map.
+        row_values: The number of values, of four bytes each, that are held for each row of a block.
+        of_block: Computes the rows of a block, (n, W), whole numbers from 0 to 255.
+        device: The device on which the values are held.
 
     Returns:
         (height, W) uint8.

@@ -1,9 +1,9 @@
-"""What happens within a cell, compiled by Numba when it is first used.
+"""Kernels that compute the pixels of a cell, compiled by Numba when they are first used.
 
-Between four neighbouring logits, bilinear interpolation is a convex combination of these corners. Hence a class that is
-best at all four is best everywhere between them, and a class that another one equals or beats at all four is never
-needed. What remains, mostly two classes in a few cells, is compared pixel by pixel, a tile at a time, so that the
-processor works on several pixels at once.
+A cell is the pixels between four neighbouring logits, its corners. Bilinear interpolation within it is a convex
+combination of the corners. Hence a class that is best at all four is best everywhere between them, and a class that
+another one equals or beats at all four is never needed. The remaining classes, mostly two in a few cells, are compared
+pixel by pixel, a tile at a time, so that the processor works on several pixels at once.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Labels = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 
 SIDE = 8
-"""The most lines of a tile, along each axis; as many numbers as processors work on at once."""
+"""The most rows, and the most columns, of a tile: as many numbers as processors compute at once."""
 
-# A class whose logit lies that far below the best one's changes no confidence.
+# A class whose logit lies further than this below the best one's does not change the confidence.
 _NEGLIGIBLE = np.float32(20)
 
-# Where the others' probabilities, as shares of the best one's, sum to less, 255 times the latter rounds to 255.
+# If the other classes' probabilities, divided by the best one's, sum to less, 255 times the best one rounds to 255.
 _CERTAIN = 0.5 / 254.5
 
 
 class Tiles(NamedTuple):
-    """The lines (rows or columns) of a map, cut into tiles: lines of one cell, at most `SIDE` of them.
+    """The rows or the columns of a map, cut into tiles of at most `SIDE` neighbouring ones within a cell.
 
     Attributes:
         low: (n,), the source row or column before each tile.
-        high: (n,), the one behind it.
+        high: (n,), the source row or column after it.
         edges: (n + 1,), the first row or column of each tile, and one past the last.
-        weight: (n, SIDE * SIDE), the share of the one behind, for every pixel of a tile, row by row.
+        weight: (n, SIDE * SIDE), the weight of `high` for every pixel of a tile, row by row.
     """
 
     low: Indices
@@ -57,7 +57,7 @@ def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int,
         cols: Its columns.
         first: The first row of tiles to be written.
         stop: One past the last.
-        labels: (H, W), the map.
+        labels: (H, W), the map to write to.
     """
     width, num_classes = logits.shape[1:]
     above, below = np.empty(width, np.int64), np.empty(width, np.int64)
@@ -66,6 +66,8 @@ def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int,
     line_above = line_below = -1
     for row in range(first, stop):
         low, high = rows.low[row], rows.high[row]
+        # The best classes of two source rows are kept: a cell may have several rows of tiles, and the source row below
+        # one cell is the one above the next.
         if low != line_above:
             above, below = below, above
             if low != line_below:
@@ -85,6 +87,7 @@ def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int,
             around = (logits[low, left], logits[low, right], logits[high, left], logits[high, right])
             count = _keep_needed(around, winners, kept, corners)
             _label_tile(corners[:count], kept, rows.weight[row], cols.weight[col], best, winner)
+            # The tile may have fewer rows or columns than SIDE; the pixels computed beyond them are dropped.
             for pixel_row in range(strip.shape[0]):
                 for pixel in range(cols.edges[col + 1] - cols.edges[col]):
                     strip[pixel_row, cols.edges[col] + pixel] = winner[pixel_row * SIDE + pixel]
@@ -93,7 +96,7 @@ def fill_labels(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: int,
 
 @compiled
 def _find_best(scores: Floats, cols: Tiles, best: Indices) -> None:
-    """The best class of every source pixel of a row, (w, K), that the columns need."""
+    """Find the best class of every source pixel of a row, (w, K), that the columns need."""
     for col in range(cols.low[0], cols.high[-1] + 1):
         winner, top = 0, scores[col, 0]
         for index in range(1, scores.shape[1]):
@@ -104,7 +107,7 @@ def _find_best(scores: Floats, cols: Tiles, best: Indices) -> None:
 
 @compiled
 def _end_of_agreement(above: Indices, below: Indices, cols: Tiles, start: int) -> int:
-    """One past the last tile from `start` on of those whose corners all have the same best class as the first's."""
+    """Return one past the last of the tiles from `start` on whose corners all have the first corner's best class."""
     best, end = above[cols.low[start]], start
     while (
         end < len(cols.low)
@@ -121,7 +124,9 @@ def _end_of_agreement(above: Indices, below: Indices, cols: Tiles, start: int) -
 def _keep_needed(
     around: tuple[Floats, Floats, Floats, Floats], winners: tuple[int, int, int, int], kept: Labels, corners: Floats
 ) -> int:
-    """Gather the classes, and their logits at the corners, that no winner of a corner matches at all of them."""
+    """Gather the classes, with their logits, that no winner of a corner matches at all corners; return their number."""
+    # Two winners that discard each other would be equal at all corners, where only the first of them would have won. So
+    # at least one class is kept.
     a, b, c, d = around
     count = 0
     for index in range(len(a)):
@@ -155,6 +160,7 @@ def _label_tile(
         a, c = corners[index, 0], corners[index, 2]
         rise_above, rise_below = corners[index, 1] - a, corners[index, 3] - c
         candidate = kept[index]
+        # Selections instead of branches let the compiler vectorise the loop.
         for pixel in range(SIDE * SIDE):
             top = a + col_weight[pixel] * rise_above
             bottom = c + col_weight[pixel] * rise_below
@@ -174,7 +180,7 @@ def fill_confidence(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: 
         cols: Its columns.
         first: The first row of tiles to be written.
         stop: One past the last.
-        confidence: (H, W), the map.
+        confidence: (H, W), the map to write to.
     """
     corners = np.empty((logits.shape[2], 4), np.float32)
     best, total = np.empty(SIDE * SIDE, np.float32), np.empty(SIDE * SIDE, np.float32)
@@ -191,14 +197,16 @@ def fill_confidence(logits: Floats, rows: Tiles, cols: Tiles, first: int, stop: 
             _sum_tile(corners[:count], rows.weight[row], cols.weight[col], best, total)
             for pixel_row in range(strip.shape[0]):
                 for pixel in range(cols.edges[col + 1] - cols.edges[col]):
+                    # `total` is relative to the largest probability, which therefore is 1 / total.
                     share = np.float32(255) / total[pixel_row * SIDE + pixel]
                     strip[pixel_row, cols.edges[col] + pixel] = np.uint8(share + np.float32(0.5))
 
 
 @compiled
 def _keep_probable(around: tuple[Floats, Floats, Floats, Floats], corners: Floats) -> tuple[int, bool]:
-    """Gather the classes that count somewhere in the cell; is 255 the confidence of all of it?"""
+    """Gather the classes that count somewhere in the cell; return their number, and whether all confidences are 255."""
     a, b, c, d = around
+    # Interpolated logits never fall below the least corner, so `best` reaches at least `floor` everywhere in the cell.
     floor, best = np.float32(-np.inf), 0
     for index in range(len(a)):
         least = min(min(a[index], b[index]), min(c[index], d[index]))
@@ -212,6 +220,7 @@ def _keep_probable(around: tuple[Floats, Floats, Floats, Floats], corners: Float
             corners[count, corner] = around[corner][index]
         count += 1
         if index != best and others < _CERTAIN:
+            # The lead is least at a corner, so `exp(-lead)` bounds the ratio to the best probability in the whole cell.
             lead = min(min(a[best] - a[index], b[best] - b[index]), min(c[best] - c[index], d[best] - d[index]))
             others += math.exp(-lead)
     return count, others < _CERTAIN
@@ -219,9 +228,10 @@ def _keep_probable(around: tuple[Floats, Floats, Floats, Floats], corners: Float
 
 @compiled
 def _sum_tile(corners: Floats, row_weight: Floats, col_weight: Floats, best: Floats, total: Floats) -> None:
-    """Sum the probabilities of some classes at every pixel of a tile, as shares of the largest."""
+    """Sum the probabilities of some classes at every pixel of a tile, each divided by the largest one."""
     best[:] = -np.inf
     total[:] = 0
+    # The largest logits first: relative to them no exponent is positive, as `_exp` requires.
     for index in range(len(corners)):
         a, c = corners[index, 0], corners[index, 2]
         rise_above, rise_below = corners[index, 1] - a, corners[index, 3] - c
@@ -240,7 +250,9 @@ def _sum_tile(corners: Floats, row_weight: Floats, col_weight: Floats, best: Flo
 
 @compiled
 def _exp(value: np.float32) -> np.float32:
-    """The exponential of a number that is not positive, in arithmetic that processors do on many numbers at once."""
+    """Compute the exponential of a number that is not positive, by arithmetic that the compiler can vectorise."""
+    # This is 2 ** whole * exp(z), with |z| up to about ln(2) / 2 and exp(z) as a series. The exponent bits of a float32
+    # give 2 ** whole; the bound on `binary` keeps it a normal number.
     binary = max(value * np.float32(1 / math.log(2)), np.float32(-126))
     whole = np.int32(binary - np.float32(0.5))
     z = (binary - np.float32(whole)) * np.float32(math.log(2))

@@ -1,4 +1,4 @@
-"""Upsampling on CUDA devices, as one kernel: a pixel's logits are mixed and compared in registers.
+"""Upsampling on CUDA devices, as one kernel: a pixel's logits are interpolated and compared in registers.
 
 Triton comes with PyTorch's builds for CUDA on Linux; import this module only where it does.
 """
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from segscape.geometry.resample import Interpolation
 
-# Neighbouring pixels of a row that a program takes; most of them share their four logits.
+# Neighbouring pixels of a row that a program computes; most of them share their four logits.
 _BLOCK = 256
 
 
 def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """The class of the largest logit at every pixel.
+    """Compute the class of the largest logit at every pixel.
 
     Args:
         logits: (K, h, w), floating point, K at most 256, of any strides.
@@ -31,7 +31,7 @@ def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
 
 
 def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """The largest softmax probability at every pixel.
+    """Compute the largest softmax probability at every pixel.
 
     Args:
         logits: As for `argmax`.
@@ -85,6 +85,7 @@ def _fill_pixels(
     """Write `block` pixels of a row. Offsets have 64 bits: logits and labels may have more than 2^31 elements."""
     row = (tl.program_id(0) // across).to(tl.int64)
     cols = (tl.program_id(0) % across) * block + tl.arange(0, block)
+    # The last program of a row has pixels past its end: they are masked, neither loaded nor stored.
     inside = cols < width
     low_row = tl.load(row_low + row) * row_stride
     high_row = tl.load(row_high + row) * row_stride
@@ -104,12 +105,15 @@ def _fill_pixels(
         bottom = bottom_left + right * (bottom_right - bottom_left)
         value = top + down * (bottom - top)
         if confidence:
+            # Softmax in one pass: when a larger logit comes up, the sum so far is rescaled to be relative to it.
             highest = tl.maximum(best, value)
             total = total * tl.exp(best - highest) + tl.exp(value - highest)
             best = highest
         else:
+            # Only a larger logit replaces the winner, so the first of equal classes stays.
             winner = tl.where(value > best, index, winner)
             best = tl.maximum(best, value)
         logits += class_stride
+    # The sum is relative to the largest probability, which therefore is 1 / total.
     result = tl.floor(255.0 / total + 0.5) if confidence else winner
     tl.store(filled + row * width + cols, result.to(tl.uint8), mask=inside)

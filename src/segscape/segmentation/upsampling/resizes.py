@@ -1,4 +1,4 @@
-"""The resizes from logits to labels of an image that was seen at some scale, padded, or mirrored."""
+"""The resizes from logits to the pixels of an image that was seen at some scale, padded or mirrored."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from segscape.segmentation.upsampling.argmax import Upsampling
 
 @dataclass(frozen=True)
 class Resizes:
-    """How the logits of an image become its pixels' scores.
+    """The resizes that turn the logits of an image into its pixels' scores.
 
     Attributes:
-        steps: One or more. Each begins with the result of the one before, or with its upper left part where the image
-            was padded for the network.
+        steps: One or more resizes. Each is applied to the result of the one before, or to its upper left part where the
+            image was padded for the network.
         size: (height, width) of the image, which is the result of the last step or its upper left part.
-        mirrored: Whether the image was seen with left and right exchanged.
+        mirrored: Whether the image was mirrored, with left and right exchanged.
     """
 
     steps: tuple[Upsampling, ...]
@@ -26,11 +26,11 @@ class Resizes:
     mirrored: bool = False
 
     def reads(self, window: Window) -> Window:
-        """The part of the logits that a rectangle of the pixels is made of."""
+        """Return the part of the logits from which a rectangle of the pixels is computed."""
         return self.steps[0].reads(self._windows(window)[0])
 
     def scores(self, logits: Tensor, *, window: Window, held: Window) -> Tensor:
-        """The scores of a rectangle's pixels.
+        """Compute the scores of a rectangle's pixels.
 
         Args:
             logits: (K, held.height, held.width).
@@ -49,7 +49,7 @@ class Resizes:
         return scores.flip(-1) if self.mirrored else scores
 
     def _windows(self, window: Window) -> list[Window]:
-        """What each step has to make."""
+        """Return the window that each step has to compute."""
         if self.mirrored:
             window = window._replace(col=self.size[1] - window.stop_col)
         windows = [window]
