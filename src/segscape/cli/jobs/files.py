@@ -162,5 +162,5 @@ def _written(
 ) -> tuple[Job, Result | Exception, dict[str, float]]:
     try:
         return job, result, {**seconds, "write": future.result()[1]}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         return job, error, {}

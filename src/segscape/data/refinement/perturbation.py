@@ -75,7 +75,7 @@ def perturb(mask: Mask, *, generator: np.random.Generator, iou_target: float) ->
 def simplify_contours(mask: Mask, *, generator: np.random.Generator) -> Mask:
     """Redraw a mask from a tenth of its contours' points, one run of each contour left out.
 
-    A contour of fewer than ten points disappears; if none would remain, the mask stays as it is.
+    A contour of up to ten points disappears; if none would remain, the mask stays as it is.
 
     Args:
         mask: (H, W) uint8, 0 and 255.
