@@ -22,7 +22,7 @@ from PIL import Image
 
 import segscape
 from segscape.data.datasets import find_dataset
-from segscape.labels import AERIAL, IGNORE_INDEX, ClassMap
+from segscape.labels import AERIAL, IGNORE_INDEX, ClassMapping
 from segscape.metrics.confusion import ConfusionMatrix, scores
 from segscape.rasters.image import read_labels
 from segscape.runtime.system_memory import free_memory, resident
@@ -33,7 +33,7 @@ RESULT = Path(__file__).parent / "results" / "context.json"
 WEIGHTS = "scapenet_lite0.aerial"
 VALIDATION = slice(1800, 3000)
 WINDOWS = (256, 512, 768, 1024, 2048)
-CLASSES = ClassMap.of(find_dataset("dronedeploy").label_spec, AERIAL, {"clutter": [], "ground": ["ground", "road"]})
+CLASSES = ClassMapping.of(find_dataset("dronedeploy").label_spec, AERIAL, {"clutter": [], "ground": ["ground", "road"]})
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ CLASSES = {"isdnet_resnet18": 7}
 """Of networks with random weights, where it is not 19."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Way = Callable[[Path, Path], dict[str, float]]
+Pipeline = Callable[[Path, Path], dict[str, float]]
 """From an image file to a label PNG; returns the seconds of each stage."""
 
 
@@ -50,7 +50,9 @@ class Convention:
     softmax: bool
 
 
-def plain_way(network: Callable[[Tensor], Tensor], convention: Convention, *, channels_last: bool = False) -> Way:
+def plain_pipeline(
+    network: Callable[[Tensor], Tensor], convention: Convention, *, channels_last: bool = False
+) -> Pipeline:
     """Pillow, PyTorch in float32, logits at the image's size, arg-max, Pillow.
 
     Args:
@@ -105,18 +107,18 @@ def with_all_heads(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda images: network(images).logits
 
 
-def plain(name: str) -> Way:
+def plain(name: str) -> Pipeline:
     """What a user of the authors' code has: every head, softmax, nothing prepared."""
     network = load(name)
-    return plain_way(with_all_heads(network), Convention(network.align_corners, softmax=True))
+    return plain_pipeline(with_all_heads(network), Convention(network.align_corners, softmax=True))
 
 
-def lean(name: str) -> Way:
+def lean(name: str) -> Pipeline:
     """What a user who knows PyTorch writes: no training heads, normalisation folded, channels last, no softmax."""
     from segscape.runtime.deploy import deploy
 
     network = deploy(load(name))
-    return plain_way(network, Convention(network.align_corners, softmax=False), channels_last=True)
+    return plain_pipeline(network, Convention(network.align_corners, softmax=False), channels_last=True)
 
 
 def segmenter(name: str, pipeline: str) -> Segmenter:
@@ -151,7 +153,7 @@ def segmenter(name: str, pipeline: str) -> Segmenter:
     )
 
 
-def ours(segmenter: Segmenter) -> Way:
+def ours(segmenter: Segmenter) -> Pipeline:
     """The public interface, an image at a time."""
 
     def run(frame: Path, output: Path) -> dict[str, float]:
@@ -177,11 +179,11 @@ def pipelined(segmenter: Segmenter, frame: Path, folder: Path, files: int) -> fl
         return files / (time.perf_counter() - start)
 
 
-def peer(name: str) -> Way:
+def peer(name: str) -> Pipeline:
     """A network of another package, with what its users write around it."""
     from peers.networks import PEERS
 
-    return plain_way(PEERS[name](), Convention(align_corners=False, softmax=False))
+    return plain_pipeline(PEERS[name](), Convention(align_corners=False, softmax=False))
 
 
 def main() -> None:

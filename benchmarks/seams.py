@@ -30,7 +30,6 @@ import numpy as np
 import rasterio
 import torch
 from PIL import Image
-from segscape.scenes.streaming.layers import map_shape
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +47,7 @@ from segscape.scenes.outputs import LabelWriter, OutputArrays
 from segscape.scenes.pipeline import WorkerSequence, run_tasks
 from segscape.scenes.planner import plan_scene
 from segscape.scenes.streaming.graph import trace
+from segscape.scenes.streaming.layer import map_size
 from segscape.scenes.streaming.plan import StreamingPlan, plan_streaming
 from segscape.scenes.streaming.worker import StreamingWorker
 from segscape.scenes.task import Sums, Task, Worker
@@ -111,14 +111,14 @@ class BlockMeans:
         """Do one task; the last block's sums are made those of a scene of such blocks, the others' are dropped."""
         made = self._run(task, sums, on_progress)
         return {
-            mean.name: (np.array(made[mean.name]) * self._blocks_in(map_shape(source)[1:])).tolist()
-            for source, mean in self._plan.means(task.sweep).items()
+            mean.node.name: (np.array(made[mean.node.name]) * self._blocks_in(map_size(mean.source))).tolist()
+            for mean in self._plan.means(task.sweep)
             if task.block == self._last
         }
 
     def _blocks_in(self, size: tuple[int, int]) -> float:
-        rows, cols = self._plan.own(self._plan.blocks()[self._last], size)
-        return math.prod(size) / (rows.length * cols.length)
+        own = self._plan.own(self._plan.blocks()[self._last], size)
+        return math.prod(size) / math.prod(own.size)
 
 
 def main() -> None:
@@ -241,7 +241,7 @@ def streamed(
         folder = Path(name)
         logits = Logits(folder / "logits", tiling, geometry, CPU)
         images = Images(source, tiling.tiles[0], geometry, normalise=Normalisation(), device=CPU)
-        worker = StreamingWorker(plan, images=images, logits=logits, path=folder / "maps", device=CPU)
+        worker = StreamingWorker(plan, images=images, logits=logits, path=folder / "maps", device=CPU, convolutions={})
         labels = run_worker(wrap(worker, plan), logits, whole.size, folder)
         classes, height, width = geometry.logits
         written = ScratchArray(folder / "logits", (height, width, classes), "float32")

@@ -1,4 +1,4 @@
-"""Export every network in every way, and write the table of docs/export.md from the errors, sizes and times.
+"""Export every network in every form, and write the table of docs/export.md from the errors, sizes and times.
 
 python scripts/export_table.py                  every network, an hour on one core
 python scripts/export_table.py 'stdc*' 'crm*'   only these; what the table holds of the others stays
@@ -26,7 +26,7 @@ from segscape.export.write import export_network
 from segscape.networks import SegmentationNetwork, list_models
 from segscape.normalisation import Normalisation
 from segscape.registry import model_entry
-from segscape.runtime.graphs import Network, side_multiple
+from segscape.runtime.graphs import Network
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "export.json"
@@ -69,8 +69,7 @@ def _card(name: str, network: Network) -> WeightsCard:
 def measure(name: str) -> list[dict[str, Any]]:
     """One network's exports, each as a row of the results."""
     network = random_network(name)
-    card, multiple = _card(name, network), side_multiple(network)
-    fixed = tuple(-(-side // multiple) * multiple for side in SIZE)
+    card, fixed = _card(name, network), network.fitting_size(*SIZE)
     outputs = (False, True) if isinstance(network, SegmentationNetwork) else (False,)
     rows = []
     for (suffix, kind), size, labels in product(SUFFIXES.items(), (fixed, None), outputs):
@@ -94,14 +93,14 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """A line for each network: the worst error of each way, then the largest file and the longest time."""
-    ways = [(kind, fixed, output) for kind in SUFFIXES.values() for fixed in (True, False) for output in _OUTPUTS]
-    heads = [f"{kind} {'fixed' if fixed else 'dynamic'} {output}" for kind, fixed, output in ways]
-    lines = [["network", *heads, "MB", "seconds"], ["---"] * (len(ways) + 3)]
+    """A line for each network: the worst error of each form, then the largest file and the longest time."""
+    forms = [(kind, fixed, output) for kind in SUFFIXES.values() for fixed in (True, False) for output in _OUTPUTS]
+    heads = [f"{kind} {'fixed' if fixed else 'dynamic'} {output}" for kind, fixed, output in forms]
+    lines = [["network", *heads, "MB", "seconds"], ["---"] * (len(forms) + 3)]
     for name in sorted({row["network"] for row in rows}):
         own = [row for row in rows if row["network"] == name]
         worst = {(row["format"], row["size"] is not None, row["output"]): row["worst"] for row in own}
-        cells = [f"{worst[way]:.0e}" if way in worst else "" for way in ways]
+        cells = [f"{worst[form]:.0e}" if form in worst else "" for form in forms]
         largest, longest = max(row["bytes"] for row in own), max(row["seconds"] for row in own)
         lines.append([f"`{name}`", *cells, f"{largest / 1e6:.0f}", f"{longest:.0f}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -132,7 +131,7 @@ def page(current: str, results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Export, and write results and page after every network."""
-    parser = argparse.ArgumentParser(description="Export every network in every way.")
+    parser = argparse.ArgumentParser(description="Export every network in every form.")
     parser.add_argument("patterns", nargs="*", default=["*"])
     patterns = parser.parse_args().patterns
     known = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []

@@ -26,7 +26,7 @@ import segscape
 from segscape.cli.config import find_config, load_config
 from segscape.data.datasets import SegmentationDataset, find_dataset
 from segscape.data.transforms import CameraAugmentation
-from segscape.labels import CAMVID, IGNORE_INDEX, ClassMap
+from segscape.labels import CAMVID, IGNORE_INDEX, ClassMapping
 from segscape.metrics.confusion import ConfusionMatrix, scores
 from segscape.runtime.machine import processor
 from segscape.segmentation.calibration import MOST_IMAGES
@@ -54,7 +54,7 @@ def measured_sets(recipe: str, root: Path) -> JointDataModule:
 
 
 def measured(
-    segmenter: segscape.Segmenter, dataset: SegmentationDataset, classes: ClassMap
+    segmenter: segscape.Segmenter, dataset: SegmentationDataset, classes: ClassMapping
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """All labels in one row, and the scores in the set's own classes with the median milliseconds of the network."""
     confusion, home = ConfusionMatrix(classes.own.num_classes), torch.tensor(classes.home)
@@ -76,7 +76,9 @@ def measured(
     }
 
 
-def compare(weights: str, dataset: SegmentationDataset, classes: ClassMap, calibration: list[Any]) -> dict[str, Any]:
+def compare(
+    weights: str, dataset: SegmentationDataset, classes: ClassMapping, calibration: list[Any]
+) -> dict[str, Any]:
     """The scores in float32 and in int8, and the share of equal labels."""
     exact, fp32 = measured(segscape.Segmenter.from_weights(weights, "cpu"), dataset, classes)
     segmenter = segscape.Segmenter.from_weights(
@@ -117,7 +119,7 @@ def main() -> None:
     root = parser.parse_args().root
     shipped = find_dataset("camvid")(str(files("segscape") / "examples" / "camvid"), "val")
     frames = images(shipped, len(shipped))
-    results = {"shipped frames": compare("scapenet_lite0.street", shipped, ClassMap.same(CAMVID), frames)}
+    results = {"shipped frames": compare("scapenet_lite0.street", shipped, ClassMapping.same(CAMVID), frames)}
     for recipe in RECIPES:
         data = measured_sets(recipe, root)
         for each, classes in zip([one for one in data.sets if one.val_split], data.maps, strict=True):
