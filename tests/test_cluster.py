@@ -37,7 +37,7 @@ def cut_small_blocks() -> None:
     tiling_worker._MOST_BLOCK_PIXELS = 2 * 256 * 256
     arrays._MOST_BLOCK_PIXELS = 480 * 200
     streaming_plan._LEAST_BLOCK_PIXELS = 300 * 300
-    streaming_plan._BLOCK_OVERHEAD = 10.0
+    streaming_plan._MOST_BLOCK_OVERHEAD = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         (tiling_worker, "_MOST_BLOCK_PIXELS"),
         (arrays, "_MOST_BLOCK_PIXELS"),
         (streaming_plan, "_LEAST_BLOCK_PIXELS"),
-        (streaming_plan, "_BLOCK_OVERHEAD"),
+        (streaming_plan, "_MOST_BLOCK_OVERHEAD"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
     cut_small_blocks()
