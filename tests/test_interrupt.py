@@ -59,7 +59,7 @@ def prepare() -> None:
     torch.set_num_threads(1)
     planner._MOST_BATCH_PIXELS = tiling_worker._MOST_BLOCK_PIXELS = 256 * 256
     streaming_plan._LEAST_BLOCK_PIXELS = 40_000
-    streaming_plan._BLOCK_OVERHEAD = 10.0
+    streaming_plan._MOST_BLOCK_OVERHEAD = 10.0
     streaming_plan._STEP_ROWS = (192,)
     arrays._MOST_BLOCK_PIXELS = 960 * 60
     scenes.resident = lambda: 0
