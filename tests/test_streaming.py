@@ -139,8 +139,8 @@ def test_every_network_equal_to_the_whole_or_refused(name: str, size: tuple[int,
     images = _images(network, size)
     try:
         graph = trace(network, (images.shape[2], images.shape[3]))
-    except UnsupportedLayerError:
-        return
+    except UnsupportedLayerError as error:
+        pytest.skip(f"refused, for {error}")
     if graph.reductions > _MOST_REDUCTIONS:
         pytest.skip("a scene is cut into tiles instead")
     plan = _plan(network, images, parts=(2, 2), rows=64, storage=AMPLE)
@@ -185,9 +185,15 @@ def test_a_mean_of_a_block_would_show() -> None:
 def test_reduction_passes() -> None:
     reductions = {
         name: trace(_network(name), (256, 256)).reductions
-        for name in ("isdnet_resnet18", "stdc1_seg", "dabnet_resnet18_p1")
+        for name in ("isdnet_resnet18", "stdc1_seg", "bisestdc", "dabnet_resnet18_p1", "scapenet_lite0")
     }
-    assert reductions == {"isdnet_resnet18": 3, "stdc1_seg": 2, "dabnet_resnet18_p1": 2}
+    assert reductions == {
+        "isdnet_resnet18": 3,
+        "stdc1_seg": 2,
+        "bisestdc": 2,
+        "dabnet_resnet18_p1": 2,
+        "scapenet_lite0": 0,
+    }
 
 
 def test_attention_cannot_be_streamed() -> None:
