@@ -19,7 +19,7 @@ from rasterio.warp import transform
 from scipy import ndimage
 
 from segscape.rasters import polygons as module
-from segscape.rasters.geotiff import Georeference
+from segscape.rasters.georeference import Georeference
 from segscape.rasters.image import read_labels
 from segscape.rasters.polygons import write_polygons
 from segscape.rasters.scratch import MemoryArray

@@ -23,7 +23,8 @@ from rasterio.crs import CRS
 
 from segscape.geometry.window import Window, windows
 from segscape.rasters import sink as sinks
-from segscape.rasters.geotiff import Georeference, read_georeference, write_geotiff
+from segscape.rasters.georeference import Georeference
+from segscape.rasters.geotiff import read_georeference, write_geotiff
 from segscape.rasters.image import read_labels
 from segscape.rasters.scratch import MemoryArray, ScratchArray
 from segscape.rasters.sink import write_bands, write_label_map

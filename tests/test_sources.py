@@ -23,9 +23,10 @@ from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
 from segscape.geometry.window import Window, windows
-from segscape.rasters import source as sources
+from segscape.rasters import decoded
+from segscape.rasters.channels import Scaling
 from segscape.rasters.image import read_image
-from segscape.rasters.source import Scaling, open_source
+from segscape.rasters.source import open_source
 
 ROTATED = Affine.translation(733601, 3725139) @ Affine.rotation(33) @ Affine.scale(0.5, -0.4)
 UTM = {"crs": "EPSG:32616", "transform": ROTATED}
@@ -257,7 +258,7 @@ def test_photographs_are_upright(tmp_path: Path, orientation: int) -> None:
 
 
 def test_large_photographs_are_read_by_windows(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(sources, "_DECODED_PIXELS", 100)
+    monkeypatch.setattr(decoded, "_DECODED_PIXELS", 100)
     Image.fromarray(pixels(24, 40)).save(tmp_path / "a.jpg", subsampling=0)
     expected = read_image(tmp_path / "a.jpg").astype(int)
     assert np.abs(whole(tmp_path / "a.jpg") - expected).max() <= 1
@@ -273,7 +274,7 @@ def test_without_rasterio(tmp_path: Path, monkeypatch) -> None:
     expected = whole(path)
     (tmp_path / "a.jp2").write_bytes(b"not read")
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    monkeypatch.setattr(sources, "has_rasterio", lambda: False)
+    monkeypatch.setattr(decoded, "has_rasterio", lambda: False)
     assert np.array_equal(whole(path), expected)
     with pytest.raises(ModuleNotFoundError, match=r"a.jp2 needs rasterio: pip install 'segscape\[raster\]'"):
         open_source(tmp_path / "a.jp2")

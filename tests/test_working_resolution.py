@@ -20,7 +20,8 @@ from segscape.cli.main import main
 from segscape.export.write import export_network
 from segscape.geometry.window import Window
 from segscape.normalisation import Normalisation
-from segscape.rasters.geotiff import ground_resolution, read_georeference
+from segscape.rasters.georeference import ground_resolution
+from segscape.rasters.geotiff import read_georeference
 from segscape.rasters.resize import read_smoothly, resize_smoothly
 from segscape.rasters.source import open_source
 from segscape.scenes.cluster.worker import SceneOrder, SceneWorker

@@ -1,7 +1,8 @@
-"""Atomic writing: files that appear whole or not at all."""
+"""Files: written whole or not at all, and checked before they are read."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_readable(path: Path) -> None:
+    """Check that a file exists and may be read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{path} may not be read; its permissions forbid it.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from segscape.rasters.source import Scaling
+from segscape.rasters.channels import Scaling
 
 _MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]I?)?B?", re.IGNORECASE)
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from segscape.files import atomic_path
-from segscape.rasters.geotiff import TIFF_SUFFIXES
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Suffixes of the image files to look for in a folder, in lower case."""
-PHOTO_SUFFIXES = IMAGE_SUFFIXES - TIFF_SUFFIXES
-"""Suffixes of the images that are one view each, in lower case; all other rasters are scenes."""
-
-
-def open_image(path: Path) -> Image.Image:
-    """Open a file as a decoded Pillow image.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no image, or damaged; the message names it.
-    """
-    try:
-        with warnings.catch_warnings():
-            # The user chose the file, so a large size needs no warning; Pillow still refuses a huge one.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}.") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that can be read; PNG, JPEG, WebP and TIFF can.") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large to be read whole: {error}.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
-    return image
+from segscape.rasters.decoded import open_image
 
 
 def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:

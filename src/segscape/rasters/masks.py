@@ -12,8 +12,12 @@ from PIL import Image, ImageOps
 
 from segscape.files import atomic_path
 from segscape.labels import IGNORE_INDEX
-from segscape.rasters.geotiff import TIFF_SUFFIXES, Georeference, has_rasterio, read_geotiff, write_geotiff
-from segscape.rasters.image import open_image, write_labels
+from segscape.rasters.decoded import open_image
+from segscape.rasters.gdal import has_rasterio
+from segscape.rasters.georeference import Georeference
+from segscape.rasters.geotiff import read_geotiff, write_geotiff
+from segscape.rasters.image import write_labels
+from segscape.rasters.suffixes import TIFF_SUFFIXES
 
 _CLASSES = 256
 _KINDS = "a mask is binary, grey, an alpha channel, or a class map of whole numbers from 0 to 255"

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from segscape.files import atomic_path
 from segscape.geometry.window import Readable, Window, windows
-from segscape.rasters.geotiff import Georeference, bounded_gdal
+from segscape.rasters.gdal import bounded_gdal
+from segscape.rasters.georeference import Georeference
 
 _DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 _STEP = (512, 32768)

@@ -22,15 +22,10 @@ from PIL import Image
 
 from segscape.files import atomic_path
 from segscape.geometry.window import Readable, Window, windows
-from segscape.rasters.geotiff import (
-    TIFF_SUFFIXES,
-    Georeference,
-    bounded_gdal,
-    has_rasterio,
-    load_rasterio,
-    without_place_warnings,
-)
+from segscape.rasters.gdal import bounded_gdal, has_rasterio, load_rasterio, without_place_warnings
+from segscape.rasters.georeference import Georeference
 from segscape.rasters.image import write_labels
+from segscape.rasters.suffixes import TIFF_SUFFIXES
 
 OnProgress = Callable[[int, int], None]
 """A function of the number of pixels written so far and the number of all pixels."""

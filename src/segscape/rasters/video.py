@@ -12,8 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from segscape.files import atomic_path
-from segscape.rasters.geotiff import check_readable
+from segscape.files import atomic_path, check_readable
 
 _SUFFIXES = frozenset({".mkv", ".mov", ".mp4"})
 # The number of ITU-R BT.709 in the tables of colour spaces, primaries and transfer functions.

@@ -94,7 +94,7 @@ class ScenePlan:
             "tile": self.tiling.tile,
             "overlap": self.tiling.overlap,
             "working": self.geometries[0].working,
-            "looks": [geometry.view for geometry in self.geometries],
+            "views": [geometry.view for geometry in self.geometries],
             "streams": [
                 {
                     "kept": [node.name for node in stream.kept],
@@ -196,7 +196,7 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
     """
     tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
     geometries = _geometries(
-        network, tiling.tile, [View(*view) for view in settings["looks"]], tuple(settings["working"])
+        network, tiling.tile, [View(*view) for view in settings["views"]], tuple(settings["working"])
     )
     graphs = _graphs(network, geometries) if settings["streams"] else {}
     streams = []

@@ -13,17 +13,19 @@ from typing import Any, Self
 
 from segscape import __version__
 from segscape.geometry.window import Window
+from segscape.rasters.channels import Scaling
 from segscape.rasters.scratch import ScratchArray
-from segscape.rasters.source import Scaling, open_source
+from segscape.rasters.source import open_source
 from segscape.runtime.system_memory import give_back_above, resident, return_freed
 from segscape.runtime.winograd.runtime import WinogradRuntime
+from segscape.scenes.checks import check_room, check_runtime, free_disk
 from segscape.scenes.files import Refine, SceneFiles, write_files
 from segscape.scenes.images import Images
 from segscape.scenes.journal import Journal
 from segscape.scenes.logits import Logits
 from segscape.scenes.outputs import LabelWriter, OutputArrays
 from segscape.scenes.pipeline import WorkerSequence, run_tasks
-from segscape.scenes.planner import Context, ScenePlan, plan_scene, restored
+from segscape.scenes.planner import Context, plan_scene, restored
 from segscape.scenes.streaming.worker import StreamingWorker
 from segscape.scenes.task import Worker
 from segscape.scenes.tiling import TilingWorker
@@ -97,7 +99,7 @@ class Scene:
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
         self.size = self._source.size
         self.sight = sight_of(segmenter.card, self._source)
-        self._check_runtime(image, settings)
+        check_runtime(segmenter.runtime, image, size=self.size, seen=self.sight.size, views=settings.views)
         refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINING_BYTES_PER_PIXEL
         if refined_bytes > settings.memory:
             raise ValueError(
@@ -105,6 +107,12 @@ class Scene:
                 "refiner's own memory; leave out --refine, or raise --max-memory."
             )
         self.folder = files.labels.with_name(f".{files.labels.name}.unfinished")
+        self._check_room = partial(
+            check_room, files, self.folder, size=self.size, num_classes=segmenter.card.num_classes
+        )
+        if not self.resumed:
+            # Before planning, which takes long for scenes that are far too large.
+            self._check_room()
         stamp = image.stat()
         self._run_signature: dict[str, Any] = {
             "image": [str(image.resolve()), stamp.st_size, stamp.st_mtime_ns],
@@ -114,8 +122,26 @@ class Scene:
             "working_size": list(self.sight.size),
             "computed_by": [__version__, *segmenter.computed_by],
         }
-        self.plan = self._planned(settings)
-        # Only now: an interrupted run is resumed with its own plan, though another might suit the memory free today.
+        # An interrupted run is resumed with its own plan, though another might suit the memory free today.
+        earlier = Journal.signature_of(self.folder / _JOURNAL)
+        if earlier is not None:
+            Journal.check_signature(self.folder / _JOURNAL, earlier, self._run_signature)
+            self.plan = restored(segmenter.deployed, self.size, earlier["plan"])
+        else:
+            # The budget is the whole process's on a CPU; on a GPU it is that of the device alone.
+            of_cpu = segmenter.device.type == "cpu"
+            self.plan = plan_scene(
+                segmenter.deployed,
+                self.size,
+                memory=round(settings.memory * (1 - _SPARE_MEMORY_SHARE)),
+                taken=lambda: round(resident() * (1 - _SPARE_MEMORY_SHARE)) if of_cpu else 0,
+                storage=round(free_disk(self.folder) * _MOST_DISK_SHARE),
+                context="window" if segmenter.runtime.size else settings.context,
+                window=segmenter.runtime.size or segmenter.card.training_size,
+                views=settings.views,
+                working=self.sight.size,
+                can_stream=segmenter.streams,
+            )
         self._run_signature["plan"] = self.plan.settings()
         self._journal: Journal | None = None
 
@@ -158,7 +184,7 @@ class Scene:
         """
         if self._journal is None:
             if not self.resumed:
-                self._check_room(self.plan.storage)
+                self._check_room(storage=self.plan.storage)
             self._journal = Journal(self.folder / _JOURNAL, self._run_signature)
         return self._journal
 
@@ -207,62 +233,6 @@ class Scene:
         """Remove the folder, the journal first: it would record results that are removed already."""
         (self.folder / _JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _check_runtime(self, image: Path, settings: SceneSettings) -> None:
-        """Refuse settings and images that an exported network cannot process."""
-        runtime = self._segmenter.runtime
-        if runtime.gives_labels:
-            raise ValueError(
-                f"{image} is put together from logits, and this exported network gives labels; export it without "
-                "--labels."
-            )
-        if runtime.size is None:
-            return
-        only = "{} x {}".format(*runtime.size)
-        if settings.views != IDENTITY:
-            raise ValueError(f"This exported network takes nothing but {only} pixels; export it with --size dynamic.")
-        if any(side < least for side, least in zip(self.sight.size, runtime.size, strict=True)):
-            seen = "" if self.sight.size == self.size else ", as it is to be seen,"
-            raise ValueError(
-                f"{image}{seen} is smaller than the {only} pixels (height x width) that this exported network takes; "
-                "export it with --size dynamic."
-            )
-
-    def _check_room(self, storage: int = 0) -> None:
-        """Refuse a scene for whose results, and `storage` bytes more, the disk has no room."""
-        place = _existing(self.folder)
-        results = 1 + (self._files.confidence is not None)
-        results += self._segmenter.card.num_classes * (self._files.scores is not None)
-        needed = storage + results * math.prod(self.size)
-        free = shutil.disk_usage(place).free
-        if needed > free:
-            raise OSError(
-                f"{self._files.labels} takes {needed / 1e9:.1f} GB of disk while it is computed, and {place} has "
-                f"{free / 1e9:.1f} GB free; choose another --output."
-            )
-
-    def _planned(self, settings: SceneSettings) -> ScenePlan:
-        """Plan the scene, or restore the plan of the interrupted run."""
-        earlier = Journal.signature_of(self.folder / _JOURNAL)
-        if earlier is not None:
-            Journal.check_signature(self.folder / _JOURNAL, earlier, self._run_signature)
-            return restored(self._segmenter.deployed, self.size, earlier["plan"])
-        # Before planning, which takes long for scenes that are far too large.
-        self._check_room()
-        # The budget is the whole process's on a CPU; on a GPU it is that of the device alone.
-        of_cpu = self._segmenter.device.type == "cpu"
-        return plan_scene(
-            self._segmenter.deployed,
-            self.size,
-            memory=round(settings.memory * (1 - _SPARE_MEMORY_SHARE)),
-            taken=lambda: round(resident() * (1 - _SPARE_MEMORY_SHARE)) if of_cpu else 0,
-            storage=round(shutil.disk_usage(_existing(self.folder)).free * _MOST_DISK_SHARE),
-            context="window" if self._segmenter.runtime.size else settings.context,
-            window=self._segmenter.runtime.size or self._segmenter.card.training_size,
-            views=settings.views,
-            working=self.sight.size,
-            can_stream=self._segmenter.streams,
-        )
 
     @cached_property
     def _arrays(self) -> OutputArrays:
@@ -321,8 +291,3 @@ class Scene:
                 )
                 workers.append(tiling)
         return workers
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or its nearest parent that exists."""
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

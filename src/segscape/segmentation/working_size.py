@@ -6,10 +6,9 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 from segscape.checkpoints.card import WeightsCard
-from segscape.rasters.geotiff import ground_resolution
-from segscape.rasters.image import PHOTO_SUFFIXES
 from segscape.rasters.resize import working_size_of
 from segscape.rasters.source import Source
+from segscape.rasters.suffixes import PHOTO_SUFFIXES
 
 WorkingSize = int | Literal["card"] | None
 """The shorter side of photographs, in pixels; `"card"` for what the weights' card states, for photographs as a working
@@ -80,8 +79,7 @@ def sight_of(card: WeightsCard, source: Source) -> Sight:
         return photograph_sight(card, size)
     if card.working_resolution is None:
         return Sight(size, "its own size, no working resolution being set")
-    place = source.georeference
-    own = None if place is None else ground_resolution(place, size)
+    own = source.resolution
     if own is None:
         return Sight(size, "its own size, for its ground resolution is not known")
     finest, coarsest = card.working_resolution

@@ -22,9 +22,10 @@ from segscape.cli.jobs.pairs import PairJob, plan
 from segscape.cli.progress import progress
 from segscape.cli.timing import Timing, timing_table
 from segscape.networks import list_models
-from segscape.rasters.geotiff import TIFF_SUFFIXES, read_georeference
+from segscape.rasters.geotiff import read_georeference
 from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
+from segscape.rasters.suffixes import TIFF_SUFFIXES
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
 from segscape.refinement.refiner import DEFAULT_WEIGHTS, Refiner, RefinerPrecision
 

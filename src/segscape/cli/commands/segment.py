@@ -23,7 +23,7 @@ from segscape.cli.progress import progress, show_error
 from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.sizes import add_sizes, print_sizes, working_size
 from segscape.cli.timing import Timing
-from segscape.rasters.image import PHOTO_SUFFIXES
+from segscape.rasters.suffixes import PHOTO_SUFFIXES
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
 from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.refinement.refiner import Refiner

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
-from segscape.rasters.image import IMAGE_SUFFIXES
+from segscape.rasters.suffixes import IMAGE_SUFFIXES
 
 Job = TypeVar("Job")
 Material = TypeVar("Material")

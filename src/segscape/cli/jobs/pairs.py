@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segscape.cli.jobs.files import Targets, find_images, names_many
-from segscape.rasters.geotiff import TIFF_SUFFIXES, has_rasterio
+from segscape.rasters.gdal import has_rasterio
+from segscape.rasters.suffixes import TIFF_SUFFIXES
 
 _SUFFIXES = frozenset({".png"}) | TIFF_SUFFIXES
 

@@ -192,7 +192,7 @@ def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
         table.add_row("passes", "1")
     if len(plan.geometries) > 1:
         views = (f"{f.view.scale:g}{' mirrored' if f.view.mirrored else ''}" for f in plan.geometries)
-        table.add_row("looks", ", ".join(views))
+        table.add_row("views", ", ".join(views))
     table.add_row("memory", f"{(plan.memory + resident()) / 1e9:.2f} GB, {plan.memory / 1e9:.2f} of them for the scene")
     table.add_row("disk", f"{plan.storage / 1e9:.2f} GB while it runs")
     run, size = (segmenter.deployed, None) if plan.streams else (segmenter.runtime, segmenter.runtime.size)

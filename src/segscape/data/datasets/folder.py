@@ -8,7 +8,7 @@ from segscape.data.datasets.base import SegmentationDataset
 from segscape.data.scan import files_by_name, only_listed
 from segscape.labels import LabelSpec
 from segscape.labels.file import read_label_file, read_label_yaml
-from segscape.rasters.image import IMAGE_SUFFIXES
+from segscape.rasters.suffixes import IMAGE_SUFFIXES
 
 _LABELS = "labels.yaml"
 _EVERYTHING = "all"

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from segscape.data.refinement.samples import PairSample, read_with_masks
 from segscape.data.scan import files_by_name
-from segscape.rasters.image import IMAGE_SUFFIXES
+from segscape.rasters.suffixes import IMAGE_SUFFIXES
 
 _log = logging.getLogger(__name__)
 

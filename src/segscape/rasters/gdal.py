@@ -1,0 +1,102 @@
+"""GDAL through rasterio: files are opened, its cache is limited, its errors become sentences."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segscape.files import check_readable
+from segscape.rasters.stored import Band
+
+# GDAL's default is a twentieth of all memory. This holds a row of 512 x 512 blocks, 80,000 pixels wide, of three bands.
+_CACHE_BYTES = 128 << 20
+
+
+def has_rasterio() -> bool:
+    """Return whether rasterio is installed, so that GeoTIFF can be read and written."""
+    return importlib.util.find_spec("rasterio") is not None
+
+
+def load_rasterio(path: Path) -> Any:
+    """Import rasterio and return the package; called only when a file needs it.
+
+    Raises:
+        ModuleNotFoundError: It is missing; the message names `path` and the extra.
+    """
+    try:
+        import rasterio
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"The raster {path} needs rasterio: pip install 'segscape[raster]', or use PNG.", name="rasterio"
+        ) from None
+    return rasterio
+
+
+@contextmanager
+def bounded_gdal(**options: str) -> Iterator[None]:
+    """Limit GDAL's block cache within the context.
+
+    Args:
+        options: Further configuration options of GDAL, by name.
+    """
+    import rasterio
+
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, **options):
+        yield
+
+
+@contextmanager
+def without_place_warnings() -> Iterator[None]:
+    """Suppress the warnings about files without a georeference within the context: plain TIFF is welcome."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def open_raster(path: Path) -> Any:
+    """Open a file as a rasterio dataset.
+
+    Raises:
+        ModuleNotFoundError: Rasterio is missing; the message names the extra.
+        FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
+        ValueError: It is no raster, or damaged; the message names it.
+    """
+    rasterio = load_rasterio(path)
+    check_readable(path)
+    with decoding(path), bounded_gdal(), without_place_warnings():
+        return rasterio.open(path)
+
+
+def bands_of(dataset: Any) -> tuple[Band, ...]:
+    """Return the bands of an open rasterio dataset."""
+    bands = []
+    for number, (interpretation, name) in enumerate(zip(dataset.colorinterp, dataset.dtypes, strict=True), start=1):
+        dtype, colours = np.dtype(name), None
+        if interpretation.name == "palette":
+            # Black where the file's table has no colour.
+            colours = np.zeros((np.iinfo(dtype).max + 1, 4), np.uint8)
+            colours[:, 3] = 255
+            for value, colour in dataset.colormap(number).items():
+                colours[value] = colour
+        bands.append(Band(interpretation.name, dtype, colours))
+    return tuple(bands)
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Raise a ValueError that names the file where rasterio cannot decode it within the context."""
+    import rasterio
+
+    try:
+        yield
+    except rasterio.errors.RasterioError as error:
+        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None

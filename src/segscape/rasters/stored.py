@@ -1,0 +1,74 @@
+"""What an image file holds, as it is stored: bands of any type, read by window."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segscape.geometry.window import Window
+from segscape.rasters.georeference import Georeference
+
+
+@dataclass(frozen=True)
+class Band:
+    """What a band of a file is.
+
+    Attributes:
+        kind: Its colour interpretation by GDAL's words: red, green, blue, gray, palette, alpha, undefined and others.
+        dtype: The type of its values.
+        colours: Of a palette, the colour and opacity of every value of the type, (N, 4) uint8.
+    """
+
+    kind: str
+    dtype: np.dtype[Any]
+    colours: npt.NDArray[np.uint8] | None = None
+
+
+class StoredImage(ABC):
+    """An image file whose values are read by window, unchanged.
+
+    It can be pickled, and used in a forked process, where a file that is not decoded whole is opened anew.
+
+    Attributes:
+        path: The file.
+        size: (height, width), in pixels.
+        bands: The bands; they are numbered from 1.
+        georeference: Where it lies; `None` where the file's format cannot say so.
+        resolution: The metres on the ground a pixel, see `ground_resolution`; `None` where it is not known.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    bands: tuple[Band, ...]
+    georeference: Georeference | None = None
+    resolution: float | None = None
+
+    @abstractmethod
+    def read(self, window: Window, bands: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Read some bands of a window that lies inside the image.
+
+        Returns:
+            (h, w, C), of the type that holds the values of all of these bands.
+
+        Raises:
+            ValueError: The file is damaged there.
+        """
+
+    @abstractmethod
+    def valid(self, window: Window, bands: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels of a window hold data, (h, w) bool, or `None` for every window if none can lack data.
+
+        Pixels lack data by a nodata value, a mask or an opacity of 0.
+
+        Raises:
+            ValueError: The file is damaged there.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file and the decoded pixels; a later read opens it again."""
