@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from segscape.data.datasets import CamVid
 from segscape.data.stream import SampleStream, StreamSource
 from segscape.data.transforms import CameraAugmentation, MmsegAugmentation, Rotation, StdcAugmentation
-from segscape.data.transforms.base import RandomFlip
+from segscape.data.transforms.base import RandomFlip, integer
 from segscape.data.transforms.geometry import PadToSize, RandomCropByClass, RandomResize, RandomRotate
 from segscape.data.transforms.photometric import PhotometricDistortion
 from segscape.data.transforms.stdc import ColourJitter, RandomScale, resize_sample
@@ -141,7 +141,7 @@ def test_crop_avoids_one_class() -> None:
     # Only windows that reach over the border at column 60 hold two classes, and few of them hold enough of each.
     labels = torch.zeros(40, 120, dtype=torch.uint8)
     labels[:, 60:] = 1
-    crop = RandomCropByClass((40, 40))
+    crop = RandomCropByClass((40, 40), draws=10)
     shares = []
     for seed in range(40):
         torch.manual_seed(seed)
@@ -152,9 +152,20 @@ def test_crop_avoids_one_class() -> None:
     assert sum(good) > 30
 
 
+@pytest.mark.parametrize("draws", [10, 11])
+def test_the_last_crop_is_taken_as_it_is(draws: int) -> None:
+    """Of an image of one class no crop will do."""
+    sample = _sample(torch.zeros(200, 300, dtype=torch.uint8))
+    sample["image"] = tv_tensors.Image(torch.arange(300, dtype=torch.float32).repeat(3, 200, 1))
+    torch.manual_seed(4)
+    places = [(integer(0, 161), integer(0, 261)) for _ in range(draws)]
+    torch.manual_seed(4)
+    assert RandomCropByClass((40, 40), draws)(sample)["image"][0, 0, 0] == places[-1][1]
+
+
 def test_crop_without_labels_keeps_its_size() -> None:
     sample = _sample(torch.full((60, 70), 255, dtype=torch.uint8))
-    out = RandomCropByClass((40, 90))(sample)
+    out = RandomCropByClass((40, 90), draws=10)(sample)
     assert out["mask"].shape == (40, 70)
     assert out["image"].shape == (3, 40, 70)
 

@@ -137,6 +137,18 @@ def test_cityscapes_submission_holds_label_ids(roots, tmp_path: Path) -> None:
     assert written.getpalette()[: 3 * 35] == [c for row in CITYSCAPES.raw_palette for c in row]
 
 
+def test_cityscapes_train_ids_as_an_output(roots, tmp_path: Path) -> None:
+    """As label files of the data set itself: what was predicted may train the next network."""
+    dataset = DATASETS["cityscapes"]
+    ((name, image),) = dataset.images(roots["cityscapes"], "test")
+    indices = np.resize(np.arange(19, dtype=np.uint8), (32, 64))
+    dataset.write_prediction(tmp_path, name, indices, CITYSCAPES, train_ids=True)
+    (written,) = tmp_path.iterdir()
+    assert written.name == image.name.replace("leftImg8bit", "gtFine_labelTrainIds")
+    assert np.array_equal(np.asarray(Image.open(written)), indices)
+    assert np.array_equal(dataset.read_indices(written, CITYSCAPES), indices)
+
+
 def test_cityscapes_reads_train_ids(tmp_path: Path) -> None:
     street.write_cityscapes(tmp_path / "a", ending="labelTrainIds")
     dataset = DATASETS["cityscapes"](tmp_path / "a", "trainval")

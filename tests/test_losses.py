@@ -39,6 +39,18 @@ def test_ohem_keeps_ignored_zeros(gain: int, min_kept: int) -> None:
     assert logits.grad.norm().item() == pytest.approx(gradient, rel=1e-5)
 
 
+def test_ohem_of_a_share_counts_the_pixels_of_the_batch() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 5, 7, 9), torch.randint(0, 5, (3, 7, 9))
+    share, number = OhemCrossEntropy(0.0625, threshold=0.01), OhemCrossEntropy(3 * 7 * 9 // 16, threshold=0.01)
+    assert share(logits, labels) == number(logits, labels)
+    for strange in (0.0, 1.0, 11.0):
+        with pytest.raises(ValueError, match="A share of the batch lies between 0 and 1"):
+            OhemCrossEntropy(strange)
+    with pytest.raises(ValueError, match="9 pixels is too small"):
+        share(logits[:1, :, :3, :3], labels[:1, :3, :3])
+
+
 def test_ohem_of_nothing_is_zero() -> None:
     assert OhemCrossEntropy(4)(torch.randn(1, 3, 4, 4), torch.full((1, 4, 4), 255)) == 0
 

@@ -41,7 +41,7 @@ def test_confusion_equals_scikit_learn(num_classes: int, seed: int, ignored: flo
     assert [name for name, iou in enumerate(result.iou) if not math.isnan(iou)] == present
 
 
-def test_per_class_iou_equals_torchmetrics() -> None:
+def test_scores_of_each_class_equal_torchmetrics() -> None:
     torch.manual_seed(0)
     labels, predicted = torch.randint(0, 5, (2, 30, 40)), torch.randint(0, 5, (2, 30, 40))
     labels[0, :5] = 255
@@ -49,6 +49,8 @@ def test_per_class_iou_equals_torchmetrics() -> None:
     confusion.update(predicted, labels)
     other = tm.MulticlassJaccardIndex(5, average="none", ignore_index=255)(predicted, labels)
     torch.testing.assert_close(torch.tensor(scores(confusion.compute()).iou), other)
+    recall = tm.MulticlassRecall(5, average="none", ignore_index=255)(predicted, labels)
+    torch.testing.assert_close(torch.tensor(scores(confusion.compute()).accuracy), recall)
 
 
 def test_counts_stay_exact_beyond_float32() -> None:

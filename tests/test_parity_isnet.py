@@ -30,6 +30,10 @@ def test_training_losses_and_gradients(variant: str) -> None:
     assert_all(references.training_losses(variant))
 
 
+def test_resnest_equals_its_paper() -> None:
+    assert_all(references.resnest_outputs())
+
+
 @pytest.mark.heavy
 def test_training_losses_of_the_port() -> None:
     assert_all(references.port_training_losses())

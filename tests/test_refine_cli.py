@@ -14,11 +14,14 @@ from rasterio.transform import from_origin
 
 import segscape
 from segscape import refine_classes
+from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.store import write_weights
 from segscape.cli.arguments import memory
 from segscape.cli.main import main
 from segscape.labels import CAMVID, IGNORE_INDEX
 from segscape.refinement.refiner import Refiner
 from segscape.viz.refinement import most_changed
+from tests.references import crm
 
 
 @pytest.fixture
@@ -64,6 +67,106 @@ def test_one_pair(run, refiner_weights: Path, pairs: Path, tmp_path: Path, capsy
     printed = capsys.readouterr().out
     for word in ("read", "refine", "write", "48 x 36", "a.jpg", "1 refined mask(s)"):
         assert word in printed
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    """A folder in the layout of BIG: the golden's image, and another one without its exact mask."""
+    folder = tmp_path / "big"
+    folder.mkdir()
+    with np.load(crm.FOLDER / "golden_crm_pipeline.npz") as stored:
+        image, mask = stored["image"], stored["mask"]
+    Image.fromarray(image).save(folder / "2008_01_im.png")
+    Image.fromarray(mask).save(folder / "2008_01_seg.png")
+    Image.fromarray(255 - mask).save(folder / "2008_01_gt.png")
+    Image.fromarray(image[:60, :70]).save(folder / "b_dog_im.jpg")
+    Image.fromarray(mask[:60, :70]).save(folder / "b_dog_seg.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def official_refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden's weights as a weights file."""
+    network = crm.pipeline_network()
+    path = tmp_path_factory.mktemp("weights") / "crm.safetensors"
+    card = WeightsCard(crm.NAME, ("foreground",), ((255, 255, 255),), network.normalisation)
+    write_weights(path, card, network.state_dict())
+    return path
+
+
+def test_a_folder_of_big_becomes_the_files_of_the_authors_script(
+    big: Path, official_refiner: Path, tmp_path: Path, capsys
+) -> None:
+    words = ["refine", str(big), "--layout", "big", "--weights", str(official_refiner), "--device", "cpu", "--output"]
+    assert main([*words, str(tmp_path / "out"), "--stages"]) == 0
+    assert "2 of 2 object(s)" in capsys.readouterr().out
+    scales = ("0.125", "0.25", "0.5", "1.0")
+    masks = {f"{s}_{name}_{kind}.png" for s in scales for name in ("2008_01", "b_dog") for kind in ("mask", "01mask")}
+    inputs = {"2008_01_im.png", "2008_01_seg.png", "2008_01_gt.png", "b_dog_im.png", "b_dog_seg.png"}
+    assert _files(tmp_path / "out") == masks | inputs
+
+    def pixels(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / "out" / name))
+
+    image, mask = (np.asarray(Image.open(big / f"2008_01_{kind}.png")) for kind in ("im", "seg"))
+    assert np.array_equal(pixels("2008_01_im.png"), image)
+    assert np.array_equal(pixels("2008_01_seg.png"), mask)
+    assert np.array_equal(pixels("2008_01_gt.png"), 255 - mask)
+    with np.load(crm.FOLDER / "golden_crm_pipeline.npz") as stored:
+        final = stored["mask_png_1.0"]
+    # Rounding down turns a difference in the last digit into one level.
+    apart = np.abs(pixels("1.0_2008_01_mask.png").astype(int) - final)
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 1e-3
+    for scale, stage in zip(scales, crm.plain_stages(crm.pipeline_network(), image, mask), strict=True):
+        probability = crm.inner(stage.probability)
+        apart = np.abs(pixels(f"{scale}_2008_01_mask.png").astype(int) - (probability * 255).astype(np.uint8))
+        assert apart.max() <= 1
+        assert (apart > 0).mean() < 1e-3
+        differing = pixels(f"{scale}_2008_01_01mask.png") != 255 * (probability > 0.5)
+        assert differing.mean() < 1e-4
+
+    assert main([*words, str(tmp_path / "last")]) == 0
+    assert _files(tmp_path / "last") == {name for name in masks if name.startswith("1.0_")} | inputs
+    assert np.array_equal(
+        np.asarray(Image.open(tmp_path / "last" / "1.0_b_dog_mask.png")), pixels("1.0_b_dog_mask.png")
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{big}", "--layout", "big"], "--layout big takes one folder, and another as --output"),
+        (["{big}", "{big}", "--layout", "big", "--output", "{out}"], "--layout big takes one folder"),
+        (["{big}", "--layout", "big", "--binary", "--output", "{out}"], "--binary does not go with --layout big"),
+        (["{big}", "--layout", "big", "--output", "{big}"], "is one of the inputs and would be overwritten"),
+        (["{empty}", "--layout", "big", "--output", "{out}"], "There is no <name>_im.*"),
+        (["{torn}", "--layout", "big", "--output", "{out}"], "lacks b_dog_seg.*"),
+        (["{big}/none", "--layout", "big", "--output", "{out}"], "is no folder"),
+        (["{big}", "{big}", "--stages"], "--stages goes with --layout big"),
+        (["{big}/2008_01_im.png"], "Name the coarse mask after the image"),
+    ],
+)
+def test_what_a_layout_does_not_go_with(run, big: Path, tmp_path: Path, capsys, words: list, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(big, tmp_path / "torn")
+    (tmp_path / "torn" / "b_dog_seg.png").unlink()
+    places = {name: tmp_path / name for name in ("big", "empty", "torn", "out")}
+    assert run(*(word.format(**places) for word in words)) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_object_of_big_is_reported_and_the_others_done(run, big: Path, tmp_path: Path, capsys) -> None:
+    (big / "b_dog_seg.png").write_bytes((big / "b_dog_seg.png").read_bytes()[:60])
+    Image.new("L", (9, 9)).save(big / "c_seg.png")
+    Image.new("RGB", (40, 40)).save(big / "c_im.png")
+    assert run(big, "--layout", "big", "--output", tmp_path / "out") == 1
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert "1 of 3 object(s)" in printed
+    assert "b_dog_seg.png" in printed
+    assert "c_seg.png is 9 x 9 and" in printed
+    assert {name.split("_")[-2] for name in _files(tmp_path / "out")} >= {"01"}
 
 
 def test_options_reach_the_refiner(run, refiner_weights: Path, pairs: Path, tmp_path: Path) -> None:

@@ -50,7 +50,15 @@ def test_fit_leaves_all_that_a_run_should(camvid_root: Path, tmp_path: Path) -> 
     assert config["data"]["augmentation"]["init_args"]["crop"] == [48, 64]
     assert list((output / "tensorboard").glob("events*"))
     rows = list(csv.DictReader(next((output / "csv").rglob("metrics.csv")).open()))
-    assert {"loss/logits", "loss/aux16", "loss/bce", "loss/dice", "val/miou", "val/iou/Road"} <= set(rows[0])
+    assert {
+        "loss/logits",
+        "loss/aux16",
+        "loss/bce",
+        "loss/dice",
+        "val/miou",
+        "val/iou/Road",
+        "val/accuracy/Road",
+    } <= set(rows[0])
     best = [float(row["val/miou"]) for row in rows if row["val/miou"]]
     assert len(best) == 2
     card = read_card(output / "weights.safetensors")
@@ -70,7 +78,7 @@ def test_fit_leaves_all_that_a_run_should(camvid_root: Path, tmp_path: Path) -> 
     assert main([*words, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]) == 0
     scores = json.loads((output / "val_scores.json").read_text())
     assert scores["whole-1"]["miou"] == pytest.approx(card.score["miou"], abs=1e-6)
-    assert set(scores["whole-1"]["iou"]) == set(card.class_names)
+    assert set(scores["whole-1"]["iou"]) == set(scores["whole-1"]["accuracy"]) == set(card.class_names)
     assert scores["whole-1"]["protocol"].startswith("CamVid val, whole image, scale 1")
     assert card.protocol.startswith("CamVid val: whole image, scale 1")
 
@@ -119,7 +127,8 @@ def test_reports_name_protocols_and_small_classes(
     ]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "mIoU of pole, traffic light, traffic sign" in printed
+    assert "mean of pole, traffic light, traffic sign" in printed
+    assert "accuracy, whole-0.8-pixels" in printed
     statement = "Cityscapes val, windows of 32x64 every 16x64, scale 1, plain and mirrored; mean of logits"
     assert statement in printed
     report = json.loads((tmp_path / "val_scores.json").read_text())

@@ -26,6 +26,7 @@ from segscape.evaluation.protocols import EvaluationProtocol, mean_score_maps, s
 from segscape.losses import Criterion, CrossEntropy, LossTerm
 from segscape.networks.isnet import ISNet, ISNetShortcut
 from tests.golden import fill
+from tests.references import resnest
 from tests.references.common import GOLDEN, Comparison, compare
 
 FOLDER = GOLDEN / "isnet"
@@ -95,7 +96,7 @@ def reference_network(variant: str) -> ISNet:
 
 def port_shortcut_network() -> ISNet:
     """The port's form with a shortcut, which no published checkpoint has: ReLU, a 3x3 fusion, no bias before a norm."""
-    network = ISNetShortcut(50, 19)
+    network = ISNetShortcut("resnet50", 19)
     replaced = network.stage2.conv.conv
     network.stage2.conv.conv = nn.Conv2d(replaced.in_channels, replaced.out_channels, 3, padding=1, bias=False)
     network.shortcut.conv.bias = None
@@ -108,6 +109,26 @@ def port_shortcut_network() -> ISNet:
 
 def _port_format() -> OfficialFormat:
     return next(known for known in FORMATS["isnet_resnet50"] if known.origin == "mmsegmentation")
+
+
+def resnest_outputs() -> Iterator[Comparison]:
+    """The backbone that no golden has, by its paper, its size, and its official entries beside those of the head."""
+    head = json.loads((FOLDER / "keys_r50_cityscapes.json").read_text())
+    shapes = {name: shape for name, shape in head.items() if not name.startswith("backbone_net.")}
+    shapes |= {f"backbone_net.{name}": shape for name, shape in resnest.shapes().items()}
+    official = {name: torch.from_numpy(value) for name, value in fill.state_dict(shapes).items()}
+    with torch.device("meta"):
+        network = segscape.create_model("isnet_resnest101", 19)
+    network.load_state_dict(segscape.convert_checkpoint("isnet_resnest101", official), assign=True)
+    # timm's form for ImageNet has a classifier of 2048 x 1000 and 1000 parameters more.
+    count = sum(parameter.numel() for parameter in network.backbone.parameters())
+    yield compare("parameters of the backbone", count, 48_275_016 - 2_049_000, 0)
+    images = torch.from_numpy(fill.image("resnest", (1, 3, 97, 130)))
+    inner = {name.removeprefix("backbone_net."): value for name, value in official.items()}
+    with torch.no_grad():
+        for number, stage in enumerate(resnest.stages(inner, images), start=1):
+            ours = network.eval().backbone(images)[number - 1]
+            yield compare(f"ResNeSt-101, stage {number}", ours, stage, 1e-5)
 
 
 def _recorded(network: ISNet, images: Tensor) -> dict[str, Tensor]:

@@ -21,6 +21,10 @@ _COMMANDS = {
     "demo": ("segscape.cli.commands.demo", "segment the street frames that ship with the package, and refine a mask"),
     "models": ("segscape.cli.commands.models", "list networks and weights"),
     "convert": ("segscape.cli.commands.convert", "convert an authors' checkpoint to a weights file, and back"),
+    "export-weights": (
+        "segscape.cli.commands.export_weights",
+        "write any checkpoint of a run as a weights file",
+    ),
     "export": ("segscape.cli.commands.export", "write a network as an ONNX, OpenVINO or PyTorch file"),
     "benchmark": ("segscape.cli.commands.benchmark", "time networks and runtimes on this machine"),
     "data": ("segscape.cli.commands.data", "prepare and check data sets"),

@@ -22,20 +22,27 @@ def _scores_table(task: SegmentationTask, classes: ClassMapping) -> Table:
     measured = [found for found in task.results if found.classes is classes]
     results = [found.scores for found in measured]
     title = classes.own.name if len(task.maps) > 1 else None
-    table = Table("class", *(f"IoU, {found.protocol}" for found in measured), title=title)
+    columns = [f"{score}, {found.protocol}" for found in measured for score in ("IoU", "accuracy")]
+    table = Table("class", *columns, title=title)
     for index, name in enumerate(names):
         shown = f"{name} (not in mIoU)" if index in excluded else name
-        table.add_row(shown, *(_percent(result.iou[index]) for result in results))
+        values = [value for result in results for value in (result.iou[index], result.accuracy[index])]
+        table.add_row(shown, *map(_percent, values))
     table.add_section()
-    table.add_row("mIoU", *(_percent(result.miou) for result in results))
+    table.add_row("mean", *(_percent(value) for result in results for value in (result.miou, result.class_accuracy)))
     if excluded:
-        table.add_row("mIoU of all classes", *(_percent(result.miou_all) for result in results))
+        table.add_row("mean of all classes", *_in_pairs([result.miou_all for result in results]))
     if task.small_classes and classes.is_same:
         listed = ", ".join(names[index] for index in task.small_classes)
-        table.add_row(f"mIoU of {listed}", *(_percent(result.mean_iou(task.small_classes)) for result in results))
-    table.add_row("pixel accuracy", *(_percent(result.pixel_accuracy) for result in results))
-    table.add_row("class accuracy", *(_percent(result.class_accuracy) for result in results))
+        small = [result.mean_iou(task.small_classes) for result in results]
+        table.add_row(f"mean of {listed}", *_in_pairs(small))
+    table.add_row("pixels", *(cell for result in results for cell in ("", _percent(result.pixel_accuracy))))
     return table
+
+
+def _in_pairs(ious: list[float]) -> list[str]:
+    """Return a row's cells for scores that have no accuracy beside the IoU."""
+    return [cell for iou in ious for cell in (_percent(iou), "")]
 
 
 def scores_report(task: SegmentationTask, measured_on: str) -> dict[str, Any]:
@@ -70,18 +77,27 @@ def _one_report(task: SegmentationTask, found: Measurement) -> dict[str, Any]:
     if task.small_classes and found.classes.is_same:
         small = [names[index] for index in task.small_classes]
         report |= {"miou_small": _number(result.mean_iou(task.small_classes)), "small_classes": small}
-    return report | {"iou": {name: _number(value) for name, value in zip(names, result.iou, strict=True)}}
+    by_class = {"iou": result.iou, "accuracy": result.accuracy}
+    return report | {
+        score: {name: _number(value) for name, value in zip(names, values, strict=True)}
+        for score, values in by_class.items()
+    }
 
 
-def refinement_table(task: RefinementTask) -> Table:
-    """Return the table of the latest scores of a task: a row for each stage, refined beside coarse."""
+def refinement_tables(task: RefinementTask) -> list[Table]:
+    """Return the latest scores of a task: of each stage, refined beside coarse; after a test, of the soft masks too."""
     coarse = task.results[COARSE]
     table = Table("stage", "IoU, coarse", "IoU, refined", "gain", "mBA, coarse", "mBA, refined", "gain")
     for name, result in task.results.items():
         if name != COARSE:
             cells = [*_beside(coarse.iou, result.iou), *_beside(coarse.mba, result.mba)]
             table.add_row(name, *cells)
-    return table
+    if not task.object_results:
+        return [table]
+    further = Table("stage", "S-measure", "E-measure", "weighted F", "MAE", "boundary IoU", title="soft masks")
+    for name, scored in task.object_results.items():
+        further.add_row(name, *map(_percent, scored))
+    return [table, further]
 
 
 def _beside(before: float, after: float) -> tuple[str, str, str]:
@@ -98,7 +114,9 @@ def refinement_report(task: RefinementTask, measured_on: str) -> dict[str, Any]:
     """
     report: dict[str, Any] = {"protocol": f"{measured_on}: {PROTOCOL}"}
     for name, result in task.results.items():
-        report[name] = {"iou": _number(result.iou), "mba": _number(result.mba)}
+        further = task.object_results[name]._asdict() if task.object_results else {}
+        scores = {"iou": result.iou, "mba": result.mba, **further}
+        report[name] = {score: _number(value) for score, value in scores.items()}
     coarse = task.results[COARSE]
     counts = {"images": coarse.images, "without_boundary": coarse.without_boundary}
     return report | counts | {"small_objects": task.small_objects}

@@ -65,16 +65,21 @@ class OhemCrossEntropy(nn.Module):
     in the list with loss 0, as in the official code of STDC-Seg.
 
     Args:
-        min_kept: Number of pixels of a batch that always count; the official recipe uses
-            (images a process) x 1024 x 512 / 16.
+        min_kept: The pixels of a batch that always count: an `int` is their number, a `float` their share of the batch,
+            rounded down. The official recipe's number, (images a process) x 1024 x 512 / 16, is a share of 0.0625.
         threshold: Probability of the right class below which a pixel counts as hard.
         ignore_index: The label of pixels with loss 0.
+
+    Raises:
+        ValueError: `min_kept` is a share that is not between 0 and 1.
     """
 
     title = "hard-example cross entropy"
 
-    def __init__(self, min_kept: int, threshold: float = 0.7, ignore_index: int = IGNORE_INDEX) -> None:
+    def __init__(self, min_kept: int | float, threshold: float = 0.7, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
+        if isinstance(min_kept, float) and not 0 < min_kept < 1:
+            raise ValueError(f"A share of the batch lies between 0 and 1, not at {min_kept}; a number has no point.")
         self.min_kept = min_kept
         self.hard_loss = -math.log(threshold)
         self.ignore_index = ignore_index
@@ -83,16 +88,17 @@ class OhemCrossEntropy(nn.Module):
         """Logits (N, K, H, W) and labels (N, H, W) int64 -> a scalar.
 
         Raises:
-            ValueError: The batch has not more than `min_kept` pixels.
+            ValueError: The batch has not more than `min_kept` pixels, or its share is no pixel.
         """
         losses = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none").flatten()
-        if losses.numel() <= self.min_kept:
+        min_kept = int(self.min_kept * losses.numel()) if isinstance(self.min_kept, float) else self.min_kept
+        if not 0 < min_kept < losses.numel():
             raise ValueError(
                 f"A batch of {losses.numel()} pixels is too small for min_kept={self.min_kept}; "
-                "lower min_kept, or enlarge the batch or the crop."
+                "change min_kept, or enlarge the batch or the crop."
             )
         # The sorted order matters only through its first min_kept entries, so the full sort is not needed.
         hard = losses > losses.new_tensor(self.hard_loss, dtype=torch.float32)
-        if hard.sum() > self.min_kept:
+        if hard.sum() > min_kept:
             return losses[hard].mean()
-        return losses.topk(self.min_kept, sorted=False).values.mean()
+        return losses.topk(min_kept, sorted=False).values.mean()

@@ -8,6 +8,7 @@ reads each class once, weighted by its number of pixels, instead of once a pixel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from segscape.networks.base import Parts, SegmentationNetwork, SegmentationOutput
 from segscape.networks.layers import ConvNormAct, GlobalMean, SegmentationHead
-from segscape.networks.resnet import DeepStemResNet
+from segscape.networks.resnet import DeepStemBackbone, DeepStemResNeSt101, DeepStemResNet
 from segscape.registry import register_model
 
 _CHANNELS = 512
@@ -26,6 +27,14 @@ _SHORTCUT_CHANNELS = 48
 _DROPOUT = 0.1
 _CONTEXT_STRIDE: Final = 8
 _LIP_SLOPE = 0.01
+
+Backbone = Literal["resnet50", "resnet101", "resnest101"]
+# How each is built, and timm's name of its ImageNet weights.
+_BACKBONES: dict[Backbone, tuple[Callable[[], DeepStemBackbone], str]] = {
+    "resnet50": (partial(DeepStemResNet, 50, output_stride=_CONTEXT_STRIDE), "resnet50c.gluon_in1k"),
+    "resnet101": (partial(DeepStemResNet, 101, output_stride=_CONTEXT_STRIDE), "resnet101c.gluon_in1k"),
+    "resnest101": (DeepStemResNeSt101, "resnest101e.in1k"),
+}
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -147,7 +156,7 @@ class ISNet(SegmentationNetwork):
     of the auxiliary head on the backbone's third stage; both at stride 8.
 
     Args:
-        depth: Of the backbone.
+        backbone: The name of the backbone.
         num_classes: K, the number of classes.
         negative_slope: Of the activations outside the backbone; 0 is ReLU.
     """
@@ -161,10 +170,11 @@ class ISNet(SegmentationNetwork):
         aux_logits=("stage1", "aux"),
     )
 
-    def __init__(self, depth: Literal[50, 101], num_classes: int, *, negative_slope: float = 0.0) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, negative_slope: float = 0.0) -> None:
         super().__init__()
-        self.backbone = DeepStemResNet(depth, output_stride=_CONTEXT_STRIDE)
-        self.imagenet = {"backbone": f"resnet{depth}c.gluon_in1k"}
+        build, imagenet = _BACKBONES[backbone]
+        self.backbone = build()
+        self.imagenet = {"backbone": imagenet}
         _, _, third, deep = self.backbone.channels
         self.reduce = ConvNormAct(deep, _CHANNELS, 3, negative_slope=negative_slope)
         self.image_context = ImageLevelContext(negative_slope=negative_slope)
@@ -212,8 +222,8 @@ class ISNetShortcut(ISNet):
     stride = 4
     parts = ISNet.parts._replace(new=(*ISNet.parts.new, "shortcut"))
 
-    def __init__(self, depth: Literal[50, 101], num_classes: int, *, negative_slope: float = 0.0) -> None:
-        super().__init__(depth, num_classes, negative_slope=negative_slope)
+    def __init__(self, backbone: Backbone, num_classes: int, *, negative_slope: float = 0.0) -> None:
+        super().__init__(backbone, num_classes, negative_slope=negative_slope)
         self.shortcut = ConvNormAct(
             self.backbone.channels[0], _SHORTCUT_CHANNELS, 1, bias=True, negative_slope=negative_slope
         )
@@ -237,22 +247,34 @@ class ISNetShortcut(ISNet):
 @register_model()
 def isnet_resnet50(num_classes: int) -> ISNet:
     """ISNet on ResNet-50, as published for Cityscapes, ADE20K and COCO-Stuff."""
-    return ISNet(50, num_classes)
+    return ISNet("resnet50", num_classes)
 
 
 @register_model()
 def isnet_resnet101(num_classes: int) -> ISNet:
     """ISNet on ResNet-101, as published for Cityscapes, ADE20K and COCO-Stuff."""
-    return ISNet(101, num_classes)
+    return ISNet("resnet101", num_classes)
+
+
+@register_model()
+def isnet_resnest101(num_classes: int) -> ISNet:
+    """ISNet on ResNeSt-101, as published for Cityscapes, ADE20K and COCO-Stuff."""
+    return ISNet("resnest101", num_classes)
 
 
 @register_model()
 def isnet_resnet50_lip(num_classes: int) -> ISNetShortcut:
     """ISNet on ResNet-50 as published for LIP, people's clothes and limbs: with a shortcut and leaky ReLU."""
-    return ISNetShortcut(50, num_classes, negative_slope=_LIP_SLOPE)
+    return ISNetShortcut("resnet50", num_classes, negative_slope=_LIP_SLOPE)
 
 
 @register_model()
 def isnet_resnet101_lip(num_classes: int) -> ISNetShortcut:
     """ISNet on ResNet-101 as published for LIP, people's clothes and limbs: with a shortcut and leaky ReLU."""
-    return ISNetShortcut(101, num_classes, negative_slope=_LIP_SLOPE)
+    return ISNetShortcut("resnet101", num_classes, negative_slope=_LIP_SLOPE)
+
+
+@register_model()
+def isnet_resnest101_lip(num_classes: int) -> ISNetShortcut:
+    """ISNet on ResNeSt-101 as published for LIP, people's clothes and limbs: with a shortcut and leaky ReLU."""
+    return ISNetShortcut("resnest101", num_classes, negative_slope=_LIP_SLOPE)

@@ -23,14 +23,16 @@ class PredictionWriter(L.Callback):
 
     Args:
         folder: The folder to write to; it is created if it is missing.
+        train_ids: Write class indices in place of the data set's raw values.
 
     Attributes:
         written: The files written by this process.
         kept: The files that were there already, of this process's share.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, train_ids: bool = False) -> None:
         self.folder = folder
+        self.train_ids = train_ids
         self.written = 0
         self.kept = 0
 
@@ -38,7 +40,11 @@ class PredictionWriter(L.Callback):
         """Restrict the prediction to images without a file."""
         assert isinstance(pl_module, SegmentationTask)
         dataset = _data(trainer).dataset
-        pl_module.is_wanted = lambda name: not (self.folder / dataset.prediction_name(name)).is_file()
+
+        def is_wanted(name: str) -> bool:
+            return not (self.folder / dataset.prediction_name(name, train_ids=self.train_ids)).is_file()
+
+        pl_module.is_wanted = is_wanted
         _log.info("Predicting by %s.", next(iter(pl_module.protocols.values())))
 
     def on_predict_batch_end(
@@ -54,7 +60,8 @@ class PredictionWriter(L.Callback):
         assert isinstance(pl_module, SegmentationTask)
         dataset = _data(trainer).dataset
         for name, indices in outputs.items():
-            dataset.write_prediction(self.folder, name, indices.cpu().numpy(), pl_module.label_spec)
+            labels = indices.cpu().numpy()
+            dataset.write_prediction(self.folder, name, labels, pl_module.label_spec, train_ids=self.train_ids)
         self.written += len(outputs)
         self.kept += len(batch["name"]) - len(outputs)
 

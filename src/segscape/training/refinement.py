@@ -12,17 +12,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import SumMetric
+from torchmetrics import Metric, SumMetric
 
 from segscape.checkpoints.backbone import load_pretrained
-from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.card import FOREGROUND, WeightsCard
 from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.losses import RefinementLoss, RefinementWeights
-from segscape.metrics import MaskResult, MaskScores
+from segscape.metrics import MaskResult, MaskScores, ObjectResult, ObjectScores
 from segscape.networks.crm import CRM
 from segscape.refinement.refiner import Refiner
 from segscape.refinement.stages import SCALES
 from segscape.training.optimisers import OptimiserSettings
+from segscape.training.weights import provenance, put_card
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class RefinementTask(L.LightningModule):
     Attributes:
         monitor: The logged score by which the best checkpoint is chosen.
         results: The latest evaluation's scores: of the coarse masks as `COARSE`, and of the measured stages by name.
+        object_results: The latest test's further scores of the same masks, soft as they are; empty after a validation.
         small_objects: The number of its coarse masks that were too small to refine.
         start_name: The `weights`, as they were named.
         start: Their card.
@@ -104,11 +106,36 @@ class RefinementTask(L.LightningModule):
         self.coarser_stages = coarser_stages
         self.normalise = self.network.normalisation
         self.scores = torch.nn.ModuleList(MaskScores() for _ in (COARSE, *STAGES))
+        self.object_scores = torch.nn.ModuleList(ObjectScores() for _ in (COARSE, *STAGES))
         self.small = SumMetric()
         self.results: dict[str, MaskResult] = {}
+        self.object_results: dict[str, ObjectResult] = {}
+        # The step at which they were measured, in a training run.
+        self._measured_step: int | None = None
         self.small_objects = 0
         # Rows: coarse and refined; columns: intersection and union.
         self.register_buffer("pixels", torch.zeros(2, 2, dtype=torch.int64), persistent=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the card of the weights, with the scores if they were measured at this very step."""
+        put_card(checkpoint, self.card())
+
+    def card(self) -> WeightsCard:
+        """Return the card of the weights as they are now."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        score = {}
+        if self._measured_step == self.global_step:
+            refined, coarse = self.results[LAST], self.results[COARSE]
+            score = {"mba": refined.mba, "iou": refined.iou, "mba_coarse": coarse.mba, "iou_coarse": coarse.iou}
+        return WeightsCard(
+            network=self.network_name,
+            normalisation=self.normalise,
+            training_size=data.augmentation.crop,
+            score=score,
+            protocol=f"{data.measured_on('val')}: {PROTOCOL}" if score else "not measured",
+            **FOREGROUND,
+            **provenance(self, f"{data.folder} {data.train_split}"),
+        )
 
     def on_fit_start(self) -> None:
         """Keep the run's seed."""
@@ -170,8 +197,8 @@ class RefinementTask(L.LightningModule):
 
     def _begin(self) -> None:
         """Reset the counts, and refine with the network as it is now."""
-        for score in self.scores:
-            cast("MaskScores", score).reset()
+        for score in (*self.scores, *self.object_scores):
+            cast("Metric", score).reset()
         self.small.reset()
         # A refiner runs a copy of the network, with the weights that it has at this moment.
         self._refiner = Refiner(self.network, self.device)
@@ -191,34 +218,46 @@ class RefinementTask(L.LightningModule):
             self._score(batch, [(LAST, self._refiner.refine(*as_arrays(batch)).probability)])
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Score a whole image: its coarse mask and that of every stage."""
+        """Score a whole image: its coarse mask and that of every stage, also as soft masks."""
         with torch.autocast(self.device.type, enabled=False):
-            self._score(batch, ((f"{scale:g}", found) for scale, found in self._refiner.stages(*as_arrays(batch))))
+            stages = ((f"{scale:g}", found) for scale, found in self._refiner.stages(*as_arrays(batch)))
+            self._score(batch, stages, as_soft=True)
 
-    def _score(self, batch: dict[str, Any], stages: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> None:
+    def _score(
+        self, batch: dict[str, Any], stages: Iterable[tuple[str, npt.NDArray[np.float32]]], *, as_soft: bool = False
+    ) -> None:
         """Score the coarse mask of a batch of one, and the masks of some stages by their probabilities (H, W)."""
+
+        def count(name: str, levels: Tensor) -> None:
+            number = (COARSE, *STAGES).index(name)
+            cast("MaskScores", self.scores[number]).update(levels > _LEVEL, truth)
+            if as_soft:
+                cast("ObjectScores", self.object_scores[number]).update(levels / 255, truth)
+
         mask, truth = batch["mask"][:, 0], batch["truth"][:, 0] > _LEVEL
         small = int(mask.sum()) < _SMALL
         self.small.update(small)
-        self._metric(COARSE).update(mask > _LEVEL, truth)
+        count(COARSE, mask)
         for name, probability in stages:
             levels = mask if small else torch.from_numpy(probability * 255).to(mask.device, torch.uint8)[None]
-            self._metric(name).update(levels > _LEVEL, truth)
-
-    def _metric(self, name: str) -> MaskScores:
-        return cast("MaskScores", self.scores[(COARSE, *STAGES).index(name)])
+            count(name, levels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the coarse and the refined masks, and the gain of refining."""
+        self.object_results = {}
         self._log_scores("val", [LAST])
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the refined masks as `test/...`, and those of each stage as `test@<its name>/...`."""
+        scored = (cast("ObjectScores", score) for score in self.object_scores)
+        self.object_results = {name: score.compute() for name, score in zip((COARSE, *STAGES), scored, strict=True)}
         self._log_scores("test", STAGES)
 
     def _log_scores(self, split: str, stages: Sequence[str]) -> None:
-        self.results = {name: self._metric(name).compute() for name in (COARSE, *stages)}
+        scored = dict(zip((COARSE, *STAGES), (cast("MaskScores", score) for score in self.scores), strict=True))
+        self.results = {name: scored[name].compute() for name in (COARSE, *stages)}
         self.small_objects = int(self.small.compute())
+        self._measured_step = None if self.trainer.sanity_checking else self.global_step
         coarse = self.results[COARSE]
         self.log_dict({f"{split}/iou_coarse": coarse.iou, f"{split}/mba_coarse": coarse.mba}, sync_dist=True)
         for name in stages:
@@ -227,6 +266,9 @@ class RefinementTask(L.LightningModule):
             for score, before, after in (("iou", coarse.iou, result.iou), ("mba", coarse.mba, result.mba)):
                 self.log(f"{prefix}/{score}", after, prog_bar=name == LAST, sync_dist=True)
                 self.log(f"{prefix}/{score}_gain", after - before, sync_dist=True)
+            if name in self.object_results:
+                further = self.object_results[name]._asdict()
+                self.log_dict({f"{prefix}/{score}": value for score, value in further.items()}, sync_dist=True)
 
 
 def signed(masks: Tensor) -> Tensor:

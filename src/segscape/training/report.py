@@ -13,19 +13,16 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from segscape.checkpoints.card import FOREGROUND, WeightsCard
-from segscape.checkpoints.store import inference_state, write_weights
 from segscape.files import atomic_path
 from segscape.rasters.image import write_image
 from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmenter
-from segscape.training.datamodule import JointDataModule, SegmentationDataModule
-from segscape.training.refinement import PROTOCOL, RefinementTask, as_arrays
-from segscape.training.refinement_data import RefinementDataModule
+from segscape.training.refinement import RefinementTask, as_arrays
 from segscape.training.segmentation import SegmentationTask
+from segscape.training.weights import export_weights
 from segscape.viz.contact_sheet import contact_sheet
 from segscape.viz.overlay import colourise
-from segscape.viz.plots import plot_run, read_metrics
+from segscape.viz.plots import plot_run
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +44,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class RunReport(L.Callback, ABC):
     """The report at the end of a run: `curve.png`, `predictions.png` and `weights.safetensors`.
 
-    The weights are those with the best validation score, or the last ones where none was measured.
+    The weights are those with the best validation score, or the last ones where none was measured. Those that are best
+    by another protocol are in `weights@<its name>.safetensors`.
 
     Args:
         root: The run's folder.
@@ -60,10 +58,6 @@ class RunReport(L.Callback, ABC):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-    @abstractmethod
-    def write_weights(self, trainer: L.Trainer, task: Any, score: float | None) -> None:
-        """Write the weights with their card; `score` is the best one, where any was measured."""
 
     @abstractmethod
     def draw_grid(self, trainer: L.Trainer, task: Any) -> npt.NDArray[np.uint8]:
@@ -79,12 +73,10 @@ class RunReport(L.Callback, ABC):
             return
         assert isinstance(pl_module, SegmentationTask | RefinementTask)
         plot_run(self.root / "csv", self.root / "curve.png", score=pl_module.monitor, label=self.score_name)
-        best = self.root / "checkpoints" / "best.ckpt"
-        if best.is_file():
-            pl_module.load_state_dict(torch.load(best, map_location=pl_module.device, weights_only=True)["state_dict"])
-        monitors = [callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None)]
-        score = next((callback.best_model_score for callback in monitors), None)  # type: ignore[attr-defined]
-        self.write_weights(trainer, pl_module, None if score is None else float(score))
+        checkpoints = self.root / "checkpoints"
+        for checkpoint in sorted(checkpoints.glob("best*.ckpt")) or [checkpoints / "last.ckpt"]:
+            name = checkpoint.stem.removeprefix("best").removeprefix("last")
+            export_weights(checkpoint, self.root / f"weights{name}.safetensors", default=pl_module.card())
         write_image(self.root / "predictions.png", self.draw_grid(trainer, pl_module))
         _log.info("Curve, predictions and weights of the run are in %s.", self.root)
 
@@ -98,26 +90,6 @@ class SegmentationReport(RunReport):
     """The report on a segmentation network."""
 
     score_name = "mIoU"
-
-    def write_weights(self, trainer: L.Trainer, task: SegmentationTask, score: float | None) -> None:
-        """Write the weights with their card; `score` is the best mIoU, where any was measured."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, SegmentationDataModule | JointDataModule)
-        card = WeightsCard(
-            network=task.network_name,
-            class_names=task.label_spec.class_names,
-            palette=task.label_spec.palette,
-            normalisation=task.normalise,
-            training_size=data.augmentation.crop,
-            working_size=task.working_size,
-            working_resolution=task.working_resolution,
-            score={} if score is None else {"miou": score},
-            protocol="not measured"
-            if score is None
-            else f"{data.described('val')}: {next(iter(task.protocols.values()))}",
-            **_provenance(task, data.described("train"), trainer.global_step),
-        )
-        write_weights(self.weights, card, inference_state(task.network))
 
     def draw_grid(self, trainer: L.Trainer, task: SegmentationTask) -> npt.NDArray[np.uint8]:
         """Draw image, labels, prediction and overlay of a few validation images."""
@@ -139,28 +111,6 @@ class RefinementReport(RunReport):
 
     score_name = "mBA"
 
-    def write_weights(self, trainer: L.Trainer, task: RefinementTask, score: float | None) -> None:
-        """Write the weights with their card; `score` is the best mBA, where any was measured."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, RefinementDataModule)
-        card = WeightsCard(
-            network=task.network_name,
-            normalisation=task.normalise,
-            training_size=data.augmentation.crop,
-            score={} if score is None else self._best_scores(score),
-            protocol=f"{data.measured_on('val')}: {PROTOCOL}" if score is not None else "not measured",
-            **FOREGROUND,
-            **_provenance(task, f"{data.folder} {data.train_split}", trainer.global_step),
-        )
-        write_weights(self.weights, card, task.network.state_dict())
-
-    def _best_scores(self, mba: float) -> dict[str, float]:
-        """Return the scores, refined and coarse, of the validation at which the mBA was this one."""
-        logged = {name: dict(points) for name, points in read_metrics(self.root / "csv").items()}
-        step = min(logged["val/mba"], key=lambda step: abs(logged["val/mba"][step] - mba))
-        names = "mba", "iou", "mba_coarse", "iou_coarse"
-        return {name: logged[f"val/{name}"][step] for name in names}
-
     def draw_grid(self, trainer: L.Trainer, task: RefinementTask) -> npt.NDArray[np.uint8]:
         """Draw image, coarse mask, refined mask and truth of a few pairs."""
         refiner = Refiner.from_weights(self.weights, device=task.device)
@@ -172,15 +122,6 @@ class RefinementReport(RunReport):
             rows.append([image, *(np.stack([grey] * 3, axis=-1) for grey in greys)])
         titles = "image", "coarse mask", "refined", "truth"
         return contact_sheet(rows, titles=titles, cell_width=360)
-
-
-def _provenance(task: SegmentationTask | RefinementTask, trained_on: str, steps: int) -> dict[str, Any]:
-    """Return a card's `training` and `licence`, with those of the weights that the run started from."""
-    training, licence = f"{trained_on}, {steps} steps", f"that of {trained_on}"
-    if task.start is not None:
-        training += f", from {task.start_name} ({task.start.training})"
-        licence += f"; that of {task.start_name}: {task.start.licence}"
-    return {"training": training, "licence": licence}
 
 
 def _spread(dataset: Any) -> list[Any]:

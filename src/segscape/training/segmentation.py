@@ -22,6 +22,7 @@ from segscape.metrics import ConfusionMatrix, Scores, scores
 from segscape.networks import SegmentationNetwork
 from segscape.runtime.system_memory import reuse_freed
 from segscape.training.optimisers import OptimiserSettings, parameter_groups
+from segscape.training.weights import provenance, put_card
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +153,8 @@ class SegmentationTask(L.LightningModule):
         self.small_classes = _indices(label_spec, small_classes or [])
         self.normalise = net.normalisation
         self.results: list[Measurement] = []
+        # The step at which they were measured, in a training run.
+        self._measured_step: int | None = None
         self.is_wanted: Callable[[str], bool] = lambda name: True
         self.confusions = torch.nn.ModuleList(
             torch.nn.ModuleList(ConfusionMatrix(each.own.num_classes) for _ in self.protocols) for each in self.maps
@@ -168,6 +171,37 @@ class SegmentationTask(L.LightningModule):
                 f"The weights are not for the {self.label_spec.num_classes} classes of {self.label_spec.name}; "
                 "`segscape fit` adapts them first."
             )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the card of the weights, with the scores if they were measured at this very step."""
+        put_card(checkpoint, self.card())
+
+    def card(self) -> WeightsCard:
+        """Return the card of the weights as they are now."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        measured = self.results if self._measured_step == self.global_step else []
+        first = next(iter(self.protocols))
+        score = {}
+        for protocol in self.protocols:
+            name = "miou" if protocol == first else f"miou@{protocol}"
+            of_sets = [found.scores.miou for found in measured if found.protocol == protocol]
+            if of_sets:
+                score[name] = sum(of_sets) / len(of_sets)
+        described = "; ".join(
+            str(protocol) if name == first else f"miou@{name}: {protocol}" for name, protocol in self.protocols.items()
+        )
+        return WeightsCard(
+            network=self.network_name,
+            class_names=self.label_spec.class_names,
+            palette=self.label_spec.palette,
+            normalisation=self.normalise,
+            training_size=data.augmentation.crop,
+            working_size=self.working_size,
+            working_resolution=self.working_resolution,
+            score=score,
+            protocol=f"{data.described('val')}: {described}" if score else "not measured",
+            **provenance(self, data.described("train")),
+        )
 
     def on_fit_start(self) -> None:
         """Log how the network will be evaluated; warn of a precision that this processor only emulates."""
@@ -243,7 +277,7 @@ class SegmentationTask(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores: those of the first protocol as `val/...`, of another as `val@<its name>/...`.
 
-        With several data sets, `val/miou` is their mean, and each one's own scores are `val/<its name>/...`.
+        With several data sets, a protocol's `miou` is their mean, and each one's own scores are `val/<its name>/...`.
         """
         self._log_scores("val")
 
@@ -257,12 +291,15 @@ class SegmentationTask(L.LightningModule):
             for number, each in enumerate(self.maps)
             for name, confusion in zip(self.protocols, self._confusions_of(number), strict=True)
         ]
+        self._measured_step = None if self.trainer.sanity_checking else self.global_step
         first = next(iter(self.protocols))
+        prefixes = {name: split if name == first else f"{split}@{name}" for name in self.protocols}
         if len(self.maps) > 1:
-            of_first = [found.scores.miou for found in self.results if found.protocol == first]
-            self.log(f"{split}/miou", sum(of_first) / len(of_first), prog_bar=True, sync_dist=True)
+            for name, prefix in prefixes.items():
+                of_sets = [found.scores.miou for found in self.results if found.protocol == name]
+                self.log(f"{prefix}/miou", sum(of_sets) / len(of_sets), prog_bar=name == first, sync_dist=True)
         for found in self.results:
-            prefix = split if found.protocol == first else f"{split}@{found.protocol}"
+            prefix = prefixes[found.protocol]
             if len(self.maps) > 1:
                 prefix = f"{prefix}/{found.classes.own.name}"
             self._log_measurement(prefix, found, shown=prefix == split)
@@ -274,8 +311,9 @@ class SegmentationTask(L.LightningModule):
         self.log(f"{prefix}/class_accuracy", result.class_accuracy, sync_dist=True)
         if self.small_classes and found.classes.is_same:
             self.log(f"{prefix}/miou_small", result.mean_iou(self.small_classes), sync_dist=True)
-        for class_name, iou in zip(found.classes.own.class_names, result.iou, strict=True):
-            self.log(f"{prefix}/iou/{class_name}", iou, sync_dist=True)
+        for name, iou, accuracy in zip(found.classes.own.class_names, result.iou, result.accuracy, strict=True):
+            self.log(f"{prefix}/iou/{name}", iou, sync_dist=True)
+            self.log(f"{prefix}/accuracy/{name}", accuracy, sync_dist=True)
 
 
 def _indices(label_spec: LabelSpec, class_names: list[str]) -> tuple[int, ...]:

@@ -88,8 +88,5 @@ _FORMATS = (
 )
 
 FORMATS = {
-    "isnet_resnet50": _FORMATS,
-    "isnet_resnet101": _FORMATS,
-    "isnet_resnet50_lip": _FORMATS,
-    "isnet_resnet101_lip": _FORMATS,
+    f"isnet_{backbone}{form}": _FORMATS for backbone in ("resnet50", "resnet101", "resnest101") for form in ("", "_lip")
 }

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.arguments import memory, pixels
+from segscape.cli.jobs.big import plan_big, read_big, refine_big, write_big
 from segscape.cli.jobs.files import OnProgress, run_jobs
 from segscape.cli.jobs.pairs import PairJob, plan
 from segscape.cli.progress import progress
@@ -69,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
         prog="segscape refine", description="Make coarse masks, or every class of class maps, follow the image's edges."
     )
     parser.add_argument("image", help="an image, a folder, or a quoted glob")
-    parser.add_argument("mask", help="its coarse mask; a folder or glob is matched with the images by file name")
+    parser.add_argument(
+        "mask", nargs="?", help="its coarse mask; a folder or glob is matched with the images by file name"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -93,6 +96,13 @@ def parser() -> argparse.ArgumentParser:
     kinds.add_argument("--binary", action="store_true", help="write 0 and 255 instead of a soft mask")
     kinds.add_argument("--classes", action="store_true", help="take grey masks for class maps")
     parser.add_argument("--alpha", action="store_true", help="also write <image>_alpha.png, the object cut out")
+    parser.add_argument(
+        "--layout",
+        choices=("big",),
+        help="IMAGE is a folder of <name>_im.* and <name>_seg.* files, as of the data set BIG; --output gets the files "
+        "that CRM's own script leaves",
+    )
+    parser.add_argument("--stages", action="store_true", help="with --layout big: write the masks of every stage")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     return parser
 
@@ -100,6 +110,12 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str]) -> int:
     """Run `segscape refine`; return 1 if an input failed, after all others are done."""
     arguments = parser().parse_args(words[1:])
+    if arguments.layout is not None:
+        return _refine_big(arguments)
+    if arguments.stages:
+        raise ValueError("--stages goes with --layout big.")
+    if arguments.mask is None:
+        raise ValueError(f"Name the coarse mask after the image: segscape refine {arguments.image} MASK.")
     if arguments.classes and arguments.alpha:
         raise ValueError("--alpha cuts out one object; it does not go with --classes.")
     jobs, partnerless = plan(arguments.image, arguments.mask, arguments.output, with_cut_out=arguments.alpha)
@@ -132,6 +148,36 @@ def main(words: list[str]) -> int:
     if failed:
         console.print(f"{failed} input(s) could not be refined; the messages above say why.")
     return 1 if failed else 0
+
+
+def _refine_big(arguments: argparse.Namespace) -> int:
+    """Refine a folder in the layout of BIG."""
+    if arguments.mask is not None or arguments.output is None:
+        raise ValueError("--layout big takes one folder, and another as --output.")
+    defaults = {"steps": 4, "band": None, "binary": False, "classes": False, "alpha": False}
+    strange = [f"--{name}" for name, value in defaults.items() if getattr(arguments, name) != value]
+    if strange:
+        raise ValueError(f"{strange[0]} does not go with --layout big, which does what the authors' script does.")
+    jobs = plan_big(Path(arguments.image), arguments.output, stages=arguments.stages)
+    refiner = load_refiner(
+        arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
+    )
+    done = 0
+    with progress() as bar:
+        for _, result, _ in run_jobs(
+            jobs,
+            read=read_big,
+            work=partial(refine_big, refiner, stages=arguments.stages),
+            write=write_big,
+            bar=bar,
+            description="refining",
+        ):
+            if isinstance(result, Exception):
+                bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
+            else:
+                done += 1
+    Console(soft_wrap=True, highlight=False).print(f"{done} of {len(jobs)} object(s) refined in {arguments.output}")
+    return 0 if done == len(jobs) else 1
 
 
 def load_refiner(

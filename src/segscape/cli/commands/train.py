@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
-from segscape.cli.scores import refinement_report, refinement_table, scores_report, scores_tables
+from segscape.cli.scores import refinement_report, refinement_tables, scores_report, scores_tables
 from segscape.files import atomic_path
 from segscape.registry import model_entry
 from segscape.training.datamodule import JointDataModule, SegmentationDataModule
@@ -57,7 +57,19 @@ class _CommandLine(LightningCLI):
         parser.add_argument(
             "--save_every_n_seconds", type=float | None, default=None, help="seconds between them, in place of steps"
         )
+        parser.add_argument(
+            "--keep_every_n_steps",
+            type=int | None,
+            default=None,
+            help="steps between the checkpoints of the weights that are all kept, as step-<number>.ckpt",
+        )
         parser.add_argument("--predictions", type=str | None, default=None, help="the folder that `predict` writes to")
+        parser.add_argument(
+            "--train_ids",
+            type=bool,
+            default=False,
+            help="whether `predict` writes class indices, such as Cityscapes' train ids, not raw label values",
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -81,8 +93,9 @@ class _CommandLine(LightningCLI):
         if self.subcommand == "fit":
             checkpoints = root / "checkpoints"
             extra += [
-                ModelCheckpoint(
-                    checkpoints, "best", monitor=self.model.monitor, mode="max", enable_version_counter=False
+                *(
+                    ModelCheckpoint(checkpoints, name, monitor=monitor, mode="max", enable_version_counter=False)
+                    for name, monitor in self.best_by().items()
                 ),
                 ModelCheckpoint(
                     checkpoints,
@@ -94,6 +107,21 @@ class _CommandLine(LightningCLI):
                     save_on_train_epoch_end=False,
                     enable_version_counter=False,
                 ),
+                *(
+                    [
+                        ModelCheckpoint(
+                            checkpoints,
+                            "step-{step}",
+                            every_n_train_steps=config.keep_every_n_steps,
+                            save_top_k=-1,
+                            save_weights_only=True,
+                            save_on_train_epoch_end=False,
+                            auto_insert_metric_name=False,
+                        )
+                    ]
+                    if config.keep_every_n_steps
+                    else []
+                ),
                 LearningRateMonitor("step"),
                 self.report(root),
             ]
@@ -102,12 +130,16 @@ class _CommandLine(LightningCLI):
         if self.subcommand == "predict":
             if config.predictions is None:
                 raise ValueError("Name the folder to write to: --predictions FOLDER.")
-            extra.append(PredictionWriter(Path(config.predictions)))
+            extra.append(PredictionWriter(Path(config.predictions), train_ids=config.train_ids))
         if config.trainer.enable_progress_bar is not False:
             extra.append(RichProgressBar(leave=True))
         kwargs.setdefault("plugins", []).append(AtomicCheckpoints())
         kwargs.setdefault("logger", [CSVLogger(root, "csv"), TensorBoardLogger(root, "tensorboard", version="")])
         return super().instantiate_trainer(**kwargs)
+
+    def best_by(self) -> dict[str, str]:
+        """Return the names of the best checkpoints, each with the score that chooses it."""
+        return {"best": self.model.monitor}
 
     def before_validate(self) -> None:
         """Leave the table to `after_validate`: Lightning's own has one column for all protocols."""
@@ -154,8 +186,18 @@ class _SegmentationCommandLine(_CommandLine):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--best_of_every_protocol",
+            type=bool,
+            default=False,
+            help="whether to keep the best checkpoint by each protocol, beside that by the first",
+        )
         for name in ("label_spec", "maps", "unions"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def best_by(self) -> dict[str, str]:
+        protocols = list(self.model.protocols) if self.config[self.subcommand].best_of_every_protocol else []
+        return super().best_by() | {f"best@{name}": f"val@{name}/miou" for name in protocols[1:]}
 
     def show_scores(self, console: Console, split: str) -> dict[str, Any]:
         for table in scores_tables(self.model):
@@ -175,7 +217,8 @@ class _RefinementCommandLine(_CommandLine):
         super().before_instantiate_classes()
 
     def show_scores(self, console: Console, split: str) -> dict[str, Any]:
-        console.print(refinement_table(self.model))
+        for table in refinement_tables(self.model):
+            console.print(table)
         measured_on = self.datamodule.measured_on(split)
         console.print(f"{measured_on}: {PROTOCOL}", markup=False)
         return refinement_report(self.model, measured_on)

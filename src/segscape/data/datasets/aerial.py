@@ -39,7 +39,7 @@ class DeepGlobe(SegmentationDataset):
         return read_corner_mask(path, spec)
 
     @classmethod
-    def prediction_name(cls, name: str) -> str:
+    def prediction_name(cls, name: str, *, train_ids: bool = False) -> str:
         """The name of the scene's label file."""
         return f"{name}_mask.png"
 
@@ -58,6 +58,6 @@ class InriaAerial(SegmentationDataset):
         return files_by_name(root / "imgs" / split, "_sat.tif"), masks
 
     @classmethod
-    def prediction_name(cls, name: str) -> str:
+    def prediction_name(cls, name: str, *, train_ids: bool = False) -> str:
         """The name of the tile's label file."""
         return f"{name}_mask.png"

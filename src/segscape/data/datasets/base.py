@@ -163,12 +163,14 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return Sample(image=_as_image(image), mask=tv_tensors.Mask(torch.from_numpy(indices)), name=pair.name)
 
     @classmethod
-    def prediction_name(cls, name: str) -> str:
-        """The file name of an image's predicted labels."""
+    def prediction_name(cls, name: str, *, train_ids: bool = False) -> str:
+        """The file name of an image's predicted labels; see `write_prediction`."""
         return f"{name}.png"
 
     @classmethod
-    def write_prediction(cls, folder: Path, name: str, indices: npt.NDArray[np.uint8], spec: LabelSpec) -> None:
+    def write_prediction(
+        cls, folder: Path, name: str, indices: npt.NDArray[np.uint8], spec: LabelSpec, *, train_ids: bool = False
+    ) -> None:
         """Write predicted labels as the data set's own label files have them: raw values, in a PNG with a palette.
 
         Args:
@@ -176,8 +178,10 @@ class SegmentationDataset(Dataset[Sample], ABC):
             name: The image's name.
             indices: (H, W) uint8, class indices.
             spec: The classes.
+            train_ids: Write the class indices themselves, in place of the raw values that stand for them.
         """
-        write_labels(folder / cls.prediction_name(name), spec.to_raw(indices), spec.raw_palette)
+        values, palette = (indices, spec.palette) if train_ids else (spec.to_raw(indices), spec.raw_palette)
+        write_labels(folder / cls.prediction_name(name, train_ids=train_ids), values, palette)
 
     @classmethod
     def _parts(cls, root: Path, split: str) -> tuple[str, ...]:

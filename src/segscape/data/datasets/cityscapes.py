@@ -50,6 +50,6 @@ class Cityscapes(SegmentationDataset):
         return read_index_mask(path, spec) if path.name.endswith(_TRAIN_IDS) else super().read_indices(path, spec)
 
     @classmethod
-    def prediction_name(cls, name: str) -> str:
-        """The image's own file name."""
-        return name + _IMAGE
+    def prediction_name(cls, name: str, *, train_ids: bool = False) -> str:
+        """The image's own file name, which the test server takes; of train ids, that of a `labelTrainIds` file."""
+        return name + (_TRAIN_IDS if train_ids else _IMAGE)

@@ -20,7 +20,6 @@ from segscape.rasters.resize import kept_ratio_size, resize_indices, resize_pixe
 
 # Of the official crops: the share of the labelled pixels that every class must stay below, and the number of draws.
 _LARGEST_SHARE = 0.75
-_TRIES = 10
 
 # The normalisation's mean (0.485, 0.456, 0.406) in 8 bits.
 MEAN_COLOUR = 124, 116, 104
@@ -66,25 +65,27 @@ class RandomResize(v2.Transform):
 
 
 class RandomCropByClass(v2.Transform):
-    """A crop in which no class has three quarters of the labelled pixels or more, where ten draws find one.
+    """A crop in which no class has three quarters of the labelled pixels or more, where a few draws find one.
 
-    It must hold at least two classes. The tenth draw is taken as it is, also where it holds no label at all, where
+    It must hold at least two classes. The last draw is taken as it is, also where it holds no label at all, where
     sssegmentation would cut out the middle of the image. An image smaller than the crop along an axis keeps its size.
 
     Args:
         size: (height, width).
+        draws: The number of places that are drawn at most; see `MmsegAugmentation`.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], draws: int) -> None:
         super().__init__()
         self.size = size
+        self.draws = draws
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw places until one meets the conditions."""
         height, width = v2.query_size(flat_inputs)
         labels = next(_labels(value) for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         crop_height, crop_width = min(self.size[0], height), min(self.size[1], width)
-        for _ in range(_TRIES):
+        for _ in range(self.draws):
             top, left = integer(0, height - crop_height + 1), integer(0, width - crop_width + 1)
             window = labels[top : top + crop_height, left : left + crop_width]
             counts = cv2.calcHist([window], [0], None, [256], [0, 256]).ravel()

@@ -22,6 +22,8 @@ class MmsegAugmentation(Augmentation):
         base: (height, width) that the random ratio refers to.
         ratios: The range of the ratio.
         keep_ratio: Whether the image keeps its aspect ratio; see `RandomResize`.
+        crop_draws: The number of places that are drawn at most for a crop in which no class prevails; the last is taken
+            as it is. MMSegmentation examines ten and takes an eleventh; sssegmentation takes the tenth.
         flip: The probability of a horizontal flip, which also exchanges the classes that a mirror exchanges.
         rotation: The random rotation of crops, or None.
         padded: Where a smaller image lies in its padding, `"corner"` (the top left one, MMSegmentation) or `"centre"`
@@ -32,6 +34,7 @@ class MmsegAugmentation(Augmentation):
     base: tuple[int, int]
     ratios: tuple[float, float] = (0.5, 2.0)
     keep_ratio: bool = True
+    crop_draws: int = 11
     flip: float = 0.5
     rotation: Rotation | None = None
     padded: Literal["corner", "centre"] = "corner"
@@ -40,7 +43,7 @@ class MmsegAugmentation(Augmentation):
         """Return the transform from a sample to its augmented crop."""
         steps = [
             RandomResize(self.base, self.ratios, keep_ratio=self.keep_ratio),
-            RandomCropByClass(self.crop),
+            RandomCropByClass(self.crop, self.crop_draws),
             RandomFlip(self.flip, label_spec.flip_pairs),
         ]
         if self.rotation is not None:
