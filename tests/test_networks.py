@@ -21,7 +21,7 @@ from tests.references.bisestdc import NETWORKS, golden
 SIZES = [(64, 96), (61, 83), (1, 1)]
 # Where several variants differ in depth or in one kernel's size alone, one of them does for every change.
 HEAVY = {
-    *("isnet_resnet101", "isnet_resnet101_lip", "isnet_resnest101", "isnet_resnest101_lip"),
+    *("isnet_resnet101", "isnet_resnet101_lip", "isnet_resnest101", "isnet_resnest101_lip", "isdnet_resnet50"),
     *("dabnet_resnet18_p4", "dabnet_resnet18_p8", "dabnet_resnet18_p16"),
 }
 

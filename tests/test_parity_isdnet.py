@@ -49,6 +49,10 @@ def test_costs() -> None:
     assert_all(references.costs())
 
 
+def test_form_on_resnet50() -> None:
+    assert_all(references.resnet50_form())
+
+
 @pytest.fixture(scope="module")
 def official() -> dict[str, Tensor]:
     return references.official_state("inria")

@@ -18,6 +18,8 @@ import yaml
 from PIL import Image
 from scripts.recipes_table import PAGE, Recipe, page, resolve
 
+import segscape
+from segscape.checkpoints.convert import to_official
 from segscape.checkpoints.store import read_card
 from segscape.cli.config import find_config, load_config, shipped_configs
 from segscape.cli.main import main
@@ -230,6 +232,35 @@ def test_two_steps_and_an_evaluation(name: str, roots: dict[str, Path], run: Pat
         "miou": pytest.approx(logged["val/miou"]),
         **{f"miou@{each.name}": pytest.approx(logged[f"val@{each.name}/miou"]) for each in further},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("isdnet_resnet18/deepglobe", "test"),
+        ("isnet_resnet50/cityscapes", "val"),
+        ("bisestdc/cityscapes_50", "val"),
+        ("stdc1_seg/cityscapes_75", "val"),
+        ("dabnet_resnet18_p2/cityscapes", "val"),
+    ],
+)
+def test_an_official_checkpoint_is_measured_as_it_is(name: str, split: str, roots: dict[str, Path], run: Path) -> None:
+    """One command from the authors' file to their table: the same scores as of the file converted before."""
+    path, recipe = _write_small(name, roots, run)
+    network_name = recipe.model.name
+    torch.manual_seed(0)
+    spec = DATASETS[recipe.data.dataset].spec(Path(recipe.data.root))
+    network = segscape.create_model(network_name, spec.num_classes)
+    official = run / "model_final.pth"
+    torch.save({"state_dict": to_official(network_name, network.state_dict()), "meta": {"iter": 1}}, official)
+    assert main(["convert", network_name, str(official), str(run / "ours.safetensors")]) == 0
+    found = []
+    for weights in (official, run / "ours.safetensors"):
+        words = ["--config", path, "--model.weights", str(weights), "--data.test_split", split]
+        assert main(["test", *words, "--trainer.logger", "false"]) == 0
+        found.append(json.loads((run / "test_scores.json").read_text()))
+    assert found[0] == found[1]
+    assert list(found[0]) == [protocol.name for protocol in recipe.protocols]
 
 
 # A recipe for each data set, with a split of it that has labels, the test split where it has one; and one to predict.

@@ -27,6 +27,7 @@ from segscape.refinement.refiner import Refiner
 from segscape.training.optimisers import OptimiserSettings, Schedule
 from segscape.training.refinement import RefinementTask
 from tests.fake.refinement import SIZE, save_pair, write_folder, write_triples
+from tests.references import crm
 
 QUIET = [
     *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.num_workers", "0"),
@@ -336,6 +337,20 @@ def test_every_stage_beside_the_coarse_masks(triples: Path, tmp_path: Path, caps
         assert f"{report[name]['mba']:.2%} │ {gain:+.2%}" in printed
     assert (report["images"], report["small_objects"], report["without_boundary"]) == (3, 1, 0)
     assert "big: whole image, stages" in printed
+
+
+def test_an_official_checkpoint_is_measured_as_it_is(triples: Path, tmp_path: Path) -> None:
+    """Such a file of CRM has no suffix."""
+    official = tmp_path / "model_45705"
+    torch.save(crm.official_state(raised=1.5), official)
+    assert main(["convert", "crm_resnet50", str(official), str(tmp_path / "ours.safetensors")]) == 0
+    found = []
+    for weights in (official, tmp_path / "ours.safetensors"):
+        words = ["--config", "crm_resnet50/big", "--data.root", str(triples), "--model.weights", str(weights), *QUIET]
+        assert main(["test", *words, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
+        found.append(json.loads((tmp_path / "run" / "test_scores.json").read_text()))
+    assert found[0] == found[1]
+    assert found[0]["1"] != found[0]["coarse"]
 
 
 def test_truth_without_boundary_is_counted_apart(triples: Path, tmp_path: Path) -> None:

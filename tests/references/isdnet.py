@@ -185,20 +185,36 @@ def costs() -> Iterator[Comparison]:
     """Parameters without training heads, and multiply-accumulates at every size, in units of 100,000."""
     for key, reference in golden()["multiply_accumulates"].items():
         variant, _, size = key.partition("_")
-        if variant not in golden()["variants"]:
-            continue  # The ResNet-50 form, which is not offered.
         height, width = (int(side) for side in size.split("x"))
+        official = round(reference["total_gmac"] * 1e4)
+        if variant == "r50":
+            cost = network_cost("isdnet_resnet50", num_classes=7, size=(height, width))
+            yield compare(f"{key} multiply-accumulates", round(cost.authors_macs / 1e5), official, 0.0)
+            continue
         entry = golden()["variants"][variant]
         cost = network_cost(NAME, num_classes=entry["classes"], size=(height, width))
         # The authors' count holds the deep branch's own classifier, which evaluation does not need.
         expected = entry["parameters_used_at_inference"] - (128 + 1) * entry["classes"]
         yield compare(f"{key} parameters at inference", cost.parameters, expected, 0.0)
-        official = round(reference["total_gmac"] * 1e4)
         yield compare(f"{key} multiply-accumulates", round(cost.authors_macs / 1e5), official, 0.0)
+
+
+def resnet50_form() -> Iterator[Comparison]:
+    """The form on ResNet-50, of which the authors publish nothing but the code: its size and its entries."""
+    entry = golden()["r50_variant"]
+    with torch.device("meta"):
+        network = segscape.create_model("isdnet_resnet50", 7)
+    yield compare("ResNet-50 parameters", sum(p.numel() for p in network.parameters()), entry["parameters"], 0.0)
+    official = to_official("isdnet_resnet50", network.state_dict())
+    yield compare("ResNet-50 entries", len(official), entry["state_dict_entries"], 0.0)
+    reduction = {name: list(value.shape) for name, value in official.items() if ".reduce." in name}
+    assert reduction["refine_head.reduce.conv1.weight"] == [128, 512, 1, 1]
+    assert {name.rsplit(".", 1)[0] for name in reduction} == {"refine_head.reduce.conv1", "refine_head.reduce.bn1"}
 
 
 def every_comparison() -> Iterator[Comparison]:
     yield from costs()
+    yield from resnet50_form()
     for variant in CHECKPOINTS:
         yield from entries(variant)
     for variant in VARIANTS:

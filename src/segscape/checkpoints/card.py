@@ -13,6 +13,9 @@ from segscape.normalisation import Normalisation
 METADATA_KEY = "segscape"
 """The key in a safetensors file's metadata under which its card is stored, as JSON."""
 
+CHECKPOINT_KEY = "segscape_card"
+"""The key in a checkpoint of `segscape fit` under which the card of its weights is stored, as JSON."""
+
 FOREGROUND: dict[str, Any] = {"class_names": ("foreground",), "palette": ((255, 255, 255),)}
 """The classes on the card of a network that refines masks: only the object."""
 

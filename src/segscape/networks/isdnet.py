@@ -9,7 +9,7 @@ is left out.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -203,31 +203,39 @@ class ISDNet(SegmentationNetwork):
     (N, 3, H, W); `deep_features` (N, 128, h, w) at stride 32 and `reconstruction_features` (N, 128, h, w) at stride 2.
 
     Sides must be at least 5 pixels; training needs at least two images, for it normalises vectors over the batch.
+
+    Args:
+        depth: Of the backbone; one of 50 layers has deep features of 512 channels, reduced to 128 for all that follows.
+        num_classes: K, the number of classes.
     """
 
     stride = 8
     align_corners = False
     parts = Parts(
         backbone=("backbone", "shallow"),
-        new=("aspp", "fuse16", "fuse8", "head"),
+        new=("aspp", "reduce", "fuse16", "fuse8", "head"),
         training_only=("deep", "layer3", "context16", "context8", "reconstruction"),
         aux_logits=("deep", "layer3", "context16", "context8"),
     )
     min_size = 5
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, depth: Literal[18, 50], num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = DeepStemResNet(18, output_stride=8)
-        self.aspp = ASPP(self.backbone.channels[3], _WIDTH)
+        self.backbone = DeepStemResNet(depth, output_stride=8)
+        _, _, third, last = self.backbone.channels
+        # The widths of the pyramid and of the auxiliary head follow the backbone's.
+        self.deep_width, layer3_width = last // 4, third // 4
+        self.aspp = ASPP(last, self.deep_width)
+        self.reduce = nn.Identity() if self.deep_width == _WIDTH else ConvNormAct(self.deep_width, _WIDTH, 1)
         self.pyramid = LaplacianPyramid()
         self.shallow = ShallowBranch()
         self.fuse16 = RelationAwareFusion(512, _WIDTH)
         self.fuse8 = RelationAwareFusion(256, _WIDTH)
         self.head = nn.Sequential(nn.Dropout2d(_DROPOUT), SegmentationHead(_WIDTH, 64, num_classes, bias=True))
-        self.deep = nn.Sequential(nn.Dropout2d(_DROPOUT), nn.Conv2d(_WIDTH, num_classes, 1))
+        self.deep = nn.Sequential(nn.Dropout2d(_DROPOUT), nn.Conv2d(self.deep_width, num_classes, 1))
         self.layer3 = nn.Sequential(
-            ConvNormAct(self.backbone.channels[2], 64, 3), nn.Dropout2d(_DROPOUT), nn.Conv2d(64, num_classes, 1)
+            ConvNormAct(third, layer3_width, 3), nn.Dropout2d(_DROPOUT), nn.Conv2d(layer3_width, num_classes, 1)
         )
         self.context16 = SegmentationHead(_WIDTH, 64, num_classes, bias=True)
         self.context8 = SegmentationHead(_WIDTH, 64, num_classes, bias=True)
@@ -249,7 +257,8 @@ class ISDNet(SegmentationNetwork):
         """Normalised images (N, 3, H, W) -> logits (N, K, ceil(H/8), ceil(W/8)); see the class."""
         reduced_size = (images.shape[-2] // _REDUCTION, images.shape[-1] // _REDUCTION)
         _, _, layer3, layer4 = self.backbone(F.interpolate(images, size=reduced_size, mode="nearest"))
-        deep = self.aspp(layer4)
+        pooled = self.aspp(layer4)
+        deep = self.reduce(pooled)
         bands = self.pyramid(images)
         shallow8, shallow16 = self.shallow(bands)
         fused16 = self.fuse16(shallow16, deep)
@@ -259,7 +268,7 @@ class ISDNet(SegmentationNetwork):
             return logits
         reconstruction_features, reconstruction = self.reconstruction(deep)
         aux = {
-            "deep": self.deep(deep),
+            "deep": self.deep(pooled),
             "layer3": self.layer3(layer3),
             "context16": self.context16(fused16.context),
             "context8": self.context8(fused8.context),
@@ -277,7 +286,7 @@ class ISDNet(SegmentationNetwork):
     def skipped_macs(self, height: int, width: int) -> int:
         """The deep branch's logits, and the pyramid's products with inserted zeros or for dropped pixels."""
         rows, cols = -(-(height // _REDUCTION) // 8), -(-(width // _REDUCTION) // 8)
-        skipped = rows * cols * _WIDTH * self.num_classes
+        skipped = rows * cols * self.deep_width * self.num_classes
         for _ in range(_PYRAMID_LEVELS):
             half = (-(-height // 2), -(-width // 2))
             theirs = 25 * (height * width + 4 * half[0] * half[1])
@@ -290,4 +299,10 @@ class ISDNet(SegmentationNetwork):
 @register_model()
 def isdnet_resnet18(num_classes: int) -> ISDNet:
     """ISDNet with ResNet-18 as the deep branch's backbone, as published."""
-    return ISDNet(num_classes)
+    return ISDNet(18, num_classes)
+
+
+@register_model()
+def isdnet_resnet50(num_classes: int) -> ISDNet:
+    """ISDNet with ResNet-50 as the deep branch's backbone, for which the authors publish neither score nor weights."""
+    return ISDNet(50, num_classes)

@@ -16,7 +16,8 @@ from torchmetrics import Metric, SumMetric
 
 from segscape.checkpoints.backbone import load_pretrained
 from segscape.checkpoints.card import FOREGROUND, WeightsCard
-from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.checkpoints.convert.file import read_weights_of
+from segscape.checkpoints.store import create_model, find_weights, load_inference_state
 from segscape.losses import RefinementLoss, RefinementWeights
 from segscape.metrics import MaskResult, MaskScores, ObjectResult, ObjectScores
 from segscape.networks.crm import CRM
@@ -53,7 +54,7 @@ class RefinementTask(L.LightningModule):
         name: The registered name of a network.
         optimiser: The recipe's optimiser and schedule; every parameter is treated alike.
         loss_weights: The weights of the losses.
-        weights: A name or a weights file of this network to start from, or None.
+        weights: A name, a weights file or an official checkpoint of this network to start from, or None.
         pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
             `load_pretrained`.
         channels_last: Keep the network's tensors channels last in memory.
@@ -93,9 +94,12 @@ class RefinementTask(L.LightningModule):
             raise ValueError("A network that refines masks has one group of parameters; set optimiser.groups to one.")
         self.network_name = name
         self.start_name = weights
-        self.start: WeightsCard | None = None if weights is None else read_card(find_weights(weights))
-        net = create_model(name, weights=weights)
-        if weights is None:
+        self.start: WeightsCard | None = None
+        net = create_model(name)
+        if weights is not None:
+            self.start, state = read_weights_of(name, weights)
+            load_inference_state(net, state, source=find_weights(weights))
+        else:
             for part, source in load_pretrained(net, name, pretrained or {}).items():
                 _log.info("The %s starts from %s.", part, source)
         if channels_last:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from segscape.checkpoints.backbone import load_pretrained
 from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.store import create_model, find_weights, load_inference_state, read_weights
+from segscape.checkpoints.convert.file import read_weights_of
+from segscape.checkpoints.store import create_model, find_weights, load_inference_state
 from segscape.checkpoints.transfer import transfer
 from segscape.evaluation.protocols import EvaluationProtocol, score_maps
 from segscape.labels import IGNORE_INDEX, ClassMapping, LabelSpec
@@ -51,14 +52,11 @@ def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
 def _load(
     network: SegmentationNetwork, name: str, weights: str, label_spec: LabelSpec
 ) -> tuple[WeightsCard, tuple[str, ...]]:
-    """Load a weights file; return its card, and the entries left fresh because they belong to other classes."""
-    path = find_weights(weights)
-    card, state = read_weights(path)
-    if card.network != name:
-        raise ValueError(f"{path} holds weights of {card.network}, not of {name}.")
+    """Load weights; return their card, and the entries left fresh because they belong to other classes."""
+    card, state = read_weights_of(name, weights)
     if card.num_classes == label_spec.num_classes:
         # Only heads that nothing but training uses may be missing.
-        load_inference_state(network, state, source=path)
+        load_inference_state(network, state, source=find_weights(weights))
     report = transfer(network, state)
     _log.info("%s: %s.", weights, report)
     return card, report.reshaped
@@ -76,8 +74,8 @@ class SegmentationTask(L.LightningModule):
         losses: The recipe's losses; by default `default_losses`.
         protocols: How the network is evaluated; the first one's mIoU is `val/miou`. By default whole images.
         small_classes: Names of classes whose own mean IoU is reported too, such as those of small objects.
-        weights: A name or a weights file of this network to start from, or None. To train on, it may be for other
-            classes: what depends on their number starts afresh.
+        weights: A name, a weights file or an official checkpoint of this network to start from, or None. To train on,
+            it may be for other classes: what depends on their number starts afresh.
         pretrained: `imagenet`, or where each part takes ImageNet weights from, without `weights`; see
             `load_pretrained`.
         freeze_backbone: Train only what is not the network's backbone.

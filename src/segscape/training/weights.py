@@ -8,18 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from segscape.checkpoints.card import WeightsCard
+from segscape.checkpoints.card import CHECKPOINT_KEY, WeightsCard
 from segscape.checkpoints.read import read_state_dict
 from segscape.checkpoints.store import create_model, inference_state, load_inference_state, write_weights
 from segscape.networks import SegmentationNetwork
 
-_CARD = "segscape_card"
 _NETWORK = "network."
 
 
 def put_card(checkpoint: dict[str, Any], card: WeightsCard) -> None:
     """Store a card in a checkpoint that is about to be saved."""
-    checkpoint[_CARD] = card.to_json()
+    checkpoint[CHECKPOINT_KEY] = card.to_json()
 
 
 def provenance(task: Any, trained_on: str) -> dict[str, Any]:
@@ -60,8 +59,8 @@ def export_weights(checkpoint: Path, target: Path, *, default: WeightsCard | Non
         raise ValueError(
             f"{checkpoint} is no checkpoint of `segscape fit`; `segscape convert` reads those of the networks' authors."
         )
-    if _CARD in contents:
-        card = WeightsCard.from_json(contents[_CARD])
+    if CHECKPOINT_KEY in contents:
+        card = WeightsCard.from_json(contents[CHECKPOINT_KEY])
     elif default is not None:
         card = default
     else:

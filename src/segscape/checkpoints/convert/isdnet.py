@@ -12,6 +12,8 @@ _PREFIXES = {
     "aspp.pool.": "decode_head.image_pool.1.",
     "aspp.branches.": "decode_head.aspp_modules.",
     "aspp.bottleneck.": "decode_head.bottleneck.",
+    "reduce.conv.": "refine_head.reduce.conv1.",
+    "reduce.bn.": "refine_head.reduce.bn1.",
     "deep.1.": "decode_head.conv_seg.",
     "layer3.0.": "auxiliary_head.convs.0.",
     "layer3.2.": "auxiliary_head.conv_seg.",
@@ -61,18 +63,16 @@ def _aliases(name: str) -> tuple[str, ...]:
     return (_LAYER.sub(rf"{_SHALLOW}features.\1.", name),) if _LAYER.match(name) else ()
 
 
-FORMATS = {
-    "isdnet_resnet18": (
-        OfficialFormat(
-            origin="ISDNet",
-            official_name=_official_name,
-            classifier="refine_head.conv_seg.conv_out.weight",
-            canonical=_canonical,
-            aliases=_aliases,
-            # The authors changed the decoder after the released DeepGlobe checkpoint.
-            may_differ=re.compile(r"refine_head\.sr_decoder\..*"),
-            wrapper="state_dict",
-            pretrained={"backbone": "backbone.", "shallow": _SHALLOW},
-        ),
-    )
-}
+_FORMAT = OfficialFormat(
+    origin="ISDNet",
+    official_name=_official_name,
+    classifier="refine_head.conv_seg.conv_out.weight",
+    canonical=_canonical,
+    aliases=_aliases,
+    # The authors changed the decoder after the released DeepGlobe checkpoint.
+    may_differ=re.compile(r"refine_head\.sr_decoder\..*"),
+    wrapper="state_dict",
+    pretrained={"backbone": "backbone.", "shallow": _SHALLOW},
+)
+
+FORMATS = {"isdnet_resnet18": (_FORMAT,), "isdnet_resnet50": (_FORMAT,)}

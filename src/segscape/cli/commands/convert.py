@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import colorsys
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from segscape.checkpoints.card import FOREGROUND, WeightsCard
-from segscape.checkpoints.convert import (
-    convert_checkpoint,
-    detect_format,
-    leftovers,
-    num_classes_of,
-    official_formats,
-    to_official,
-)
-from segscape.checkpoints.read import read_state_dict
+from segscape.checkpoints.convert import official_formats, to_official
+from segscape.checkpoints.convert.file import read_official
 from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
 from segscape.data.datasets import find_dataset
 from segscape.files import atomic_path
 from segscape.labels.file import read_label_file
-from segscape.normalisation import Normalisation
 from segscape.registry import model_entry
 
 _log = logging.getLogger(__name__)
@@ -65,28 +57,12 @@ def _write_ours(arguments: argparse.Namespace) -> int:
         raise ValueError(f"A weights file ends in .safetensors; rename {arguments.output}.")
     if arguments.origin is not None:
         raise ValueError("--origin goes with --to-official; an official file's format is told by its entries.")
-    official = read_state_dict(arguments.checkpoint)
-    try:
-        origin = detect_format(arguments.name, official).origin
-        state = convert_checkpoint(arguments.name, official, arguments.num_classes)
-        kept = leftovers(arguments.name, official, state)
-    except ValueError as error:
-        raise ValueError(f"{arguments.checkpoint}: {error}") from None
-    if model_entry(arguments.name).task == "refinement":
-        classes = FOREGROUND
-    else:
-        names, palette = _classes(arguments.labels, num_classes_of(arguments.name, state))
-        classes = {"class_names": names, "palette": palette}
-    card = WeightsCard(
-        network=arguments.name,
-        normalisation=Normalisation(),
-        training=f"converted from {arguments.checkpoint.name}",
-        licence="that of the converted checkpoint",
-        origin=origin,
-        **classes,
-    )
-    write_weights(arguments.output, card, state, leftovers=kept)
-    return len(state)
+    official = read_official(arguments.checkpoint, arguments.name, arguments.num_classes)
+    card = official.card
+    if arguments.labels is not None and model_entry(arguments.name).task != "refinement":
+        card = replace(card, **_classes(arguments.labels, card.num_classes))
+    write_weights(arguments.output, card, official.state, leftovers=official.leftovers)
+    return len(official.state)
 
 
 def _write_official(arguments: argparse.Namespace) -> int:
@@ -115,20 +91,10 @@ def _write_official(arguments: argparse.Namespace) -> int:
     return len(official)
 
 
-def _classes(labels: str | None, num_classes: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    if labels is None:
-        return _unnamed(num_classes)
+def _classes(labels: str, num_classes: int) -> dict[str, Any]:
+    """Return a card's class names and colours, those of a data set or of a labels.yaml."""
     is_file = labels.endswith((".yaml", ".yml"))
     spec = read_label_file(Path(labels)) if is_file else find_dataset(labels).spec(Path())
     if spec.num_classes != num_classes:
         raise ValueError(f"{spec.name} has {spec.num_classes} classes, not {num_classes}; change --labels.")
-    return spec.class_names, spec.palette
-
-
-def _unnamed(num_classes: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Return numbered names, and colours as far apart as their number allows."""
-    names = tuple(f"class {index}" for index in range(num_classes))
-    # Steps of the golden ratio around the circle of hues keep neighbours apart.
-    hues = [(index * 0.618034) % 1 for index in range(num_classes)]
-    colours = [colorsys.hsv_to_rgb(hue, 0.75, 0.95 - 0.3 * (index % 2)) for index, hue in enumerate(hues)]
-    return names, tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colours)
+    return {"class_names": spec.class_names, "palette": spec.palette}

@@ -41,6 +41,26 @@ class _SaveConfig(SaveConfigCallback):
                 temporary.write_text(self.parser.dump(self.config))
 
 
+class _KeptWeights(ModelCheckpoint):
+    """The callback that keeps the weights of every so many steps; its own class, for Lightning tells callbacks by it.
+
+    Args:
+        folder: Where the files are written.
+        steps: The steps from one to the next.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        super().__init__(
+            folder,
+            "step-{step}",
+            auto_insert_metric_name=False,
+            every_n_train_steps=steps,
+            save_on_train_epoch_end=False,
+            save_top_k=-1,
+            save_weights_only=True,
+        )
+
+
 class _CommandLine(LightningCLI):
     """Lightning's command line with our loggers, checkpoints and report, all below `trainer.default_root_dir`."""
 
@@ -107,24 +127,11 @@ class _CommandLine(LightningCLI):
                     save_on_train_epoch_end=False,
                     enable_version_counter=False,
                 ),
-                *(
-                    [
-                        ModelCheckpoint(
-                            checkpoints,
-                            "step-{step}",
-                            every_n_train_steps=config.keep_every_n_steps,
-                            save_top_k=-1,
-                            save_weights_only=True,
-                            save_on_train_epoch_end=False,
-                            auto_insert_metric_name=False,
-                        )
-                    ]
-                    if config.keep_every_n_steps
-                    else []
-                ),
                 LearningRateMonitor("step"),
                 self.report(root),
             ]
+            if config.keep_every_n_steps is not None:
+                extra.append(_KeptWeights(checkpoints, config.keep_every_n_steps))
             if config.ema is not None:
                 extra.append(WeightAveraging(multi_avg_fn=averaging(config.ema)))
         if self.subcommand == "predict":
