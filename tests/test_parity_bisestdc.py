@@ -11,6 +11,11 @@ def test_evaluation_outputs(variant: str) -> None:
     assert_all(references.evaluation_outputs(variant))
 
 
+@pytest.mark.parametrize("variant", references.COUNTED)
+def test_costs(variant: str) -> None:
+    assert_all(references.costs(variant))
+
+
 @pytest.mark.parametrize("variant", ["bisestdc", "stdc1", "stdc2"])
 def test_official_evaluation_protocol(variant: str) -> None:
     assert_all(references.evaluation_protocol(variant))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import segscape
+from segscape.benchmark.cost import network_cost
 from segscape.checkpoints.convert import leftovers, to_official
 from segscape.checkpoints.convert.stdc import FORMATS
 from segscape.evaluation.protocols import EvaluationProtocol, mean_score_maps, scaled_tensors
@@ -38,6 +39,7 @@ NETWORKS = {
 }
 """The golden files' variants and our names for them."""
 
+COUNTED = ["bisestdc", "stdc1", "stdc2"]
 SEGMENTATION = [variant for variant in NETWORKS if not variant.startswith("cls")]
 
 ARRAY_TOLERANCE = 2e-5
@@ -275,12 +277,24 @@ def round_trip(variant: str) -> Iterator[Comparison]:
     yield compare(f"{variant} entries changed", len(differing) + len(restored.keys() - official.keys()), 0, 0.0)
 
 
+def costs(variant: str) -> Iterator[Comparison]:
+    """Parameters without training heads, and multiply-accumulates at every size that was counted."""
+    entry = golden()["variants"][variant]
+    for size, counted in entry.get("macs", {}).items():
+        height, width = (int(side) for side in size.split("x"))
+        cost = network_cost(NETWORKS[variant], num_classes=num_classes(variant), size=(height, width))
+        yield compare(f"{variant} parameters", cost.parameters, entry["parameters"]["inference_only"], 0.0)
+        yield compare(f"{variant} multiply-accumulates, {size}", cost.authors_macs, counted["inference_only"], 0.0)
+
+
 def every_comparison() -> Iterator[Comparison]:
     for units in (ohem_units, detail_units, norm_units, schedule_units):
         yield from units()
     for variant in NETWORKS:
         yield from round_trip(variant)
         yield from evaluation_outputs(variant)
+    for variant in COUNTED:
+        yield from costs(variant)
     for variant in SEGMENTATION:
         if "evaluation" in golden()["variants"][variant]:
             yield from evaluation_protocol(variant)

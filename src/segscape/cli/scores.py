@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from segscape.labels import ClassMapping
 from segscape.training.refinement import COARSE, PROTOCOL, RefinementTask
@@ -22,7 +22,10 @@ def _scores_table(task: SegmentationTask, classes: ClassMapping) -> Table:
     measured = [found for found in task.results if found.classes is classes]
     results = [found.scores for found in measured]
     title = classes.own.name if len(task.maps) > 1 else None
-    columns = [f"{score}, {found.protocol}" for found in measured for score in ("IoU", "accuracy")]
+    # Folded, for the names of protocols may differ only at their ends.
+    columns = [
+        Column(f"{score}, {found.protocol}", overflow="fold") for found in measured for score in ("IoU", "accuracy")
+    ]
     table = Table("class", *columns, title=title)
     for index, name in enumerate(names):
         shown = f"{name} (not in mIoU)" if index in excluded else name
