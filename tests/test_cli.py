@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it writes, what it says, and what it never does."""
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -179,3 +180,13 @@ def test_help_and_unknown_command() -> None:
     assert unknown.returncode == 2
     assert "segment" in unknown.stderr
     assert "--output" in run("segment", "--help").stdout
+
+
+def test_a_full_disk_is_said_with_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"map.png cannot be written: the disk is full"),
+        atomic_path(tmp_path / "map.png") as temporary,
+    ):
+        temporary.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path: The file to be written; its folder is created if missing.
 
     Raises:
-        OSError: The folder cannot be created or written to.
+        OSError: The folder cannot be created or written to, or the disk is full; the message names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        # Not every library's error names the file, and where one does, it is the temporary one.
+        if error.errno == errno.ENOSPC:
+            raise OSError(f"{path} cannot be written: the disk is full.") from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
