@@ -182,11 +182,13 @@ def test_help_and_unknown_command() -> None:
     assert "--output" in run("segment", "--help").stdout
 
 
-def test_a_full_disk_is_said_with_the_file_that_did_not_fit(tmp_path: Path) -> None:
-    with (
-        pytest.raises(OSError, match=r"map.png cannot be written: the disk is full"),
-        atomic_path(tmp_path / "map.png") as temporary,
-    ):
+def _write_to_a_full_disk(path: Path) -> None:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_said_with_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"map.png cannot be written: the disk is full"):
+        _write_to_a_full_disk(tmp_path / "map.png")
     assert not list(tmp_path.iterdir())
