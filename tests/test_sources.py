@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -142,17 +143,105 @@ def test_sixteen_bits(tmp_path: Path) -> None:
         Scaling(5, 5)
 
 
-@pytest.mark.parametrize("dtype", ["int16", "float32", "float64"])
-def test_an_unknown_range_must_be_stated(tmp_path: Path, dtype: str) -> None:
-    values = pixels(dtype=dtype)
-    path = write(tmp_path / "a.tif", values)
-    with pytest.raises(
-        ValueError, match=rf"a.tif holds {dtype} values, whose range is unknown; .*scaling=Scaling\(0, 1"
-    ):
-        open_source(path)
-    high = values.max()
-    expected = np.rint(np.clip(values.astype(float) / high, 0, 1) * 255)
-    assert np.abs(whole(path, scaling=Scaling(0, float(high))) - expected).max() <= (dtype != "float64")
+@pytest.mark.parametrize(
+    ("values", "low", "high", "words"),
+    [
+        ((200 + RNG.random((90, 80, 3)) * 2800).astype(np.uint16), None, None, "of its uint16 values"),
+        (pixels(90, 80, dtype="uint16"), 0, 65535, "of uint16 values that fill the range, 0 and 65535"),
+        ((RNG.random((90, 80, 3)) * 900 - 300).astype(np.int16), None, None, "of its int16 values"),
+        (RNG.random((90, 80, 3)).astype(np.float32), 0, 1, "of float32 values that fill the range, 0 and 1"),
+        (RNG.random((90, 80, 3)) * 0.3, None, None, "of its float64 values"),
+        (pixels(90, 80).astype(np.float32), 0, 255, "of float32 values that fill the range, 0 and 255"),
+        (np.full((90, 80, 1), 7, np.uint32), 7, 8, "of its uint32 values 7 and 8"),
+    ],
+)
+def test_a_range_that_is_not_stated_is_taken_from_the_values_and_said(
+    tmp_path: Path, caplog, values: np.ndarray, low: float | None, high: float | None, words: str
+) -> None:
+    if low is None:
+        low, high = np.percentile(values, [0.1, 99.9])
+    path = write(tmp_path / f"{RNG.integers(10**9)}.tif", values)
+    with caplog.at_level("INFO", logger="segscape"):
+        assert np.array_equal(whole(path), whole(path, scaling=Scaling(float(low), float(high))))
+        whole(path)
+    (message,) = caplog.messages
+    assert message.startswith(f"{path.name}: {words}")
+    assert "--scaling LOW,HIGH states others" in message
+
+
+def test_the_range_is_of_pixels_that_hold_data(tmp_path: Path) -> None:
+    """And the same for all windows of a scene, though only some are read to find it."""
+    values = (200 + RNG.random((1500, 1100, 3)) * 2800).astype(np.uint16)
+    values[:700] = 0
+    path = write(tmp_path / "a.tif", values, nodata=0, tiled=True, blockxsize=128, blockysize=128)
+    with open_source(path) as source:
+        assert source.channels.scaling is not None
+        assert source.channels.scaling.low == pytest.approx(200, abs=20)
+        assert source.channels.scaling.high == pytest.approx(3000, abs=20)
+        part = source.read(Window(900, 500, 80, 90))
+    assert np.array_equal(part, whole(path)[900:980, 500:590])
+
+
+def test_an_empty_scene_has_a_range(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((30, 40, 3), np.uint16), nodata=0)
+    assert not whole(path).any()
+
+
+@pytest.mark.parametrize("order", [(3, 2, 1), (2, 4, 1), (1, 2, 3)])
+def test_colours_are_those_that_the_file_names(tmp_path: Path, caplog, order: tuple[int, int, int]) -> None:
+    values = pixels(count=4)
+    tags = [ColorInterp.undefined] * 4
+    for number, colour in zip(order, (ColorInterp.red, ColorInterp.green, ColorInterp.blue), strict=True):
+        tags[number - 1] = colour
+    path = write(tmp_path / f"{order}.tif", values, colorinterp=tags)
+    with caplog.at_level("INFO", logger="segscape"):
+        assert np.array_equal(whole(path), values[..., [number - 1 for number in order]])
+    said = f"bands {', '.join(map(str, order))} are read as red, green and blue, as the file says"
+    assert [said in message for message in caplog.messages] == [True] * (order != (1, 2, 3))
+
+
+def test_bands_that_are_guessed_are_said(tmp_path: Path, caplog) -> None:
+    path = write(tmp_path / "five.tif", pixels(count=5), photometric="minisblack")
+    with caplog.at_level("INFO", logger="segscape"):
+        whole(path)
+    assert caplog.messages == [
+        "five.tif: the first three of 5 bands are read as red, green and blue; --bands R,G,B names others."
+    ]
+
+
+def test_colours_of_another_model_are_refused(tmp_path: Path) -> None:
+    inks = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
+    write(tmp_path / "a.tif", pixels(count=4), photometric="minisblack")
+    vrt = tmp_path / "inks.vrt"
+    rasterio.shutil.copy(tmp_path / "a.tif", vrt, driver="VRT")
+    with rasterio.open(vrt, "r+") as dataset:
+        dataset.colorinterp = inks
+    with pytest.raises(ValueError, match=r"inks.vrt holds CMYK colours.*convert it to RGB first"):
+        open_source(vrt)
+    assert whole(vrt, bands=(1,)).shape == (40, 50, 3)
+    lab = write(tmp_path / "lab.tif", pixels(), photometric="cielab")
+    with pytest.raises(ValueError, match=r"lab.tif holds CIELAB colours"):
+        open_source(lab)
+
+
+def test_sixteen_bits_of_a_png_are_those_of_a_geotiff(tmp_path: Path) -> None:
+    for count in (1, 3, 4):
+        values = pixels(count=count, dtype="uint16") // 20
+        tiff = write(tmp_path / f"{count}.tif", values[..., :3])
+        png = tmp_path / f"{count}.png"
+        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[count]
+        cv2.imwrite(str(png), values[..., order])
+        for scaling in (None, Scaling(0, 3000)):
+            assert np.array_equal(whole(png, scaling=scaling), whole(tiff, scaling=scaling))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jp2", "a.bin"])
+def test_a_list_of_other_files_is_opened_by_its_own_name_alone(tmp_path: Path, name: str) -> None:
+    secret = write(tmp_path / "secret.tif", pixels())
+    rasterio.shutil.copy(secret, tmp_path / "list.vrt", driver="VRT")
+    (tmp_path / "list.vrt").rename(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} (is no \w+ file|is not an image)"):
+        open_source(tmp_path / name)
 
 
 def test_nan_and_nodata(tmp_path: Path) -> None:
@@ -334,7 +423,7 @@ def test_files_that_are_cut_short(tmp_path: Path, suffix: str, share: float) -> 
     else:
         Image.fromarray(pixels(300, 300)).save(path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=rf"a{suffix} (cannot be decoded|is not an image)"):
+    with pytest.raises(ValueError, match=rf"a{suffix} (cannot be decoded|is not an image|is no \w+ file)"):
         whole(path)
 
 
@@ -358,8 +447,8 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         open_source(tmp_path)
     (tmp_path / "zero.vrt").write_text('<VRTDataset rasterXSize="0" rasterYSize="5"/>')
     (tmp_path / "text.tif").write_text("no image")
-    for name in ("zero.vrt", "text.tif"):
-        with pytest.raises(ValueError, match=f"{name} cannot be decoded"):
+    for name, reason in (("zero.vrt", "cannot be decoded"), ("text.tif", "is no tif file")):
+        with pytest.raises(ValueError, match=f"{name} {reason}"):
             open_source(tmp_path / name)
     write(tmp_path / "complex.tif", pixels(count=1, dtype="float32").astype(np.complex64))
     with pytest.raises(ValueError, match=r"complex.tif holds complex numbers"):

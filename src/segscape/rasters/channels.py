@@ -1,14 +1,16 @@
 """How the bands of a file become the 8-bit red, green and blue that networks take.
 
-Values that are not of 8 bits need a `Scaling`. Without one, unsigned 16-bit values are taken to span the full range
-from 0 to 65535; other types, whose range is unknown, are refused.
+Nothing is guessed in silence: colours follow the file's own tags, and what is not stated (which bands are which, the
+range of values that are not of 8 bits) is taken from what is there and said in one line in the log.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from segscape.rasters.stored import Band, StoredImage
+
+_log = logging.getLogger(__name__)
+
+_PERCENTILES = 0.1, 99.9
+"""Of the values that become black and white, where no scaling is stated and they fill no known range."""
+_FULL_RANGES = {"u": (65535.0,), "f": (1.0, 255.0)}
+"""The known ranges of unsigned integers and of floating-point numbers, from 0; one is taken if it is half filled."""
+_COLOURS = "red", "green", "blue"
+_OTHER_MODELS = {"cyan": "CMYK", "hue": "HSL", "lightness": "HSL", "Y": "YCbCr", "Cb": "YCbCr"}
 
 
 @dataclass(frozen=True)
@@ -83,17 +94,17 @@ class Channels:
 
 
 def choose_channels(stored: StoredImage, *, bands: Sequence[int] | None, scaling: Scaling | None) -> Channels:
-    """Choose the bands and the scaling of an image.
+    """Choose the bands and the scaling of an image, and log what was chosen that nobody has stated.
 
     Args:
         stored: The image.
-        bands: The numbers, from 1, of the bands that are red, green and blue, or of one that is grey. By default the
-            first three without opacity, or the only one; a palette is applied.
-        scaling: How values become 8-bit ones. By default those of 8 bits stay as they are, and those of 16 bits without
-            sign are taken to reach from 0 to 65535.
+        bands: The numbers, from 1, of the bands that are red, green and blue, or of one that is grey. By default those
+            that the file says, else the first three without opacity, or the only one; a palette is applied.
+        scaling: How values become 8-bit ones. By default those of 8 bits stay as they are, and others are mapped by
+            `guess_scaling`.
 
     Raises:
-        ValueError: There are no such bands, or their values need a scaling to be stated; the message names it.
+        ValueError: There are no such bands, their colours are none of red, green and blue, or the file is damaged.
     """
     path = stored.path
     if not stored.bands:
@@ -105,33 +116,77 @@ def choose_channels(stored: StoredImage, *, bands: Sequence[int] | None, scaling
     dtype = np.result_type(*(stored.bands[band - 1].dtype for band in chosen))
     if colours is not None:
         return Channels(chosen, None, colours, may_lack_data=bool((colours[:, 3] == 0).any()))
-    return Channels(chosen, _choose_scaling(path, dtype, scaling), None, may_lack_data=dtype.kind == "f")
+    if scaling is None and dtype != np.uint8:
+        scaling, words = guess_scaling(stored.sample(chosen))
+        _say(f"{path.name}: {words} become black and white; --scaling LOW,HIGH states others.")
+    return Channels(chosen, scaling, None, may_lack_data=dtype.kind == "f")
+
+
+def guess_scaling(values: npt.NDArray[Any]) -> tuple[Scaling, str]:
+    """Choose how values of any real type become 8-bit ones, by a sample of them.
+
+    Values that fill at least half of a known range (0 to 65535 of unsigned integers; 0 to 1 or 0 to 255 of
+    floating-point numbers) are taken to have it. Of others the percentiles 0.1 and 99.9 become black and white, of all
+    bands together, so that colours stay as they are.
+
+    Args:
+        values: Of any shape, without NaN.
+
+    Returns:
+        The scaling, and which values become black and white, in words.
+    """
+    if not values.size:
+        return Scaling(0, 1), "as no pixel holds data, 0 and 1"
+    low, high = (float(value) for value in np.percentile(values, _PERCENTILES))
+    for full in _FULL_RANGES.get(values.dtype.kind, ()):
+        if values.min() >= 0 and values.max() <= full and high > full / 2:
+            return Scaling(0, full), f"of {values.dtype.name} values that fill the range, 0 and {full:g}"
+    if not low < high:
+        low, high = float(values.min()), float(values.max())
+    if not low < high:
+        high = low + 1
+    shares = "{:g} and {:g} %".format(*_PERCENTILES)
+    return Scaling(low, high), f"of its {values.dtype.name} values {low:g} and {high:g}, which {shares} lie below,"
+
+
+@lru_cache(maxsize=4096)
+def _say(message: str) -> None:
+    """Log a message once, however often a file is opened."""
+    _log.info(message)
 
 
 def _choose_bands(path: Path, asked: Sequence[int] | None, bands: Sequence[Band]) -> tuple[int, ...]:
-    if asked is None:
-        colour = tuple(number for number, band in enumerate(bands, start=1) if band.kind != "alpha")
-        if len(colour) == 1 or len(colour) >= 3:
-            return colour[:3]
+    if asked is not None:
+        if len(asked) not in (1, 3):
+            raise ValueError(f"One band or three can be read, not {len(asked)}: {tuple(asked)}.")
+        missing = [band for band in asked if not 1 <= band <= len(bands)]
+        if missing:
+            raise ValueError(f"{path} has no band {missing[0]}; its bands are numbered from 1 to {len(bands)}.")
+        return tuple(asked)
+    numbers: dict[str, int] = {}
+    for number, band in enumerate(bands, start=1):
+        numbers.setdefault(band.kind, number)
+    if all(colour in numbers for colour in _COLOURS):
+        chosen = tuple(numbers[colour] for colour in _COLOURS)
+        if chosen != (1, 2, 3):
+            listed = ", ".join(map(str, chosen))
+            _say(f"{path.name}: bands {listed} are read as red, green and blue, as the file says.")
+        return chosen
+    model = next((_OTHER_MODELS[kind] for kind in numbers if kind in _OTHER_MODELS), None)
+    if model is not None:
         raise ValueError(
-            f"{path} has {len(colour)} bands besides opacity, neither grey nor red, green and blue; "
-            f"say which to use, such as bands=(1,)."
+            f"{path} holds {model} colours, not red, green and blue; convert it to RGB first, or say which bands to "
+            "use, such as bands=(1,) (--bands 1)."
         )
-    if len(asked) not in (1, 3):
-        raise ValueError(f"One band or three can be read, not {len(asked)}: {tuple(asked)}.")
-    missing = [band for band in asked if not 1 <= band <= len(bands)]
-    if missing:
-        raise ValueError(f"{path} has no band {missing[0]}; its bands are numbered from 1 to {len(bands)}.")
-    return tuple(asked)
-
-
-def _choose_scaling(path: Path, dtype: np.dtype[Any], scaling: Scaling | None) -> Scaling | None:
-    if scaling is not None or dtype == np.uint8:
-        return scaling
-    # Some TIFF files have the other byte order.
-    if dtype.newbyteorder("=") == np.uint16:
-        return _FULL_RANGE
+    colour = tuple(number for number, band in enumerate(bands, start=1) if band.kind != "alpha")
+    if len(colour) == 1 or len(colour) >= 3:
+        if len(colour) > 3:
+            _say(
+                f"{path.name}: the first three of {len(colour)} bands are read as red, green and blue; --bands R,G,B "
+                "names others."
+            )
+        return colour[:3]
     raise ValueError(
-        f"{path} holds {dtype.name} values, whose range is unknown; say what becomes black and what white, "
-        f"such as scaling=Scaling(0, 1)."
+        f"{path} has {len(colour)} bands besides opacity, neither grey nor red, green and blue; say which to use, such "
+        "as bands=(1,) (--bands 1)."
     )

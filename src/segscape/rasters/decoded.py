@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,7 +17,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from segscape.geometry.window import Window
 from segscape.rasters.gdal import has_rasterio
 from segscape.rasters.stored import Band, StoredImage
-from segscape.rasters.suffixes import IMAGE_SUFFIXES, TIFF_SUFFIXES
+from segscape.rasters.suffixes import PHOTO_SUFFIXES, TIFF_SUFFIXES
+
+_log = logging.getLogger(__name__)
 
 # Larger photographs are read by window as well, where rasterio is installed; this many take 192 MB decoded.
 _DECODED_PIXELS = 64_000_000
@@ -40,17 +44,27 @@ def open_image(path: Path) -> Image.Image:
         raise ValueError(f"{path} is not an image that can be read; PNG, JPEG, WebP and TIFF can.") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to be read whole: {error}.") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # whatever the decoder of a format, of damaged bytes, fails with
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
+    return image
+
+
+def upright(image: Image.Image, path: Path) -> Image.Image:
+    """Turn an image by its orientation tag; one whose tags are damaged stays as it is, which is logged."""
+    try:
+        # In place, to avoid a copy of the whole image.
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # whatever damaged tags fail with
+        _log.warning("%s: its tags are damaged; it is read without turning it.", path.name)
     return image
 
 
 def is_decoded_whole(path: Path) -> bool:
     """Return whether a file is decoded whole: photographs of ordinary size, and what rasterio would be needed for."""
     suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        return False
-    return not has_rasterio() or (suffix not in TIFF_SUFFIXES and not _is_large(path))
+    if suffix in TIFF_SUFFIXES:
+        return not has_rasterio()
+    return suffix in PHOTO_SUFFIXES and not (has_rasterio() and _is_large(path))
 
 
 class DecodedImage(StoredImage):
@@ -109,8 +123,9 @@ class _Decoded:
 
 def _decode(path: Path) -> _Decoded:
     image = open_image(path)
-    # In place, to avoid a copy of the whole image.
-    ImageOps.exif_transpose(image, in_place=True)
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and _bit_depth(path) == 16:
+        return _decode_deep(path)
+    image = upright(image, path)
     valid = np.asarray(image.convert("RGBA").getchannel("A")) > 0 if image.has_transparency_data else None
     if image.mode == "LA":
         image = image.getchannel("L")
@@ -123,6 +138,21 @@ def _decode(path: Path) -> _Decoded:
     return _Decoded(values if values.ndim == 3 else values[..., None], valid)
 
 
+def _bit_depth(path: Path) -> int:
+    """Return the bits of a PNG's channels, which stand at a fixed place in its header."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
+def _decode_deep(path: Path) -> _Decoded:
+    """Decode a colour PNG of 16 bits, of which Pillow keeps the upper 8."""
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged.")
+    valid = values[..., 3] > 0 if values.shape[2] == 4 else None
+    return _Decoded(np.ascontiguousarray(values[..., 2::-1]), valid)
+
+
 def _is_large(path: Path) -> bool:
     """Return whether a photograph has too many pixels to be decoded whole; only its header is read."""
     try:
@@ -132,6 +162,6 @@ def _is_large(path: Path) -> bool:
                 return math.prod(image.size) > _DECODED_PIXELS
     except Image.DecompressionBombError:
         return True
-    except (OSError, SyntaxError, ValueError):
+    except Exception:
         # Decoding it whole fails with a message that names the reason.
         return False

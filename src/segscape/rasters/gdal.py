@@ -16,6 +16,27 @@ from segscape.rasters.stored import Band
 
 # GDAL's default is a twentieth of all memory. This holds a row of 512 x 512 blocks, 80,000 pixels wide, of three bands.
 _CACHE_BYTES = 128 << 20
+# A file is opened as what its suffix says: GDAL would go by the content, and a text that is called .tif may name other
+# files, or addresses to ask.
+_DRIVERS = {
+    ".bmp": "BMP",
+    ".j2k": "JP2OpenJPEG",
+    ".jfif": "JPEG",
+    ".jp2": "JP2OpenJPEG",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".mpo": "JPEG",
+    ".png": "PNG",
+    ".ppm": "PNM",
+    ".tif": "GTiff",
+    ".tiff": "GTiff",
+    ".vrt": "VRT",
+    ".webp": "WEBP",
+}
+_LISTING_DRIVERS = frozenset(
+    ("DERIVED", "GTI", "HTTP", "OGCAPI", "PLMOSAIC", "STACIT", "STACTA", "VRT", "WCS", "WMS", "WMTS", "ZARR")
+)
+"""Drivers of formats that are lists of other files or addresses; only a suffix of theirs opens them."""
 
 
 def has_rasterio() -> bool:
@@ -39,16 +60,16 @@ def load_rasterio(path: Path) -> Any:
 
 
 @contextmanager
-def bounded_gdal(**options: str) -> Iterator[None]:
-    """Limit GDAL's block cache within the context.
+def bounded_gdal(**options: str) -> Iterator[Any]:
+    """Limit GDAL's block cache within the context, a `rasterio.Env`, which is yielded.
 
     Args:
         options: Further configuration options of GDAL, by name.
     """
     import rasterio
 
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, **options):
-        yield
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, **options) as environment:
+        yield environment
 
 
 @contextmanager
@@ -72,8 +93,11 @@ def open_raster(path: Path) -> Any:
     """
     rasterio = load_rasterio(path)
     check_readable(path)
-    with decoding(path), bounded_gdal(), without_place_warnings():
-        return rasterio.open(path)
+    driver = _DRIVERS.get(path.suffix.lower())
+    with decoding(path), bounded_gdal() as environment, without_place_warnings():
+        if driver is not None:
+            return rasterio.open(path, driver=driver)
+        return rasterio.io.DatasetReader(path, driver=sorted(environment.drivers().keys() - _LISTING_DRIVERS))
 
 
 def bands_of(dataset: Any) -> tuple[Band, ...]:
@@ -99,4 +123,7 @@ def decoding(path: Path) -> Iterator[None]:
     try:
         yield
     except rasterio.errors.RasterioError as error:
+        if "not recognized as being in a supported" in str(error):
+            kind = path.suffix.lstrip(".") or "raster"
+            raise ValueError(f"{path} is no {kind} file, or its beginning is damaged.") from None
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None

@@ -10,36 +10,48 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from segscape.files import atomic_path
+from segscape.rasters.channels import Scaling, guess_scaling
 from segscape.rasters.decoded import open_image
+from segscape.rasters.source import open_source
 
 
 def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Convert an image of any Pillow mode to (H, W, 3) uint8, upright.
 
-    16-bit values keep their upper 8 bits, transparency is dropped, and a camera's orientation tag is applied.
+    Values that are not of 8 bits are mapped by `guess_scaling`, transparency is dropped, and a camera's orientation tag
+    is applied.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image)
-        eight_bit = (grey.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(eight_bit[..., None], 3, axis=2)
+        # Pillow widens 16-bit values to 32 bits in some modes.
+        held = grey.astype(np.uint16) if grey.dtype.kind == "i" and 0 <= grey.min() <= grey.max() < 2**16 else grey
+        scaling, _ = guess_scaling(held)
+        return np.repeat(scaling.to_eight_bits(grey)[..., None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
 
-def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """Read an image.
+def read_image(
+    path: str | Path, *, bands: Sequence[int] | None = None, scaling: Scaling | None = None
+) -> npt.NDArray[np.uint8]:
+    """Read an image of any kind as a whole.
 
     Args:
         path: The file.
+        bands: See `segscape.rasters.channels.choose_channels`.
+        scaling: See `choose_channels`.
 
     Returns:
-        (H, W, 3) uint8, red, green, blue; see `to_rgb`.
+        (H, W, 3) uint8, red, green, blue, upright.
 
     Raises:
+        ModuleNotFoundError: The format needs rasterio; the message names the extra.
         FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
         ValueError: The file is no image, or damaged; the message names it.
     """
-    return to_rgb(open_image(Path(path)))
+    with open_source(path, bands=bands, scaling=scaling) as source:
+        return source.whole()
 
 
 def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -80,6 +80,10 @@ class Source:
         holding = self.channels.holding_data(self._stored.read(window, self.channels.bands))
         return holding if valid is None else valid & holding
 
+    def whole(self) -> npt.NDArray[np.uint8]:
+        """Read the whole image, (H, W, 3) uint8; raises as `read` does."""
+        return self.read(Window(0, 0, *self.size))
+
     def close(self) -> None:
         """Release the file and the decoded pixels; a later read opens it again."""
         self._stored.close()
@@ -97,10 +101,8 @@ def open_source(path: str | Path, *, bands: Sequence[int] | None = None, scaling
     Args:
         path: A file. TIFF without rasterio, and photographs of ordinary size, are decoded whole, and upright by their
             orientation tag.
-        bands: The numbers, from 1, of the bands that are red, green and blue, or of one that is grey. By default the
-            first three without opacity, or the only one; a palette is applied.
-        scaling: How values become 8-bit ones. By default those of 8 bits stay as they are, and those of 16 bits without
-            sign are taken to reach from 0 to 65535.
+        bands: See `segscape.rasters.channels.choose_channels`.
+        scaling: See `choose_channels`.
 
     Raises:
         ModuleNotFoundError: The format needs rasterio; the message names the extra.
@@ -111,5 +113,5 @@ def open_source(path: str | Path, *, bands: Sequence[int] | None = None, scaling
     """
     path = Path(path)
     check_readable(path)
-    stored = DecodedImage(path) if is_decoded_whole(path) else RasterFile(path)
+    stored: StoredImage = DecodedImage(path) if is_decoded_whole(path) else RasterFile(path)
     return Source(stored, choose_channels(stored, bands=bands, scaling=scaling))

@@ -13,6 +13,10 @@ import numpy.typing as npt
 from segscape.geometry.window import Window
 from segscape.rasters.georeference import Georeference
 
+# A sample of a large image is read in windows of so many pixels a side, so many along each axis.
+_SAMPLED_SIDE = 128
+_SAMPLED_AXIS = 8
+
 
 @dataclass(frozen=True)
 class Band:
@@ -68,6 +72,26 @@ class StoredImage(ABC):
         Raises:
             ValueError: The file is damaged there.
         """
+
+    def sample(self, bands: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Read pixels that hold data, spread over the image, (n, C); the same ones each time.
+
+        Raises:
+            ValueError: The file is damaged there.
+        """
+        height, width = self.size
+        if max(height, width) <= _SAMPLED_AXIS * _SAMPLED_SIDE:
+            windows = [Window(0, 0, height, width)]
+        else:
+            rows, cols = (np.linspace(0, max(side - _SAMPLED_SIDE, 0), _SAMPLED_AXIS, dtype=int) for side in self.size)
+            size = min(height, _SAMPLED_SIDE), min(width, _SAMPLED_SIDE)
+            windows = [Window(row, col, *size) for row in np.unique(rows).tolist() for col in np.unique(cols).tolist()]
+        found = []
+        for window in windows:
+            values, valid = self.read(window, bands), self.valid(window, bands)
+            pixels = values.reshape(-1, len(bands)) if valid is None else values[valid]
+            found.append(pixels[~np.isnan(pixels).any(axis=-1)] if pixels.dtype.kind == "f" else pixels)
+        return np.concatenate(found)
 
     @abstractmethod
     def close(self) -> None:

@@ -44,6 +44,8 @@ class RasterFile(StoredImage):
                 f"{path} is turned by a camera's orientation tag, which cannot be followed by windows; turn its "
                 "pixels with an image editor first."
             )
+        if dataset.photometric is not None and dataset.photometric.name == "cielab":
+            raise ValueError(f"{path} holds CIELAB colours, not red, green and blue; convert it to RGB first.")
         self.size = dataset.height, dataset.width
         self.bands = bands_of(dataset)
         self.georeference = georeference_of(dataset)

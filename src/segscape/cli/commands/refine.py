@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
-from segscape.cli.arguments import memory, pixels
+from segscape.cli.arguments import bands, memory, pixels, scaling
 from segscape.cli.jobs.big import plan_big, read_big, refine_big, write_big
 from segscape.cli.jobs.files import OnProgress, run_jobs
 from segscape.cli.jobs.pairs import PairJob, plan
 from segscape.cli.progress import progress
 from segscape.cli.timing import Timing, timing_table
 from segscape.networks import list_models
+from segscape.rasters.channels import Scaling
 from segscape.rasters.geotiff import read_georeference
 from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
@@ -88,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help=f"refine only so near to the mask's edge (default: everywhere, in class maps {CLASS_BAND})",
     )
+    parser.add_argument("--bands", type=bands, metavar="R,G,B", help="of the image, from 1, such as 4,3,2 or 1")
+    parser.add_argument(
+        "--scaling", type=scaling, metavar="LOW,HIGH", help="the image's values that become black and white"
+    )
     parser.add_argument("--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB, 1500MB or 4GiB")
     parser.add_argument(
         "--precision", choices=get_args(RefinerPrecision), default="fp32", help="(default: %(default)s)"
@@ -130,7 +135,13 @@ def main(words: list[str]) -> int:
     with progress() as bar:
         for job, result, seconds in run_jobs(
             jobs,
-            read=partial(read, as_classes=arguments.classes, one_object=arguments.alpha or arguments.binary),
+            read=partial(
+                read,
+                as_classes=arguments.classes,
+                one_object=arguments.alpha or arguments.binary,
+                bands=arguments.bands,
+                scaling=arguments.scaling,
+            ),
             work=partial(refine, refiner, steps=arguments.steps, band=arguments.band, binary=arguments.binary),
             write=write,
             bar=bar,
@@ -154,7 +165,8 @@ def _refine_big(arguments: argparse.Namespace) -> int:
     """Refine a folder in the layout of BIG."""
     if arguments.mask is not None or arguments.output is None:
         raise ValueError("--layout big takes one folder, and another as --output.")
-    defaults = {"steps": 4, "band": None, "binary": False, "classes": False, "alpha": False}
+    defaults = {"steps": 4, "band": None, "bands": None, "scaling": None}
+    defaults |= dict.fromkeys(("binary", "classes", "alpha"), False)
     strange = [f"--{name}" for name, value in defaults.items() if getattr(arguments, name) != value]
     if strange:
         raise ValueError(f"{strange[0]} does not go with --layout big, which does what the authors' script does.")
@@ -198,19 +210,28 @@ def load_refiner(
     return Refiner.from_weights(name, device, max_memory=max_memory, precision=precision)
 
 
-def read(job: PairJob, *, as_classes: bool, one_object: bool) -> Material:
+def read(
+    job: PairJob,
+    *,
+    as_classes: bool,
+    one_object: bool,
+    bands: Sequence[int] | None = None,
+    scaling: Scaling | None = None,
+) -> Material:
     """Read a pair.
 
     Args:
         job: The files of the pair.
         as_classes: Take a grey mask for a class map.
         one_object: Whether to refuse a class map.
+        bands: Of the image, see `read_image`.
+        scaling: Of the image, see `read_image`.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file is damaged, the mask is not a mask or of a refused kind, or the sizes differ.
     """
-    image = read_image(job.image)
+    image = read_image(job.image, bands=bands, scaling=scaling)
     mask = read_mask_file(job.mask, as_classes=as_classes)
     coarse = mask.labels if isinstance(mask, ClassMap) else mask.values
     if coarse.shape != image.shape[:2]:

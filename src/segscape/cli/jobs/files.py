@@ -44,7 +44,13 @@ def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
     if not names_many(text):
         yield path, Path(path.name)
     elif path.is_dir():
-        files = (file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        files = (
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and file.is_file()
+        )
         images = sorted(file for file in files if output is None or not file.resolve().is_relative_to(output.resolve()))
         if not images:
             raise FileNotFoundError(
@@ -135,8 +141,8 @@ def run_jobs(
             try:
                 material, read_seconds = current.result()
                 outcome, work_seconds = _timed(work, material, on_progress)
-            except (ValueError, OSError, RuntimeError) as error:
-                outcome = error
+            except Exception as error:  # one file that a library stumbles over does not end the others
+                outcome = named(error, job)
             bar.update(task, completed=number + 1)
             # Wait for the previous job's files before submitting this one's: jobs are yielded in their order, and at
             # most one result waits to be written.
@@ -162,5 +168,12 @@ def _written(
 ) -> tuple[Job, Result | Exception, dict[str, float]]:
     try:
         return job, result, {**seconds, "write": future.result()[1]}
-    except (ValueError, OSError, RuntimeError) as error:
-        return job, error, {}
+    except Exception as error:  # see `run_jobs`
+        return job, named(error, job), {}
+
+
+def named(error: Exception, job: object) -> Exception:
+    """Return an error whose message says the file: of ours as it is, of others with its kind and the job's image."""
+    if isinstance(error, (ValueError, OSError)):
+        return error
+    return RuntimeError(f"{getattr(job, 'image', job)} could not be done ({type(error).__name__}: {error}).")

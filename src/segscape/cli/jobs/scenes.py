@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from segscape.cli.jobs.files import named
 from segscape.cli.progress import show_error
 from segscape.runtime.system_memory import resident
 from segscape.scenes.files import Refine, SceneFiles
@@ -63,9 +64,9 @@ def segment_scenes(
         try:
             with Scene(segmenter, job.image, job.files, settings, refine=refine) as scene:
                 _segment(scene, job, segmenter, bar, is_alone=len(jobs) == 1)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # one file that a library stumbles over does not end the others
             failed += 1
-            show_error(bar, error)
+            show_error(bar, named(error, job))
     return failed
 
 
@@ -164,8 +165,9 @@ def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneS
         try:
             with Scene(segmenter, job.image, job.files, settings) as scene:
                 console.print(plan_table(scene, job.image.name, segmenter))
-        except (ValueError, OSError) as error:
+        except Exception as error:  # see `segment_scenes`
             failed += 1
+            error = named(error, job)
             console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
     return failed
 
