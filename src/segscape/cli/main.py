@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import segscape
+from segscape.cli.console import PlainConsole, PlainFormatter, one_line
 
 # Each command's module and its line of help; a module is imported only when its command runs.
 _COMMANDS = {
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 def _show_messages(console: Console) -> None:
     """Print what the package reports; other libraries show their own messages."""
     log = logging.getLogger("segscape")
-    log.handlers = [RichHandler(console=console, show_path=False, show_time=False, show_level=False)]
+    handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    log.handlers = [handler]
     log.setLevel(logging.INFO)
 
 
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Only the first word is ours to read; the rest belongs to the command.
     command = _parser().parse_args(words[:1]).command
-    console = Console(stderr=True, highlight=False)
+    console = PlainConsole(stderr=True)
     _show_messages(console)
     try:
         return import_module(_COMMANDS[command][0]).main(words)
@@ -83,13 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "").startswith("segscape"):
             raise
         advice = f"pip install 'segscape[{_EXTRAS.get(error.name or '', 'train')}]'"
-        console.print(f"error: `segscape {command}` needs the package {error.name}: {advice}", markup=False)
+        console.print(f"error: `segscape {command}` needs the package {error.name}: {advice}")
         return 1
     except KeyboardInterrupt as stop:
-        console.print(str(stop) or "stopped", markup=False, soft_wrap=True)
+        console.print(str(stop) or "stopped")
         return 130
     except (ValueError, OSError) as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True)
+        console.print(f"error: {one_line(str(error))}")
         return 1
 
 

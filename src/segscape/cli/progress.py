@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
+
+from segscape.cli.console import PlainConsole, one_line
+
+
+class _DescriptionColumn(ProgressColumn):
+    """What is done, which may hold a file's name."""
+
+    def render(self, task: Task) -> Text:
+        return Text(one_line(task.description))
 
 
 class _RateColumn(ProgressColumn):
@@ -17,15 +25,15 @@ class _RateColumn(ProgressColumn):
 def progress() -> Progress:
     """Return a bar with count, rate and time left, on standard error."""
     return Progress(
-        TextColumn("{task.description}"),
+        _DescriptionColumn(),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=PlainConsole(stderr=True),
     )
 
 
 def show_error(bar: Progress, error: Exception) -> None:
     """Print above the bar why one of several files failed."""
-    bar.console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    bar.console.print(f"error: {one_line(str(error))}")

@@ -63,6 +63,6 @@ def calibration_images(arguments: argparse.Namespace, photographs: Sequence[Path
 def print_choice(segmenter: Segmenter, console: Console) -> None:
     """Print the choice of `--runtime auto`, its reason, and the time or the fault of the others."""
     if segmenter.choice is not None:
-        console.print(f"runtime: {segmenter.choice}", markup=False)
+        console.print(f"runtime: {segmenter.choice}")
         for line in segmenter.choice.others:
-            console.print(f"  not {line}", markup=False)
+            console.print(f"  not {line}")

@@ -68,4 +68,4 @@ def print_sizes(
                 continue
     for reason, names in alike.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f"{names[0]}{others}: seen at {reason}", markup=False)
+        console.print(f"{names[0]}{others}: seen at {reason}")

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Column, Table
 
 from segscape.benchmark.cost import network_cost
@@ -21,6 +20,7 @@ from segscape.benchmark.measure import MeasurementError, measure_apart
 from segscape.benchmark.protocol import Protocol
 from segscape.benchmark.report import write_report
 from segscape.benchmark.subject import card_of, is_refiner
+from segscape.cli.console import PlainConsole
 from segscape.cli.progress import progress
 from segscape.runtime.create import RUNTIME_NAMES
 from segscape.segmentation.inputs import usable_device
@@ -92,13 +92,13 @@ def main(words: list[str]) -> int:
             bar.update(task, description=_title(entry))
             outcome = _outcome(entry, lambda: bar.advance(task))
             if isinstance(outcome, MeasurementError):
-                bar.console.print(f"{_title(entry)}: {outcome}", markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(f"{_title(entry)}: {outcome}")
             bar.update(task, completed=sum(map(_runs, entries[: number + 1])))
             rows.append(as_row(entry, outcome, score=scores[entry.name]))
             if arguments.output:
                 write_report(arguments.output, rows, protocol=protocol, device=device)
     # In narrow terminals, wrapped lines are easier to read than truncated cells.
-    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, _WIDTH))
+    console = PlainConsole(width=max(PlainConsole().width, _WIDTH))
     measured = [row for row in rows if "error" not in row]
     if measured:
         console.print(time_table(measured, protocol), cost_table(measured))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from segscape.checkpoints.convert import official_formats, to_official
 from segscape.checkpoints.convert.file import read_official
 from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
+from segscape.cli.console import PlainConsole
 from segscape.data.datasets import find_dataset
 from segscape.files import atomic_path
 from segscape.labels.file import read_label_file
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 def main(words: list[str]) -> int:
     """Run `segscape convert`."""
     arguments = _parser().parse_args(words[1:])
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
     written = _write_official(arguments) if arguments.to_official else _write_ours(arguments)
-    console.print(f"{written} entries written to {arguments.output}", markup=False)
+    console.print(f"{written} entries written to {arguments.output}")
     return 0
 
 

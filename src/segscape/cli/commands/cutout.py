@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from segscape.cli.arguments import pixels
 from segscape.cli.commands.refine import load_refiner
+from segscape.cli.console import PlainConsole
 from segscape.cli.jobs.files import OnProgress, Targets, find_images, run_jobs
 from segscape.cli.jobs.videos import VIDEO_SUFFIXES, Drawing, Frame, convert_video
 from segscape.cli.progress import progress, show_error
@@ -98,7 +98,7 @@ def main(words: list[str]) -> int:
     background = None if arguments.background is None else as_background(arguments.background)
     photos, videos = plan(arguments)
     cutter = _load(arguments, [job.source for job in photos])
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
     print_choice(cutter.segmenter, console)
     tally = Tally()
     with progress() as bar:
@@ -237,4 +237,4 @@ def _cut_video(
 
 
 def _say_empty(bar: Progress, job: CutoutJob) -> None:
-    bar.console.print(f"{job.source}: nothing was found", markup=False, highlight=False, soft_wrap=True)
+    bar.console.print(f"{job.source}: nothing was found")

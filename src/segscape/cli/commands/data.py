@@ -13,6 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from segscape.cli.console import PlainConsole
 from segscape.cli.progress import progress
 from segscape.data.check import SplitReport, check_split, detect_dataset
 from segscape.data.datasets import DATASETS, Folder, find_dataset
@@ -42,7 +43,7 @@ def main(words: list[str]) -> int:
         "--dataset", choices=[*sorted(DATASETS), _PAIRS], help="which data set it is (default: told by its layout)"
     )
     arguments = parser.parse_args(words[1:])
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
     if arguments.command == "check":
         name = arguments.dataset
         # Some data sets would take the images of pairs for their own test images.
@@ -55,7 +56,7 @@ def main(words: list[str]) -> int:
 def _prepare(arguments: argparse.Namespace, console: Console) -> int:
     name, root = arguments.name, arguments.root
     if name not in PREPARATIONS | PAIR_PREPARATIONS:
-        console.print(f"{name} is read as it is, nothing has to be prepared: {DATASETS[name].layout}", markup=False)
+        console.print(f"{name} is read as it is, nothing has to be prepared: {DATASETS[name].layout}")
         return 0
     with progress() as bar:
 
@@ -64,15 +65,15 @@ def _prepare(arguments: argparse.Namespace, console: Console) -> int:
 
         report = prepare(name, arguments.source, root, workers=arguments.workers, track=track)
     for remark in report.remarks:
-        console.print(remark, markup=False)
+        console.print(remark)
     for problem in report.problems:
-        console.print(problem, markup=False)
+        console.print(problem)
     counts = ", ".join(
         f"{split} {' and '.join(f'{count} {kind}' for kind, count in kinds.items())}"
         for split, kinds in report.counts.items()
     )
     done = f"{report.written} files written" if report.written else "nothing to do"
-    console.print(f"{name} in {root}: {done}; {counts}; {len(report.problems)} problem(s)", markup=False)
+    console.print(f"{name} in {root}: {done}; {counts}; {len(report.problems)} problem(s)")
     return 1 if report.problems else 0
 
 
@@ -90,10 +91,10 @@ def _check(name: str, root: Path, console: Console) -> int:
                 reports.append(check_split(dataset, root, split, track=track))
     if not reports:
         raise FileNotFoundError(f"No images of {spec.name} in {root}; expected {dataset.layout}.")
-    console.print(f"{spec.name} in {root}", markup=False)
+    console.print(f"{spec.name} in {root}")
     for report in reports:
         samples = "samples" if report.labelled else "images without labels"
-        console.print(f"  {report.split}: {report.samples} {samples} ({_common(report.sizes)})", markup=False)
+        console.print(f"  {report.split}: {report.samples} {samples} ({_common(report.sizes)})")
     labelled = [report for report in reports if report.labelled]
     if labelled:
         console.print(_histogram(labelled, spec))
@@ -113,13 +114,12 @@ def _check_pairs(root: Path, console: Console) -> int:
                 reports.append(report)
     if not reports:
         raise FileNotFoundError(f"No pairs of image and mask in {root}; expected {LAYOUT}.")
-    console.print(f"Pairs of image and mask in {root}", markup=False)
+    console.print(f"Pairs of image and mask in {root}")
     for report in reports:
         pixels = max(report.pixels, 1)
         console.print(
             f"  {report.source} {report.split}: {report.pairs} pairs ({_common(report.sizes)}), foreground "
             f"{report.foreground / pixels:.2%}; {report.fringed} masks with grey levels ({report.fringe / pixels:.2%})",
-            markup=False,
         )
     return _list_problems(reports, console)
 
@@ -131,7 +131,7 @@ def _common(sizes: Counter[tuple[int, int]]) -> str:
 def _list_problems(reports: Sequence[SplitReport | PairReport], console: Console) -> int:
     problems = [(report.split, problem) for report in reports for problem in report.problems]
     for split, problem in problems:
-        console.print(f"{split}: {problem}", markup=False)
+        console.print(f"{split}: {problem}")
     console.print(f"{len(problems)} problem(s)")
     return 1 if problems else 0
 

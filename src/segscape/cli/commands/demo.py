@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segscape.cli.commands import refine, segment
+from segscape.cli.console import PlainConsole
 from segscape.cli.jobs import photographs
 from segscape.cli.jobs.files import run_jobs
 from segscape.cli.jobs.pairs import plan
@@ -39,7 +40,7 @@ def main(words: list[str]) -> int:
         "--output", type=Path, default=Path("demo"), help="the folder to write to (default: %(default)s)"
     )
     output = parser.parse_args(words[1:]).output
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
     street = _segment_street(output, console)
     aeroplane = _refine_aeroplane(output, console)
     sheet = output / "contact_sheet.png"

@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from rich.console import Console
-
 from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.cli.console import PlainConsole
 from segscape.export.metadata import SUFFIXES, Format, format_of
 from segscape.export.write import export_network
 from segscape.networks import RefinementNetwork, SegmentationNetwork
@@ -64,5 +63,5 @@ def main(words: list[str]) -> int:
     if not isinstance(network, SegmentationNetwork | RefinementNetwork):
         raise ValueError(f"{weights} holds weights of {card.network}, which neither segments images nor refines masks.")
     verification = export_network(network, card, path, size=arguments.size, labels=arguments.labels)
-    Console(soft_wrap=True, highlight=False).print(f"{path}: {verification}", markup=False)
+    PlainConsole().print(f"{path}: {verification}")
     return 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
+from segscape.cli.console import PlainConsole
 from segscape.training.weights import export_weights
 
 
@@ -34,8 +33,8 @@ def main(words: list[str]) -> int:
         if not checkpoint.is_file():
             raise FileNotFoundError(f"{folder} is no run of `segscape fit`: it has no checkpoints/last.ckpt.")
     card = export_weights(checkpoint, target)
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
     scores = ", ".join(f"{name} {value:.4f}" for name, value in card.score.items()) or "none at this step"
-    console.print(f"{target}: {card.network}, {card.training}, from {checkpoint}", markup=False)
-    console.print(f"scores: {scores} ({card.protocol})", markup=False)
+    console.print(f"{target}: {card.network}, {card.training}, from {checkpoint}")
+    console.print(f"scores: {scores} ({card.protocol})")
     return 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 import torch
-from rich.console import Console
 from rich.table import Column, Table
 
 from segscape.benchmark.cost import network_cost, parameter_count
 from segscape.checkpoints.store import find_weights, list_weights, read_card
+from segscape.cli.console import PlainConsole
 from segscape.networks import list_models
 from segscape.registry import model_entry
 
@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("--num-classes", type=int, default=_NUM_CLASSES, help="(default: %(default)s)")
     arguments = parser.parse_args(words[1:])
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
 
     height, width = arguments.size
     networks = Table(

@@ -12,11 +12,11 @@ from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
 from segscape.cli.arguments import bands, memory, pixels, scaling
+from segscape.cli.console import PlainConsole
 from segscape.cli.jobs.big import plan_big, read_big, refine_big, write_big
 from segscape.cli.jobs.files import OnProgress, run_jobs
 from segscape.cli.jobs.pairs import PairJob, plan
@@ -127,10 +127,10 @@ def main(words: list[str]) -> int:
     refiner = load_refiner(
         arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
     )
-    console = Console(soft_wrap=True, highlight=False)
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = PlainConsole()
+    errors = PlainConsole(stderr=True)
     for message in partnerless:
-        errors.print(f"error: {message}", markup=False)
+        errors.print(f"error: {message}")
     timings = []
     with progress() as bar:
         for job, result, seconds in run_jobs(
@@ -150,7 +150,7 @@ def main(words: list[str]) -> int:
             if isinstance(result, Refined):
                 timings.append(refine_timing(job, result, seconds))
             else:
-                bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(f"error: {result}")
     if timings:
         console.print(refine_timing_table(timings))
     written = jobs[0].target if len(jobs) == 1 else arguments.output
@@ -185,10 +185,10 @@ def _refine_big(arguments: argparse.Namespace) -> int:
             description="refining",
         ):
             if isinstance(result, Exception):
-                bar.console.print(f"error: {result}", markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(f"error: {result}")
             else:
                 done += 1
-    Console(soft_wrap=True, highlight=False).print(f"{done} of {len(jobs)} object(s) refined in {arguments.output}")
+    PlainConsole().print(f"{done} of {len(jobs)} object(s) refined in {arguments.output}")
     return 0 if done == len(jobs) else 1
 
 

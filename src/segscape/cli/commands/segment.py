@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 from rich.progress import Progress
 
 from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
 from segscape.cli.commands.refine import load_refiner
+from segscape.cli.console import PlainConsole
 from segscape.cli.jobs.files import Targets, find_images
 from segscape.cli.jobs.photographs import PhotoJob, photo_timing, photo_timing_table, segment_photos
 from segscape.cli.jobs.scenes import SceneJob, SceneKind, plan_scenes, segment_scenes, segment_scenes_on_ray
@@ -182,7 +182,7 @@ def main(words: list[str]) -> int:
         bands=arguments.bands,
         scaling=arguments.scaling,
     )
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole()
     print_choice(segmenter, console)
     if arguments.dry_run or arguments.engine == "ray":
         jobs.scenes += map(_as_scene, jobs.photos)

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
+from segscape.cli.console import PlainConsole
 from segscape.cli.scores import refinement_report, refinement_tables, scores_report, scores_tables
 from segscape.files import atomic_path
 from segscape.registry import model_entry
@@ -171,7 +172,7 @@ class _CommandLine(LightningCLI):
     def _print_scores(self, split: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        report = self.show_scores(Console(soft_wrap=True, highlight=False), split)
+        report = self.show_scores(PlainConsole(), split)
         path = Path(self.trainer.default_root_dir) / f"{split}_scores.json"
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
@@ -211,7 +212,7 @@ class _SegmentationCommandLine(_CommandLine):
             console.print(table)
         measured_on = self.datamodule.described(split)
         for name, protocol in self.model.protocols.items():
-            console.print(f"{name}: {measured_on}, {protocol}", markup=False)
+            console.print(f"{name}: {measured_on}, {protocol}")
         return scores_report(self.model, measured_on)
 
 
@@ -227,7 +228,7 @@ class _RefinementCommandLine(_CommandLine):
         for table in refinement_tables(self.model):
             console.print(table)
         measured_on = self.datamodule.measured_on(split)
-        console.print(f"{measured_on}: {PROTOCOL}", markup=False)
+        console.print(f"{measured_on}: {PROTOCOL}")
         return refinement_report(self.model, measured_on)
 
 

@@ -114,7 +114,7 @@ def segment_scenes_on_ray(
                 failed += 1
                 show_error(bar, outcome)
             else:
-                bar.console.print(f"{wanted[image].labels}: {largest(outcome)}", markup=False, soft_wrap=True)
+                bar.console.print(f"{wanted[image].labels}: {largest(outcome)}")
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from what is done.") from None
     return failed
@@ -125,7 +125,7 @@ def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *
     if is_alone or height * width >= _LARGE:
         bar.console.print(plan_table(scene, job.image.name, segmenter))
     if scene.resumed:
-        bar.console.print(f"{job.image.name}: going on with what an interrupted run has left.", markup=False)
+        bar.console.print(f"{job.image.name}: going on with what an interrupted run has left.")
     megapixels = height * width / 1e6
     task = bar.add_task(f"{job.image.name}, megapixels", total=megapixels)
     start = time.perf_counter()
@@ -142,9 +142,6 @@ def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *
     bar.console.print(
         f"{job.files.labels}: {width} x {height} in {duration(seconds)}, {megapixels / seconds:.2f} megapixels/s; "
         f"{largest(shares)}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -168,7 +165,7 @@ def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneS
         except Exception as error:  # see `segment_scenes`
             failed += 1
             error = named(error, job)
-            console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"error: {error}")
     return failed
 
 
