@@ -294,7 +294,7 @@ def test_killed_while_a_raster_is_written(reference_of, tmp_path: Path) -> None:
     for _ in range(6):
         assert ended(start(segment, order, 0)) == -signal.SIGKILL
         process = start(segment, order)
-        wait_for(lambda: list(order.folder.glob(".scene.partial*")))
+        wait_for(lambda: list(order.folder.glob(".*.partial.*")))
         process.join(moments.uniform(0, 0.1))
         process.kill()
         ended(process)

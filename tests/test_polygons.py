@@ -1,5 +1,6 @@
 """Polygons of label maps, read back by pyogrio: areas, borders between blocks, common borders, coordinates."""
 
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pyogrio.raw
+import pyproj
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -78,6 +80,79 @@ def test_blocks_leave_no_trace(seed: int, classes: int, rows: int, cols: int) ->
     assert traced[0] == traced[1]
 
 
+def _areal_scale(code: int) -> float:
+    """How much larger than on the ellipsoid an area is on the map, where `ROTATED` lies."""
+    system = pyproj.CRS.from_epsg(code)
+    degrees = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True).transform(ROTATED.c, ROTATED.f)
+    return pyproj.Proj(system).get_factors(*degrees).areal_scale
+
+
+@pytest.mark.parametrize("latitude", [0, 48.2, -60])
+@pytest.mark.parametrize("side", [1e-6, 1e-4])
+def test_areas_in_degrees_and_in_mercators_metres_are_those_on_the_ellipsoid(
+    tmp_path: Path, latitude: float, side: float
+) -> None:
+    """By the ellipsoid's radii along the meridian and across it."""
+    values = np.zeros((40, 50), np.uint8)
+    values[10:20] = 1
+    sine = math.sin(math.radians(latitude)) ** 2
+    squared = 0.0066943799901413165
+    across = 6378137 / math.sqrt(1 - squared * sine)
+    along = across * (1 - squared) / (1 - squared * sine)
+    cosine = math.cos(math.radians(latitude))
+    pixel = (math.radians(side) ** 2) * along * across * cosine
+    degrees = Affine.translation(9 - 25 * side, latitude + 20 * side) @ Affine.scale(side, -side)
+    write_polygons(
+        tmp_path / "degrees.gpkg",
+        MemoryArray(values),
+        class_names=NAMES,
+        georeference=Georeference(CRS.from_epsg(4326), degrees),
+    )
+    # The map's metres stretch both directions by what makes a circle of latitude as long as the equator.
+    metres = math.radians(side) * 6378137
+    x, y = pyproj.Transformer.from_crs(4326, 3857, always_xy=True).transform(9, latitude)
+    mercator = Affine.translation(x - 25 * metres, y + 20 * metres) @ Affine.scale(metres, -metres)
+    write_polygons(
+        tmp_path / "mercator.gpkg",
+        MemoryArray(values),
+        class_names=NAMES,
+        georeference=Georeference(CRS.from_epsg(3857), mercator),
+    )
+    for name, expected in (("degrees", pixel), ("mercator", pixel * cosine)):
+        _, fields, _ = read(tmp_path / f"{name}.gpkg")
+        assert fields["area_m2"].sum() == pytest.approx(2000 * expected, rel=2e-5)
+        assert fields["area_m2"][fields["label"] == 1].sum() == pytest.approx(500 * expected, rel=1e-4)
+
+
+def test_large_areas_follow_the_curve_of_the_earth(tmp_path: Path) -> None:
+    """Twenty degrees square, with a hole, by the area of a zone of the ellipsoid."""
+    values = np.zeros((200, 200), np.uint8)
+    values[50:150, 50:150] = 255
+    place = Georeference(CRS.from_epsg(4326), Affine.translation(0, 60) @ Affine.scale(0.1, -0.1))
+    write_polygons(tmp_path / "a.gpkg", MemoryArray(values), class_names=NAMES, georeference=place, skip=(255,))
+    _, fields, _ = read(tmp_path / "a.gpkg")
+
+    def zone(south: float, north: float, width: float) -> float:
+        e = math.sqrt(0.0066943799901413165)
+
+        def below(latitude: float) -> float:
+            sine = math.sin(math.radians(latitude))
+            return (1 - e**2) * (sine / (1 - e**2 * sine**2) + math.atanh(e * sine) / e)
+
+        return 6378137**2 * math.radians(width) / 2 * (below(north) - below(south))
+
+    expected = zone(40, 60, 20) - zone(45, 55, 10)
+    assert fields["area_m2"].tolist() == pytest.approx([expected], rel=1e-6)
+
+
+def test_areas_of_no_place_on_earth_are_unknown(tmp_path: Path) -> None:
+    local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
+    place = Georeference(local, ROTATED)
+    write_polygons(tmp_path / "a.gpkg", MemoryArray(labels()), class_names=NAMES, georeference=place)
+    _, fields, _ = read(tmp_path / "a.gpkg")
+    assert np.isnan(fields["area_m2"]).all()
+
+
 @pytest.mark.parametrize(("code", "metre"), [(32616, 1.0), (2263, 1200 / 3937)])
 def test_areas_are_those_of_the_pixels(tmp_path: Path, code: int, metre: float) -> None:
     values = labels()
@@ -90,7 +165,7 @@ def test_areas_are_those_of_the_pixels(tmp_path: Path, code: int, metre: float) 
         count = (values == label).sum()
         mine = fields["label"] == label
         assert fields["pixels"][mine].sum() == count
-        assert fields["area_m2"][mine].sum() == pytest.approx(count * 0.2 * metre**2, rel=1e-12)
+        assert fields["area_m2"][mine].sum() == pytest.approx(count * 0.2 * metre**2 / _areal_scale(code), rel=1e-6)
         assert shapely.area(polygons[mine]).sum() == pytest.approx(count * 0.2, rel=1e-9)
     centre = ROTATED @ (35.5, 30.5)
     hit = shapely.contains_xy(polygons, *centre)

@@ -93,7 +93,8 @@ def test_polygons_have_the_area_of_their_pixels(suffix: str, scene: Path, tmp_pa
     with rasterio.open(tmp_path / "out" / "scene.tif") as made:
         counts = np.bincount(made.read(1).ravel())
     for index in np.flatnonzero(counts):
-        assert area[label == index].sum() == pytest.approx(counts[index] * 0.25)
+        # On the ellipsoid; the map's scale at this place is 1.0003.
+        assert area[label == index].sum() == pytest.approx(counts[index] * 0.25, rel=1e-3)
 
 
 def test_confidence_scores_and_overlay(scene: Path, segmenter, tmp_path: Path) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.partial(\..*)?")
+_LEFT_OVER_SECONDS = 24 * 3600
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; rename it to `path` when the block ends without an error.
 
-    A process that is killed leaves at most the hidden temporary file, which the next one overwrites.
+    The temporary name is drawn, so that two processes do not write into each other's file and nobody can plant a link
+    there. A process that is killed leaves at most this hidden file; one that is a day old is removed by a later write
+    into the folder.
 
     Args:
         path: The file to be written; its folder is created if missing.
@@ -22,7 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OSError: The folder cannot be created or written to, or the disk is full; the message names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    _remove_left_over(path.parent.resolve())
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -33,6 +44,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1024)
+def _remove_left_over(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder, once in the life of this process."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if _TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _LEFT_OVER_SECONDS:
+                os.unlink(entry.path)
 
 
 def check_readable(path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Literal
 
 from rich.table import Column, Table
 
+from segscape.cli.console import one_line
+
 _LISTED = 20
 """The number of images with a row of their own."""
 
@@ -56,7 +58,7 @@ def timing_table(
     table = Table(Column(image, no_wrap=True), "size", *heads, outcome, title=unit)
     for timing in timings[:_LISTED]:
         size = f"{timing.size[1]} x {timing.size[0]}"
-        table.add_row(timing.name, size, *(written(timing.seconds[stage]) for stage in shown), timing.outcome)
+        table.add_row(one_line(timing.name), size, *(written(timing.seconds[stage]) for stage in shown), timing.outcome)
     if len(timings) > 1 or unit == "milliseconds":
         joined, of = (statistics.median, "median of") if unit == "milliseconds" else (sum, "all")
         totals = (joined([timing.seconds[stage] for timing in timings]) for stage in shown)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,10 @@ from segscape.rasters.georeference import Georeference
 
 _DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 _STEP = (512, 32768)
+_LARGE_AREA = 1e9
+"""The square metres from which the area of a polygon is computed along its own outline."""
+_SCALE_NODES = 33
+"""The number of columns and rows at which the area of a square of the map is computed; between them it is linear."""
 
 
 def write_polygons(
@@ -35,10 +40,11 @@ def write_polygons(
     """Write a polygon for every connected area of one label; the file appears whole or not at all.
 
     Pixels of one label are connected by their sides, not by their corners. Each polygon has the fields `class` (name),
-    `label`, `pixels` and `area_m2`, the area of its pixels in square metres; that is null where the coordinate
-    reference system is not projected. The coordinates are those of the system; of GeoJSON, as its standard demands,
-    degrees of WGS 84; without a system and for scenes with ground control points, (column, row) of the pixels' corners.
-    The map is read block by block, the polygons are all held in memory.
+    `label`, `pixels` and `area_m2`, the area of its pixels on the ellipsoid in square metres, whatever the coordinate
+    reference system: a map's own areas are too large or too small (in Web Mercator at 60 degrees four times). That is
+    null where the place on Earth is not known. The coordinates are those of the system; of GeoJSON, as its standard
+    demands, degrees of WGS 84; without a system and for scenes with ground control points, (column, row) of the pixels'
+    corners. The map is read block by block, the polygons are all held in memory.
 
     Args:
         path: The file, `.gpkg` or `.geojson`.
@@ -67,24 +73,65 @@ def write_polygons(
         )
     kept = pixels * pixel_area >= min_area
     classes, pixels, polygons = classes[kept], pixels[kept], polygons[kept]
+    outlines = _to_world(polygons, transform, tolerance)
+    # Of the pixels' own borders, whatever is simplified.
+    exact = outlines if tolerance == 0 else _to_world(polygons, transform, 0)
     fields = {
         "class": np.array([class_names[label] for label in classes], dtype=object),
         "label": classes.astype(np.int32),
         "pixels": pixels,
-        "area_m2": pixels * pixel_area * _square_metres(crs),
+        "area_m2": _areas(exact, crs),
     }
-    _save(path, _to_world(polygons, transform, tolerance), fields, crs)
+    _save(path, outlines, fields, crs)
 
 
-def _square_metres(crs: Any) -> float:
-    """Return the square metres in a square unit of a projected system; else NaN, which is written as null."""
-    if crs is None or not crs.is_projected:
-        return np.nan
-    return float(crs.linear_units_factor[1]) ** 2
+def _areas(polygons: npt.NDArray[Any], crs: Any) -> npt.NDArray[np.float64]:
+    """Compute the areas of polygons on the ellipsoid, in square metres; NaN, which is written as null, if unknown.
+
+    Geodesic areas are exact to some 0.1 square metres, whatever their size: too coarse for a pixel of a few
+    centimetres. So small polygons have their area on the map, times what a square of the map is on the ellipsoid there.
+
+    Args:
+        polygons: In units of the coordinate reference system.
+        crs: The system, a `rasterio.crs.CRS`, or None.
+    """
+    import pyproj
+    import shapely
+
+    system = None if crs is None else pyproj.CRS.from_wkt(crs.to_wkt())
+    ellipsoid = None if system is None else system.get_geod()
+    if system is None or ellipsoid is None or system.geodetic_crs is None or not len(polygons):
+        return np.full(len(polygons), np.nan)
+    to_degrees = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+
+    def geodesic(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+        return abs(ellipsoid.polygon_area_perimeter(*to_degrees.transform(x, y))[0])
+
+    # A kilometre, in the system's units.
+    side = 0.01 if system.is_geographic else 1000 / system.axis_info[0].unit_conversion_factor
+    left, bottom, right, top = shapely.total_bounds(polygons)
+    columns, rows = np.linspace(left, right, _SCALE_NODES), np.linspace(bottom, top, _SCALE_NODES)
+    corners = side / 2 * np.array([-1, 1, 1, -1]), side / 2 * np.array([-1, -1, 1, 1])
+    scales = np.array([[geodesic(x + corners[0], y + corners[1]) / side**2 for x in columns] for y in rows])
+    centres = shapely.get_coordinates(shapely.centroid(polygons))
+    # As fractions of the nodes' spacing, which is nothing for a map of one column or row.
+    spans = np.maximum([right - left, top - bottom], np.finfo(float).tiny)
+    places = (centres - (left, bottom)) / spans * (_SCALE_NODES - 1)
+    areas = (
+        shapely.area(polygons)
+        * cv2.remap(scales, places[:, :1].astype(np.float32), places[:, 1:].astype(np.float32), cv2.INTER_LINEAR)[:, 0]
+    )
+    for number in np.flatnonzero(areas > _LARGE_AREA):
+        # In short sides, for a straight line of the map is none on Earth.
+        outline, *holes = shapely.get_rings(shapely.segmentize(polygons[number], 10 * side))
+        areas[number] = geodesic(*shapely.get_coordinates(outline).T) - sum(
+            geodesic(*shapely.get_coordinates(hole).T) for hole in holes
+        )
+    return np.where(np.isfinite(areas), areas, np.nan)
 
 
 def _check_packages(path: Path) -> None:
-    for name in ("pyogrio", "rasterio", "shapely"):
+    for name in ("pyogrio", "pyproj", "rasterio", "shapely"):
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"The polygons {path} need {name}: pip install 'segscape[raster]'.", name=name)
 

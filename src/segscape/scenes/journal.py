@@ -31,6 +31,8 @@ class Journal:
     def __init__(self, path: Path, run_signature: Mapping[str, Any]) -> None:
         self.done: dict[Task, Sums] = {}
         self._path = path
+        if path.parent.is_symlink() or path.is_symlink():
+            raise ValueError(f"{path.parent} holds unfinished results behind a link, which is not followed; remove it.")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:

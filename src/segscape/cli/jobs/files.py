@@ -93,6 +93,10 @@ class Targets:
             )
         if place in self._inputs:
             raise ValueError(f"{path} is one of the inputs and would be overwritten; choose another --output.")
+        if path.is_dir():
+            raise IsADirectoryError(
+                f"{path} cannot be written: a folder has that name; move it, or choose another --output."
+            )
         # Missing folders are created later, below the nearest one that exists: its permissions decide.
         existing = next(folder for folder in place.parents if folder.exists())
         if not existing.is_dir():

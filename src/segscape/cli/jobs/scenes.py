@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from segscape.cli.console import one_line
 from segscape.cli.jobs.files import named
 from segscape.cli.progress import show_error
 from segscape.runtime.system_memory import resident
@@ -172,7 +173,7 @@ def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneS
 def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:
     """Return the table of a scene's plan and expected time, for which the network is run on a small image."""
     plan = scene.plan
-    table = Table("plan", name, title_justify="left", show_lines=False)
+    table = Table("plan", one_line(name), title_justify="left", show_lines=False)
     height, width = plan.size
     table.add_row("size", f"{width} x {height} pixels, {height * width / 1e6:.1f} megapixels")
     seen_height, seen_width = scene.sight.size
