@@ -1,14 +1,18 @@
 """Official checkpoints: strict, whatever they are wrapped in, and read without executing them."""
 
+import argparse
 import pickle
-from pathlib import Path
+import zipfile
+from collections import defaultdict, deque
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 import torch
 
 import segscape
 from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import read_card
+from segscape.checkpoints.store import read_card, read_weights
 from segscape.cli.main import main
 from tests.references.bisestdc import official_state
 
@@ -33,11 +37,72 @@ def _equal(a, b) -> bool:
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"module." + key: value for key, value in state.items()},
         lambda state: {"model": {"state_dict": {"module." + key: value for key, value in state.items()}}},
+        lambda state: {"_orig_mod." + key: value for key, value in state.items()},
+        lambda state: {"model._orig_mod.module." + key: value for key, value in state.items()},
+        lambda state: {"student": {"net." + key: value for key, value in state.items()}, "optimizer": {}},
+        lambda state: {"n_averaged": torch.tensor(3), **{"module." + key: value for key, value in state.items()}},
+        lambda state: {"ema": state, "epoch": 3},
+        lambda state: {"ema": {"decay": 0.99, "shadow": state}},
     ],
-    ids=["state_dict", "module prefix", "nested"],
+    ids=[
+        *("state_dict", "module prefix", "nested", "compiled", "compiled inside", "student", "averaged by torch"),
+        *("averaged alone", "in a helper"),
+    ],
 )
 def test_wrappers(official, converted, wrap) -> None:
     assert _equal(segscape.convert_checkpoint("stdc1_seg", wrap(official)), converted)
+
+
+def test_averaged_weights_are_taken_and_it_is_said(official, converted, caplog, tmp_path: Path) -> None:
+    half = {key: value / 2 if value.is_floating_point() else value for key, value in official.items()}
+    both = {"state_dict": official, "state_dict_ema": half}
+    with caplog.at_level("INFO", logger="segscape"):
+        averaged = segscape.convert_checkpoint("stdc1_seg", both)
+    assert _equal(averaged, segscape.convert_checkpoint("stdc1_seg", half))
+    assert any("averaged ones (state_dict_ema); the averaged ones are taken" in text for text in caplog.messages)
+    assert _equal(segscape.convert_checkpoint("stdc1_seg", both, which="raw"), converted)
+    torch.save(both, tmp_path / "both.pth")
+    words = ["convert", "stdc1_seg", str(tmp_path / "both.pth"), str(tmp_path / "raw.safetensors"), "--which", "raw"]
+    assert main(words) == 0
+    assert _equal(read_weights(tmp_path / "raw.safetensors")[1], converted)
+
+
+class _Settings(dict):
+    """A foreign class of dictionaries."""
+
+
+class _Records(list):
+    """A foreign class of lists."""
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        defaultdict(list, a=[1]),
+        _Settings(a=1),
+        _Records([1, 2]),
+        deque([1, 2], maxlen=8),
+        PurePosixPath("runs/last"),
+        np.float64(0.77),
+        argparse.Namespace(lr=0.1, steps=[1, 2]),
+        {"deep": [_Settings(a=_Records([deque([3])]))]},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_frameworks_leave_beside_the_tensors(official, tmp_path: Path, foreign, legacy: bool) -> None:
+    torch.save({"meta": foreign, "state_dict": official}, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    assert _equal(read_state_dict(tmp_path / "a.pth")["state_dict"], official)
+
+
+def test_a_file_of_nothing_but_classes_is_answered_at_once(tmp_path: Path) -> None:
+    text = b"\x80\x02](" + b"".join(f"cpackage{number}\nClass\n".encode() for number in range(2000)) + b"e."
+    torch.save({}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as plain, zipfile.ZipFile(tmp_path / "many.pth", "w") as many:
+        for entry in plain.namelist():
+            many.writestr(entry, text if entry.endswith("data.pkl") else plain.read(entry))
+    with pytest.raises(ValueError, match="more than 1000 classes of other packages"):
+        read_state_dict(tmp_path / "many.pth")
 
 
 @pytest.mark.parametrize("kept", ["features", "aliases"])

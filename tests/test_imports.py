@@ -13,7 +13,7 @@ import segscape
 ROOT = Path(segscape.__file__).parent
 
 FLOORS = [
-    {"labels", "geometry", "files", "normalisation", "registry", "concurrency"},
+    {"labels", "geometry", "files", "normalisation", "registry", "concurrency", "messages"},
     {"networks", "losses", "metrics", "rasters", "viz"},
     {"checkpoints", "runtime", "data"},
     {"export"},
@@ -26,7 +26,7 @@ FLOORS = [
 """The rooms of the package from the ground up: a room may import the floors below its own, and nothing else."""
 
 HEAVY = [
-    *("torch", "lightning", "torchmetrics", "matplotlib", "numba", "rasterio", "pyogrio", "shapely", "av"),
+    *("torch", "lightning", "torchmetrics", "matplotlib", "numba", "rasterio", "pyogrio", "pyproj", "shapely", "av"),
     *("onnxruntime", "openvino", "nncf", "ray"),
 ]
 

@@ -10,13 +10,13 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segscape.messages import say_once
 from segscape.rasters.stored import Band, StoredImage
 
 _log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def choose_channels(stored: StoredImage, *, bands: Sequence[int] | None, scaling
         return Channels(chosen, None, colours, may_lack_data=bool((colours[:, 3] == 0).any()))
     if scaling is None and dtype != np.uint8:
         scaling, words = guess_scaling(stored.sample(chosen))
-        _say(f"{path.name}: {words} become black and white; --scaling LOW,HIGH states others.")
+        say_once(_log, f"{path.name}: {words} become black and white; --scaling LOW,HIGH states others.")
     return Channels(chosen, scaling, None, may_lack_data=dtype.kind == "f")
 
 
@@ -149,12 +149,6 @@ def guess_scaling(values: npt.NDArray[Any]) -> tuple[Scaling, str]:
     return Scaling(low, high), f"of its {values.dtype.name} values {low:g} and {high:g}, which {shares} lie below,"
 
 
-@lru_cache(maxsize=4096)
-def _say(message: str) -> None:
-    """Log a message once, however often a file is opened."""
-    _log.info(message)
-
-
 def _choose_bands(path: Path, asked: Sequence[int] | None, bands: Sequence[Band]) -> tuple[int, ...]:
     if asked is not None:
         if len(asked) not in (1, 3):
@@ -170,7 +164,7 @@ def _choose_bands(path: Path, asked: Sequence[int] | None, bands: Sequence[Band]
         chosen = tuple(numbers[colour] for colour in _COLOURS)
         if chosen != (1, 2, 3):
             listed = ", ".join(map(str, chosen))
-            _say(f"{path.name}: bands {listed} are read as red, green and blue, as the file says.")
+            say_once(_log, f"{path.name}: bands {listed} are read as red, green and blue, as the file says.")
         return chosen
     model = next((_OTHER_MODELS[kind] for kind in numbers if kind in _OTHER_MODELS), None)
     if model is not None:
@@ -181,9 +175,10 @@ def _choose_bands(path: Path, asked: Sequence[int] | None, bands: Sequence[Band]
     colour = tuple(number for number, band in enumerate(bands, start=1) if band.kind != "alpha")
     if len(colour) == 1 or len(colour) >= 3:
         if len(colour) > 3:
-            _say(
+            say_once(
+                _log,
                 f"{path.name}: the first three of {len(colour)} bands are read as red, green and blue; --bands R,G,B "
-                "names others."
+                "names others.",
             )
         return colour[:3]
     raise ValueError(

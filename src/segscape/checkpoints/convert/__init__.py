@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from segscape.checkpoints.convert import crm, dabnet, isdnet, isnet, stdc
-from segscape.checkpoints.convert.official import OfficialFormat, unwrap
+from segscape.checkpoints.convert.official import OfficialFormat, Which, unwrap
 from segscape.registry import model_entry
 
 FORMATS: dict[str, tuple[OfficialFormat, ...]] = {
@@ -33,13 +33,13 @@ def official_formats(name: str) -> tuple[OfficialFormat, ...]:
     return FORMATS[name]
 
 
-def detect_format(name: str, state_dict: Mapping[str, object]) -> OfficialFormat:
+def detect_format(name: str, state_dict: Mapping[str, object], which: Which = "averaged") -> OfficialFormat:
     """The official format that a checkpoint of network `name` has.
 
     Raises:
         ValueError: The network has no official format, or the checkpoint has none of them.
     """
-    official = unwrap(state_dict)
+    official = unwrap(state_dict, which)
     formats = official_formats(name)
     found = next((known for known in formats if known.fits(official)), None)
     if found is None:
@@ -51,17 +51,18 @@ def detect_format(name: str, state_dict: Mapping[str, object]) -> OfficialFormat
 
 
 def convert_checkpoint(
-    name: str, state_dict: Mapping[str, object], num_classes: int | None = None
+    name: str, state_dict: Mapping[str, object], num_classes: int | None = None, *, which: Which = "averaged"
 ) -> dict[str, Tensor]:
     """The state dict of our network `name`, from its authors' checkpoint.
 
-    A wrapper such as `{"state_dict": ...}` and `module.` prefixes are taken off. Entries that the authors store but
-    never use are left out; `leftovers` are what must be kept to get them back.
+    Wrappers such as `{"state_dict": ...}` and prefixes such as `module.` are taken off. Entries that the authors store
+    but never use are left out; `leftovers` are what must be kept to get them back.
 
     Args:
         name: A registered network.
         state_dict: The official state dict, or a dict that wraps it.
         num_classes: K; by default what the checkpoint says.
+        which: The weights to take where it holds averaged ones beside the raw ones.
 
     Returns:
         What `create_model(name, num_classes).load_state_dict` takes, strictly.
@@ -70,8 +71,8 @@ def convert_checkpoint(
         ValueError: The network is unknown or has no official format, or entries are missing, unexpected or of the
             wrong shape; the message names every one of them.
     """
-    known = detect_format(name, state_dict)
-    return known.convert(model_entry(name).create, unwrap(state_dict), num_classes)
+    known = detect_format(name, state_dict, which)
+    return known.convert(model_entry(name).create, unwrap(state_dict, which), num_classes)
 
 
 def num_classes_of(name: str, converted: Mapping[str, Tensor]) -> int:
@@ -80,18 +81,21 @@ def num_classes_of(name: str, converted: Mapping[str, Tensor]) -> int:
     return next(value.shape[0] for key, value in converted.items() if known.official_name(key) == known.classifier)
 
 
-def leftovers(name: str, state_dict: Mapping[str, object], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def leftovers(
+    name: str, state_dict: Mapping[str, object], converted: Mapping[str, Tensor], *, which: Which = "averaged"
+) -> dict[str, Tensor]:
     """The entries of an official checkpoint that cannot be had back from its conversion alone.
 
     Args:
         name: A registered network.
         state_dict: The official checkpoint.
         converted: What `convert_checkpoint` made of it.
+        which: As it was converted.
     """
-    restored = detect_format(name, state_dict).restore(converted)
+    restored = detect_format(name, state_dict, which).restore(converted)
     return {
         key: value
-        for key, value in unwrap(state_dict).items()
+        for key, value in unwrap(state_dict, which).items()
         if key not in restored or restored[key].shape != value.shape or not torch.equal(restored[key], value)
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segscape.checkpoints.card import CHECKPOINT_KEY, FOREGROUND, WeightsCard
 from segscape.checkpoints.convert import convert_checkpoint, detect_format, leftovers, num_classes_of
+from segscape.checkpoints.convert.official import Which
 from segscape.checkpoints.read import read_state_dict
 from segscape.checkpoints.store import find_weights, read_weights
 from segscape.normalisation import Normalisation
@@ -30,13 +31,14 @@ class OfficialFile(NamedTuple):
     leftovers: dict[str, Tensor]
 
 
-def read_official(path: Path, name: str, num_classes: int | None = None) -> OfficialFile:
+def read_official(path: Path, name: str, num_classes: int | None = None, *, which: Which = "averaged") -> OfficialFile:
     """Read an official checkpoint of network `name`.
 
     Args:
         path: The file, in any form that `convert_checkpoint` knows.
         name: A registered network.
         num_classes: K; by default what the checkpoint says.
+        which: The weights to take where it holds averaged ones beside the raw ones.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -48,9 +50,9 @@ def read_official(path: Path, name: str, num_classes: int | None = None) -> Offi
             f"{path} is a checkpoint of `segscape fit`; `segscape export-weights` makes a weights file of it."
         )
     try:
-        origin = detect_format(name, official).origin
-        state = convert_checkpoint(name, official, num_classes)
-        kept = leftovers(name, official, state)
+        origin = detect_format(name, official, which).origin
+        state = convert_checkpoint(name, official, num_classes, which=which)
+        kept = leftovers(name, official, state, which=which)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     is_refiner = model_entry(name).task == "refinement"

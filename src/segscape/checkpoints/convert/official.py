@@ -6,33 +6,66 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from segscape.messages import say_once
+
 _log = logging.getLogger(__name__)
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
+Which = Literal["averaged", "raw"]
+"""The weights that are wanted of a checkpoint that holds both."""
+
+_RAW = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "student")
+_AVERAGED = (
+    *("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "model_state_dict_ema", "ema"),
+    *("state_dict_swa", "swa_state_dict", "averaged_model"),
+)
+_INSIDE = ("shadow", "shadow_params", "module")
+"""Under which an averaging helper keeps its weights, beside its settings."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "ema.", "ema_model.")
+"""What wrappers put before every name: parallel, compiled and averaging ones, and training frameworks."""
 
 
-def unwrap(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
-    """The flat state dict inside a checkpoint, without its wrapper and without `module.` prefixes.
+def unwrap(checkpoint: Mapping[str, object], which: Which = "averaged") -> dict[str, Tensor]:
+    """The flat state dict inside a checkpoint, without its wrappers and the prefixes that they add to every name.
+
+    What was chosen and taken off is logged.
 
     Args:
         checkpoint: A state dict, or a dict that holds one beside other things.
+        which: The weights to take where it holds averaged ones beside the raw ones.
 
     Raises:
         ValueError: No state dict can be found.
     """
-    state = checkpoint
-    while inner := next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None):
-        state = cast("Mapping[str, object]", inner)
-    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    state, seen = checkpoint, 0
+    while True:
+        raw, averaged = (
+            next((key for key in keys if isinstance(state.get(key), Mapping) and state[key]), None)
+            for keys in (_RAW, _AVERAGED)
+        )
+        inside = next((key for key in _INSIDE if seen and isinstance(state.get(key), Mapping)), None)
+        key = (averaged or raw if which == "averaged" else raw or averaged) or inside
+        if key is None:
+            break
+        if raw and averaged:
+            other = "raw" if which == "averaged" else "averaged"
+            say_once(
+                _log,
+                f"The checkpoint holds raw weights ({raw}) and averaged ones ({averaged}); the {which} ones are taken. "
+                f"--which {other} takes the others.",
+            )
+        state, seen = cast("Mapping[str, object]", state[key]), seen + 1
+    # PyTorch's averaging wrapper counts beside its weights.
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor) and key != "n_averaged"}
     if not tensors:
         raise ValueError("The checkpoint holds no tensors; is it a network's state dict?")
-    while all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    while prefix := next((prefix for prefix in _PREFIXES if all(key.startswith(prefix) for key in tensors)), None):
+        say_once(_log, f"Every name of the checkpoint begins with {prefix} (a wrapper's prefix), which is left out.")
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
 
 

@@ -6,12 +6,13 @@ import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from segscape.checkpoints.convert import official_formats, to_official
 from segscape.checkpoints.convert.file import read_official
+from segscape.checkpoints.convert.official import Which
 from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
 from segscape.cli.console import PlainConsole
 from segscape.data.datasets import find_dataset
@@ -42,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-classes", type=int, help="the number of classes (default: what the checkpoint says)")
     parser.add_argument("--labels", help="the data set, or the labels.yaml, whose class names and colours it has")
     parser.add_argument(
+        "--which",
+        choices=get_args(Which),
+        default="averaged",
+        help="of a checkpoint that holds averaged weights beside the raw ones (default: %(default)s)",
+    )
+    parser.add_argument(
         "--to-official",
         action="store_true",
         help="the other way: CHECKPOINT is a weights file, OUTPUT the official one (.pth)",
@@ -57,7 +64,7 @@ def _write_ours(arguments: argparse.Namespace) -> int:
         raise ValueError(f"A weights file ends in .safetensors; rename {arguments.output}.")
     if arguments.origin is not None:
         raise ValueError("--origin goes with --to-official; an official file's format is told by its entries.")
-    official = read_official(arguments.checkpoint, arguments.name, arguments.num_classes)
+    official = read_official(arguments.checkpoint, arguments.name, arguments.num_classes, which=arguments.which)
     card = official.card
     if arguments.labels is not None and model_entry(arguments.name).task != "refinement":
         card = replace(card, **_classes(arguments.labels, card.num_classes))
