@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from rasterio.transform import from_origin
+from scipy import ndimage
 
 from segscape.labels import IGNORE_INDEX
 from segscape.rasters import masks
@@ -193,6 +195,49 @@ def test_pixels_without_data_stay_without(tmp_path: Path) -> None:
     assert mask.values.tolist() == [[0, 0.5, 0]]
     write_mask(tmp_path / "refined.tif", np.array([[3, 255, 9]], np.uint8), like=mask)
     assert read_georeference(tmp_path / "refined.tif").nodata is None
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "uint32", "int32"])
+def test_eight_bits_in_a_deeper_type_are_read_as_such_and_said(tmp_path: Path, caplog, dtype: str) -> None:
+    values = np.zeros((40, 50), np.uint8)
+    values[10:30, 10:40] = 255
+    values[12, 10:40] = 128
+    path = tmp_path / f"{dtype}.tif"
+    with rasterio.open(path, "w", driver="GTiff", dtype=dtype, count=1, height=40, width=50) as dataset:
+        dataset.write(values.astype(dtype), 1)
+    with caplog.at_level("INFO", logger="segscape"):
+        assert np.array_equal(read_mask(path), values / np.float32(255))
+    assert [f"its {dtype} values do not exceed 255" in text for text in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_numbered_objects_are_no_mask_of_one(tmp_path: Path, dtype: type) -> None:
+    values = np.zeros((300, 400), dtype)
+    for number in range(1, 155):
+        row, col = divmod(number - 1, 16)
+        values[row * 28 + 2 : row * 28 + 24, col * 24 + 2 : col * 24 + 20] = number
+    Image.fromarray(values).save(tmp_path / "objects.png")
+    with pytest.raises(ValueError, match=r"objects.png holds 154 numbered objects.*--classes"):
+        read_mask(tmp_path / "objects.png")
+
+
+@given(st.integers(0, 100), st.sampled_from(["ramp", "blurred", "noisy", "levels"]))
+@settings(max_examples=30, deadline=None)
+def test_soft_masks_are_no_numbered_objects(tmp_path_factory, seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((120, 160))
+    mask[20:90, 30:120] = 1
+    if kind == "ramp":
+        mask = np.tile(np.linspace(0, 1, 160), (120, 1)) ** rng.uniform(0.3, 3)
+    elif kind == "blurred":
+        mask = ndimage.gaussian_filter(mask, rng.uniform(0.5, 12))
+    elif kind == "noisy":
+        mask = np.clip(mask + rng.normal(0, 0.05, mask.shape), 0, 1)
+    else:
+        mask = np.rint(ndimage.gaussian_filter(mask, 9) * 60) / 60
+    path = tmp_path_factory.mktemp("soft") / "soft.png"
+    Image.fromarray((mask * 255).astype(np.uint8)).save(path)
+    assert read_mask(path).shape == (120, 160)
 
 
 def test_class_map_as_geotiff(tmp_path: Path) -> None:

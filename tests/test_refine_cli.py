@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 import segscape
@@ -19,6 +20,9 @@ from segscape.checkpoints.store import write_weights
 from segscape.cli.arguments import memory
 from segscape.cli.main import main
 from segscape.labels import CAMVID, IGNORE_INDEX
+from segscape.rasters.georeference import Georeference
+from segscape.rasters.scratch import MemoryArray
+from segscape.rasters.sink import write_label_map
 from segscape.refinement.refiner import Refiner
 from segscape.viz.refinement import most_changed
 from tests.references import crm
@@ -67,6 +71,56 @@ def test_one_pair(run, refiner_weights: Path, pairs: Path, tmp_path: Path, capsy
     printed = capsys.readouterr().out
     for word in ("read", "refine", "write", "48 x 36", "a.jpg", "1 refined mask(s)"):
         assert word in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transform": from_origin(507000, 4600000, 0.5, 0.5)}, "lies on other ground than"),
+        ({"transform": from_origin(500000, 4600000, 1, 1)}, "lies on other ground than"),
+        ({"crs": "EPSG:32633"}, "have different coordinate reference systems"),
+        ({}, None),
+    ],
+)
+def test_a_mask_of_another_place_is_refused(run, tmp_path: Path, capsys, change: dict, message: str | None) -> None:
+    place = {"crs": "EPSG:32632", "transform": from_origin(500000, 4600000, 0.5, 0.5)}
+    rng = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "dtype": "uint8", "height": 40, "width": 48}
+    with rasterio.open(tmp_path / "scene.tif", "w", count=3, **profile, **place) as dataset:
+        dataset.write(rng.integers(0, 256, (3, 40, 48), np.uint8))
+    mask = np.zeros((1, 40, 48), np.uint8)
+    mask[:, 10:30, 10:30] = 255
+    with rasterio.open(tmp_path / "mask.tif", "w", count=1, **profile, **{**place, **change}) as dataset:
+        dataset.write(mask)
+    output = tmp_path / "out" / "refined.tif"
+    assert run(tmp_path / "scene.tif", tmp_path / "mask.tif", "--output", output) == (message is not None)
+    assert output.exists() == (message is None)
+    if message is not None:
+        assert message in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_a_refined_class_raster_says_all_that_it_said_before(run, tmp_path: Path) -> None:
+    labels = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 3, (40, 50), np.uint8), 20, 0), 20, 1)
+    place = Georeference(CRS.from_epsg(32632), from_origin(500000, 4600000, 0.5, 0.5))
+    scene = tmp_path / "scene.tif"
+    with rasterio.open(
+        scene, "w", driver="GTiff", dtype="uint8", count=3, height=800, width=1000, **place.profile
+    ) as dataset:
+        dataset.write(np.stack([labels * 60] * 3))
+    palette, names = ((10, 20, 30), (40, 50, 60), (70, 80, 90)), ("roof", "grün", "road")
+    write_label_map(
+        tmp_path / "map.tif", MemoryArray(labels), palette=palette, class_names=names, georeference=place, nodata=255
+    )
+    assert run(scene, tmp_path / "map.tif", "--output", tmp_path / "out.tif", "--steps", 1) == 0
+    with rasterio.open(tmp_path / "map.tif") as before, rasterio.open(tmp_path / "out.tif") as after:
+        assert before.overviews(1) == after.overviews(1) != []
+        assert before.colormap(1) == after.colormap(1)
+        assert before.nodata == after.nodata == 255
+        named = [
+            {key: value for key, value in file.tags(1).items() if key.startswith("class_")} for file in (before, after)
+        ]
+        assert named[0] == named[1] == {f"class_{number}": name for number, name in enumerate(names)}
+        assert after.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
 
 
 @pytest.fixture

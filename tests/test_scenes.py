@@ -110,6 +110,40 @@ def test_confidence_scores_and_overlay(scene: Path, segmenter, tmp_path: Path) -
     assert Image.open(out / "scene_overlay.jpg").size == SIZE[::-1]
 
 
+@pytest.fixture
+def collared(tmp_path: Path) -> Path:
+    """A scene with a black collar along two of its sides, which it does not declare."""
+    values = np.maximum(pixels(), 1)
+    values[:, :40] = values[:30] = 0
+    path = tmp_path / "collared.tif"
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": SIZE[0], "width": SIZE[1]}
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(np.moveaxis(values, -1, 0))
+    return path
+
+
+def test_a_collar_that_is_not_declared_is_noticed(collared: Path, tmp_path: Path, capsys) -> None:
+    assert segment(collared, "--output", tmp_path / "out") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of its border is 0 in every band, like a collar without data" in said
+    assert "--nodata 0 leaves such pixels out" in said
+
+
+def test_where_no_data_is_there_is_nothing_in_any_file(collared: Path, tmp_path: Path, capsys) -> None:
+    words = ("--nodata", 0, "--confidence", "--scores", "--polygons", "gpkg")
+    assert segment(collared, "--output", tmp_path / "out", *words) == 0
+    assert "collar without" not in capsys.readouterr().err
+    outside = np.zeros(SIZE, bool)
+    outside[:, :40] = outside[:30] = True
+    for name in ("collared", "collared_confidence", "collared_scores"):
+        with rasterio.open(tmp_path / "out" / f"{name}.tif") as made:
+            masks = made.read_masks()
+        assert (masks[:, outside] == 0).all()
+        assert (masks[:, ~outside] == 255).all()
+    fields = pyogrio.raw.read(tmp_path / "out" / "collared.gpkg", columns=["pixels"], read_geometry=False)[3]
+    assert fields[0].sum() == (~outside).sum()
+
+
 @torch.inference_mode()
 def expected_scores(segmenter, values: np.ndarray, **protocol) -> torch.Tensor:
     images = torch.from_numpy(values).permute(2, 0, 1)[None]

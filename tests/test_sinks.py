@@ -136,7 +136,10 @@ def test_scores_and_confidence(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(sinks, "_VALUES", 1)
     scores = np.random.default_rng(0).integers(0, 256, (600, 700, 3), np.uint8)
     write_bands(tmp_path / "scores.tif", MemoryArray(scores), names=CLASSES["class_names"], georeference=PLACE)
-    write_bands(tmp_path / "confidence.tif", MemoryArray(scores.max(axis=2)), names=["confidence"], nodata=0)
+    mask = np.where(scores[..., 0] > 20, 255, 0).astype(np.uint8)
+    write_bands(
+        tmp_path / "confidence.tif", MemoryArray(scores.max(axis=2)), names=["confidence"], mask=MemoryArray(mask)
+    )
     with rasterio.open(tmp_path / "scores.tif") as dataset:
         assert np.array_equal(np.moveaxis(dataset.read(), 0, -1), scores)
         assert dataset.descriptions == tuple(CLASSES["class_names"])
@@ -144,7 +147,9 @@ def test_scores_and_confidence(tmp_path: Path, monkeypatch) -> None:
         assert dataset.overviews(3) == [2]
     with rasterio.open(tmp_path / "confidence.tif") as dataset:
         assert np.array_equal(dataset.read(1), scores.max(axis=2))
-        assert dataset.nodata == 0
+        assert dataset.nodata is None
+        assert np.array_equal(dataset.read_masks(1), mask)
+        assert [flag.name for flag in dataset.mask_flag_enums[0]] == ["per_dataset"]
         assert dataset.colorinterp[0].name == "gray"
     with pytest.raises(ValueError, match=r"scores.png would need 3 bands, which PNG has not"):
         write_bands(tmp_path / "scores.png", MemoryArray(scores), names=CLASSES["class_names"])

@@ -164,7 +164,7 @@ def test_a_range_that_is_not_stated_is_taken_from_the_values_and_said(
     with caplog.at_level("INFO", logger="segscape"):
         assert np.array_equal(whole(path), whole(path, scaling=Scaling(float(low), float(high))))
         whole(path)
-    (message,) = caplog.messages
+    (message,) = (text for text in caplog.messages if "black and white" in text)
     assert message.startswith(f"{path.name}: {words}")
     assert "--scaling LOW,HIGH states others" in message
 

@@ -62,7 +62,9 @@ def print_sizes(
     if card.working_resolution is not None:
         for path in scenes:
             try:
-                with open_source(path, bands=settings.bands, scaling=settings.scaling) as source:
+                with open_source(
+                    path, bands=settings.bands, scaling=settings.scaling, nodata=settings.nodata
+                ) as source:
                     alike[sight_of(card, source).reason].append(path.name)
             except (ValueError, OSError):
                 continue

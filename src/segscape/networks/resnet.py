@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _TIMM_NAMES = {18: "resnet18", 50: "resnet50", 101: "resnet101"}
 _CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048), 101: (256, 512, 1024, 2048)}
@@ -67,6 +68,17 @@ class DeepStemResNet(DeepStemBackbone):
                 block.conv2.dilation = block.conv2.padding = (1, 1)
 
 
+class _HalvingMean(nn.Module):
+    """The mean of 2x2 pixels, of those that there are at an odd side: pooling that rounds the size up, for any size.
+
+    The same as `nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)`, of which no graph for all sizes can be made.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2))."""
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
+
+
 class DeepStemResNeSt101(DeepStemBackbone):
     """ResNeSt-101 at output stride 8: each 3x3 convolution is split into two, which attend to each other."""
 
@@ -74,6 +86,7 @@ class DeepStemResNeSt101(DeepStemBackbone):
         import timm  # seconds to import, and not every network needs it
 
         super().__init__(timm.create_model("resnest101e", num_classes=0, output_stride=8), _CHANNELS[101])
+        self.layer2[0].downsample[0] = _HalvingMean()
         for stage in (self.layer3, self.layer4):
             # Where a stage is dilated timm averages the shortcut over 2x2 pixels; OpenMMLab's ResNeSt, and its weights,
             # average as many as the stride, which is one.

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segscape.geometry.window import Window
 from segscape.messages import say_once
 from segscape.rasters.stored import Band, StoredImage
+from segscape.rasters.suffixes import PHOTO_SUFFIXES
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ _PERCENTILES = 0.1, 99.9
 """Of the values that become black and white, where no scaling is stated and they fill no known range."""
 _FULL_RANGES = {"u": (65535.0,), "f": (1.0, 255.0)}
 """The known ranges of unsigned integers and of floating-point numbers, from 0; one is taken if it is half filled."""
+_COLLAR_SHARE = 0.2
+"""Of an image's border: the share of black or white pixels from which it looks like a collar."""
 _COLOURS = "red", "green", "blue"
 _OTHER_MODELS = {"cyan": "CMYK", "hue": "HSL", "lightness": "HSL", "Y": "YCbCr", "Cb": "YCbCr"}
 
@@ -69,13 +73,15 @@ class Channels:
         bands: The numbers, from 1, of the three bands, or of the one that is grey.
         scaling: Maps their values to 8 bits; `None` for values that are of 8 bits already.
         colours: The colour and opacity of each value of a palette, (N, 4) uint8, in place of a scaling.
-        may_lack_data: Whether a pixel may be without data by its value: NaN, or a colour without opacity.
+        may_lack_data: Whether a pixel may be without data by its value: NaN, a colour without opacity, or `nodata`.
+        nodata: The value, in all of the bands, of pixels without data, where the user states one.
     """
 
     bands: tuple[int, ...]
     scaling: Scaling | None
     colours: npt.NDArray[np.uint8] | None
     may_lack_data: bool
+    nodata: float | None = None
 
     def convert(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Convert the values of the bands, (h, w, 1) or (h, w, 3), to red, green and blue, (h, w, 3) uint8."""
@@ -88,12 +94,14 @@ class Channels:
 
     def holding_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return which pixels hold data by their values, (h, w) bool."""
-        if self.colours is not None:
-            return self.colours[values[..., 0], 3] > 0
-        return ~np.isnan(values).any(axis=-1)
+        colours = self.colours
+        holding = ~np.isnan(values).any(axis=-1) if colours is None else colours[values[..., 0], 3] > 0
+        return holding if self.nodata is None else holding & (values != self.nodata).any(axis=-1)
 
 
-def choose_channels(stored: StoredImage, *, bands: Sequence[int] | None, scaling: Scaling | None) -> Channels:
+def choose_channels(
+    stored: StoredImage, *, bands: Sequence[int] | None, scaling: Scaling | None, nodata: float | None = None
+) -> Channels:
     """Choose the bands and the scaling of an image, and log what was chosen that nobody has stated.
 
     Args:
@@ -102,6 +110,7 @@ def choose_channels(stored: StoredImage, *, bands: Sequence[int] | None, scaling
             that the file says, else the first three without opacity, or the only one; a palette is applied.
         scaling: How values become 8-bit ones. By default those of 8 bits stay as they are, and others are mapped by
             `guess_scaling`.
+        nodata: The value, in all of the chosen bands, of pixels without data, beside those that the file declares.
 
     Raises:
         ValueError: There are no such bands, their colours are none of red, green and blue, or the file is damaged.
@@ -115,11 +124,40 @@ def choose_channels(stored: StoredImage, *, bands: Sequence[int] | None, scaling
     chosen = _choose_bands(path, bands, stored.bands)
     dtype = np.result_type(*(stored.bands[band - 1].dtype for band in chosen))
     if colours is not None:
-        return Channels(chosen, None, colours, may_lack_data=bool((colours[:, 3] == 0).any()))
+        may_lack = nodata is not None or bool((colours[:, 3] == 0).any())
+        return Channels(chosen, None, colours, may_lack, nodata)
+    if nodata is None and path.suffix.lower() not in PHOTO_SUFFIXES:
+        _look_for_collar(stored, chosen)
     if scaling is None and dtype != np.uint8:
-        scaling, words = guess_scaling(stored.sample(chosen))
+        sample = stored.sample(chosen)
+        if nodata is not None:
+            sample = sample[(sample != nodata).any(axis=-1)]
+        scaling, words = guess_scaling(sample)
         say_once(_log, f"{path.name}: {words} become black and white; --scaling LOW,HIGH states others.")
-    return Channels(chosen, scaling, None, may_lack_data=dtype.kind == "f")
+    return Channels(chosen, scaling, None, may_lack_data=dtype.kind == "f" or nodata is not None, nodata=nodata)
+
+
+def _look_for_collar(stored: StoredImage, bands: tuple[int, ...]) -> None:
+    """Log if much of an image's border has one value, though the file declares no pixel to be without data."""
+    if stored.valid(Window(0, 0, 1, 1), bands) is not None:
+        return
+    try:
+        border = stored.sample_border(bands)
+    except ValueError:
+        # Whoever reads the damaged part is told so.
+        return
+    # Only pixels that are alike in all bands: a collar is black or white, or of another single value.
+    values, counts = np.unique(border[(border == border[:, :1]).all(axis=-1)][:, 0], return_counts=True)
+    if not counts.size:
+        return
+    value, share = values[counts.argmax()], counts.max() / len(border)
+    is_extreme = value == 0 or (value.dtype.kind in "iu" and value == np.iinfo(value.dtype).max)
+    if share >= (_COLLAR_SHARE if is_extreme else 2 * _COLLAR_SHARE):
+        say_once(
+            _log,
+            f"{stored.path.name}: {share:.0%} of its border is {value:g} in every band, like a collar without data, "
+            f"but the file declares none; --nodata {value:g} leaves such pixels out.",
+        )
 
 
 def guess_scaling(values: npt.NDArray[Any]) -> tuple[Scaling, str]:

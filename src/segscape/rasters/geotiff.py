@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,16 @@ class GeoTiff:
         has_alpha: Whether the last band is opacity.
         palette: The colour (red, green, blue) of each value, where there is a colour table.
         georeference: Where it lies.
+        class_names: The names of the classes 0, 1, ... of the first band, where its tags hold them.
+        overviews: Whether the file holds smaller versions of itself.
     """
 
     bands: npt.NDArray[Any]
     has_alpha: bool
     palette: tuple[tuple[int, int, int], ...] | None
     georeference: Georeference
+    class_names: tuple[str, ...]
+    overviews: bool
 
 
 def read_geotiff(path: Path) -> GeoTiff:
@@ -48,6 +51,8 @@ def read_geotiff(path: Path) -> GeoTiff:
             has_alpha=dataset.colorinterp[-1].name == "alpha",
             palette=_palette(dataset),
             georeference=georeference_of(dataset),
+            class_names=_class_names(dataset.tags(1)),
+            overviews=bool(dataset.overviews(1)),
         )
 
 
@@ -62,7 +67,6 @@ def write_geotiff(
     values: npt.NDArray[np.uint8],
     *,
     georeference: Georeference | None = None,
-    palette: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
     """Write one band, compressed and tiled; the file appears whole or not at all.
 
@@ -70,7 +74,6 @@ def write_geotiff(
         path: The file, with the suffix `.tif` or `.tiff`.
         values: (H, W) uint8.
         georeference: Where the pixels lie; a nodata value that is no 8-bit integer is left out.
-        palette: A colour (red, green, blue) for each value.
 
     Raises:
         ModuleNotFoundError: Rasterio is missing; the message names the extra.
@@ -97,8 +100,6 @@ def write_geotiff(
                 blockysize=_BLOCK,
                 **place,
             ) as dataset:
-                if palette:
-                    dataset.write_colormap(1, {value: (*colour, 255) for value, colour in enumerate(palette)})
                 if georeference is not None:
                     dataset.update_tags(**georeference.tags)
                 dataset.write(values, 1)
@@ -112,3 +113,11 @@ def _palette(dataset: Any) -> tuple[tuple[int, int, int], ...] | None:
     except ValueError:
         return None
     return tuple((red, green, blue) for red, green, blue, _ in (table[value] for value in range(len(table))))
+
+
+def _class_names(tags: dict[str, str]) -> tuple[str, ...]:
+    """Return the names that `segscape.rasters.sink.write_label_map` keeps as `class_0`, `class_1` and so on."""
+    names: list[str] = []
+    while (key := f"class_{len(names)}") in tags:
+        names.append(tags[key])
+    return tuple(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from PIL import Image, ImageOps
 
 from segscape.files import atomic_path
 from segscape.labels import IGNORE_INDEX
+from segscape.messages import say_once
 from segscape.rasters.decoded import open_image
 from segscape.rasters.gdal import has_rasterio
 from segscape.rasters.georeference import Georeference
 from segscape.rasters.geotiff import read_geotiff, write_geotiff
 from segscape.rasters.image import write_labels
+from segscape.rasters.scratch import MemoryArray
+from segscape.rasters.sink import write_label_map
 from segscape.rasters.suffixes import TIFF_SUFFIXES
+
+_log = logging.getLogger(__name__)
 
 _CLASSES = 256
 _KINDS = "a mask is binary, grey, an alpha channel, or a class map of whole numbers from 0 to 255"
@@ -47,12 +53,16 @@ class ClassMap:
         palette: The colour (red, green, blue) of each class; empty where the file has none.
         ignore_index: The label of pixels without a class.
         georeference: Where it lies, if it was read from a GeoTIFF.
+        class_names: The names of the classes, where the file says them.
+        overviews: Whether the file holds smaller versions of itself.
     """
 
     labels: npt.NDArray[np.uint8]
     palette: tuple[tuple[int, int, int], ...] = ()
     ignore_index: int = IGNORE_INDEX
     georeference: Georeference | None = None
+    class_names: tuple[str, ...] = ()
+    overviews: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ class _Raster:
     has_alpha: bool
     palette: tuple[tuple[int, int, int], ...] | None
     georeference: Georeference | None
+    class_names: tuple[str, ...] = ()
+    overviews: bool = False
 
 
 def read_mask(path: str | Path) -> npt.NDArray[np.float32]:
@@ -97,8 +109,9 @@ def read_mask_file(path: str | Path, *, as_classes: bool = False) -> ObjectMask 
     """Read a mask of any kind.
 
     A file with a palette or a colour table is a class map. Anything else is the mask of one object: the opacity if it
-    varies, else the grey values, which may be of 1, 8 or 16 bits or floating point. Integer values that do not exceed 1
-    are taken as 0 and 1, not as shades of grey. A camera's orientation tag is applied.
+    varies, else the grey values, which may be of 1, 8, 16 or 32 bits or floating point. Integer values that do not
+    exceed 1 are taken as 0 and 1, and those of more bits that do not exceed 255 as levels from 0 to 255, which is
+    logged. A mask of numbered objects is refused. A camera's orientation tag is applied.
 
     Args:
         path: PNG, TIFF or another format of `read_image`. GeoTIFF is read by rasterio where it is installed.
@@ -151,7 +164,16 @@ def write_class_map(path: Path, labels: npt.NDArray[np.uint8], *, like: ClassMap
         OSError: The file cannot be written.
     """
     if path.suffix.lower() in TIFF_SUFFIXES:
-        write_geotiff(path, labels, georeference=like.georeference, palette=like.palette)
+        nodata = None if like.georeference is None else like.georeference.nodata
+        write_label_map(
+            path,
+            MemoryArray(labels),
+            palette=like.palette,
+            class_names=like.class_names,
+            georeference=like.georeference,
+            nodata=int(nodata) if nodata is not None and nodata in range(_CLASSES) else None,
+            overviews=like.overviews,
+        )
     elif like.palette:
         write_labels(path, labels, like.palette)
     else:
@@ -166,7 +188,7 @@ def _write_grey(path: Path, values: npt.NDArray[np.uint8]) -> None:
 def _read(path: Path) -> _Raster:
     if path.suffix.lower() in TIFF_SUFFIXES and has_rasterio():
         file = read_geotiff(path)
-        return _Raster(file.bands, file.has_alpha, file.palette, file.georeference)
+        return _Raster(file.bands, file.has_alpha, file.palette, file.georeference, file.class_names, file.overviews)
     return _of_pillow(open_image(path), str(path))
 
 
@@ -222,10 +244,31 @@ def _to_unit(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
             raise ValueError(f"{name} has floating-point values from {low} to {high}; those of a mask lie in 0 to 1.")
         return values.astype(np.float32)
     # Not compared with uint16: the mode of 16-bit images, and so the type, differs between Pillow's versions.
-    full = 255 if values.dtype == np.uint8 else 65535
-    if low < 0 or high > full:
+    is_deep = values.dtype != np.uint8
+    if low < 0 or high > (65535 if is_deep else 255):
         raise ValueError(f"{name} has values from {low} to {high}, which is no mask of 1, 8 or 16 bits.")
-    return values.astype(np.float32) / np.float32(1 if high <= 1 else full)
+    if is_deep and 1 < high <= 255:
+        say_once(_log, f"{name}: its {values.dtype.name} values do not exceed 255; they are read as levels of 8 bits.")
+    _refuse_numbers(values, name)
+    return values.astype(np.float32) / np.float32(1 if high <= 1 else 65535 if high > 255 else 255)
+
+
+def _refuse_numbers(values: npt.NDArray[Any], name: str) -> None:
+    """Refuse a mask of numbered objects, in which the lower numbers would count as hardly any object at all.
+
+    Objects are flat, and where two values meet they have nothing to do with each other; in a soft mask, neighbours are
+    alike.
+    """
+    pairs = ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:]))
+    flat = np.concatenate([one[one == other] for one, other in pairs])
+    numbers, counts = np.unique(flat[flat > 0], return_counts=True)
+    large = numbers[counts > max(20, counts.sum() // 2000)] if counts.size else numbers
+    steps = np.concatenate([np.abs(one.astype(np.int64) - other)[one != other] for one, other in pairs])
+    if len(large) > 2 and steps.size and np.mean(steps <= max(2, int(values.max()) // 50)) < 0.2:
+        raise ValueError(
+            f"{name} holds {len(numbers)} numbered objects or classes (values {numbers.min()} to {numbers.max()}), not "
+            "the mask of one object; with --classes each is refined."
+        )
 
 
 def _class_map(raster: _Raster, name: str) -> ClassMap:
@@ -235,4 +278,6 @@ def _class_map(raster: _Raster, name: str) -> ClassMap:
         raise ValueError(f"{name} is no class map: that has one channel of whole numbers from 0 to {_CLASSES - 1}.")
     nodata = None if raster.georeference is None else raster.georeference.nodata
     ignore_index = int(nodata) if nodata is not None and nodata in range(_CLASSES) else IGNORE_INDEX
-    return ClassMap(labels, raster.palette or (), ignore_index, raster.georeference)
+    return ClassMap(
+        labels, raster.palette or (), ignore_index, raster.georeference, raster.class_names, raster.overviews
+    )

@@ -51,6 +51,7 @@ class _Content:
         palette: The colour of each value of a label map; empty for other values.
         class_names: The names of a label map's classes; empty for other values.
         resampling: GDAL's name of the resampling method for overviews.
+        mask: The mask of a GeoTIFF's pixels, (H, W) uint8, 0 where there is no data.
     """
 
     bands: tuple[str, ...]
@@ -59,6 +60,7 @@ class _Content:
     palette: tuple[tuple[int, int, int], ...] = ()
     class_names: tuple[str, ...] = ()
     resampling: str = "AVERAGE"
+    mask: Readable | None = None
 
 
 def write_label_map(
@@ -101,7 +103,7 @@ def write_bands(
     *,
     names: Sequence[str],
     georeference: Georeference | None = None,
-    nodata: int | None = None,
+    mask: Readable | None = None,
     overviews: bool = True,
     on_progress: OnProgress | None = None,
 ) -> None:
@@ -112,7 +114,8 @@ def write_bands(
         values: (H, W) or (H, W, K) uint8, probabilities times 255.
         names: The names of the K bands of a GeoTIFF.
         georeference: See `write_label_map`.
-        nodata: The value of pixels without data, if there may be any.
+        mask: 0 where there is no data, else 255, (H, W) uint8, if any pixel may lack data: every value is a
+            probability, so none can mark these pixels. PNG has no place for it.
         overviews: See `write_label_map`.
         on_progress: Called after each block.
 
@@ -121,7 +124,7 @@ def write_bands(
         ValueError: The suffix is none of these, or several bands are to become PNG.
         OSError: The file cannot be written; the message says how much room the disk has left.
     """
-    _write(path, values, _Content(tuple(names), georeference, nodata), overviews, on_progress)
+    _write(path, values, _Content(tuple(names), georeference, None, mask=mask), overviews, on_progress)
 
 
 def _write(path: Path, values: Readable, content: _Content, overviews: bool, on_progress: OnProgress | None) -> None:
@@ -181,7 +184,7 @@ def _write_by_blocks(
     from rasterio.shutil import copy
 
     # Otherwise GDAL might leave its .aux.xml files beside the temporary ones.
-    gdal = bounded_gdal(GDAL_PAM_ENABLED="NO")
+    gdal = bounded_gdal(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
     with atomic_path(path) as temporary, gdal, without_place_warnings(), _disk_errors(path):
         # GDAL writes COG and PNG only as a copy of a whole raster, so the blocks go to an intermediate file first.
         blocks = temporary.with_suffix(".blocks.tif")
@@ -200,7 +203,7 @@ def _write_blocks(path: Path, values: Readable, content: _Content, on_progress: 
     import rasterio
     from rasterio.windows import Window as Place
 
-    place = {} if content.georeference is None else content.georeference.profile
+    location = {} if content.georeference is None else content.georeference.profile
     profile = {
         "driver": "GTiff",
         "dtype": "uint8",
@@ -218,11 +221,14 @@ def _write_blocks(path: Path, values: Readable, content: _Content, on_progress: 
     done, total = 0, math.prod(values.size)
     # Windows of whole blocks, so that each block is compressed and written once.
     blocks_in_row = max(_VALUES // (_BLOCK * _BLOCK * len(content.bands)), 1)
-    with rasterio.open(path, "w", **profile, **place) as dataset:
+    with rasterio.open(path, "w", **profile, **location) as dataset:
         _describe(dataset, content)
         for window in windows(values.size, (_BLOCK, blocks_in_row * _BLOCK)):
             pixels = values.read(window).reshape(*window.size, -1)
-            dataset.write(np.moveaxis(pixels, -1, 0), window=Place(window.col, window.row, window.width, window.height))
+            place = Place(window.col, window.row, window.width, window.height)
+            dataset.write(np.moveaxis(pixels, -1, 0), window=place)
+            if content.mask is not None:
+                dataset.write_mask(content.mask.read(window), window=place)
             done += math.prod(window.size)
             if on_progress is not None:
                 on_progress(done, total)

@@ -95,7 +95,13 @@ class Source:
         self.close()
 
 
-def open_source(path: str | Path, *, bands: Sequence[int] | None = None, scaling: Scaling | None = None) -> Source:
+def open_source(
+    path: str | Path,
+    *,
+    bands: Sequence[int] | None = None,
+    scaling: Scaling | None = None,
+    nodata: float | None = None,
+) -> Source:
     """Open an image of any size.
 
     Args:
@@ -103,6 +109,7 @@ def open_source(path: str | Path, *, bands: Sequence[int] | None = None, scaling
             orientation tag.
         bands: See `segscape.rasters.channels.choose_channels`.
         scaling: See `choose_channels`.
+        nodata: See `choose_channels`.
 
     Raises:
         ModuleNotFoundError: The format needs rasterio; the message names the extra.
@@ -114,4 +121,4 @@ def open_source(path: str | Path, *, bands: Sequence[int] | None = None, scaling
     path = Path(path)
     check_readable(path)
     stored: StoredImage = DecodedImage(path) if is_decoded_whole(path) else RasterFile(path)
-    return Source(stored, choose_channels(stored, bands=bands, scaling=scaling))
+    return Source(stored, choose_channels(stored, bands=bands, scaling=scaling, nodata=nodata))

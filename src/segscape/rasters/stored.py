@@ -79,19 +79,41 @@ class StoredImage(ABC):
         Raises:
             ValueError: The file is damaged there.
         """
-        height, width = self.size
-        if max(height, width) <= _SAMPLED_AXIS * _SAMPLED_SIDE:
-            windows = [Window(0, 0, height, width)]
-        else:
-            rows, cols = (np.linspace(0, max(side - _SAMPLED_SIDE, 0), _SAMPLED_AXIS, dtype=int) for side in self.size)
-            size = min(height, _SAMPLED_SIDE), min(width, _SAMPLED_SIDE)
-            windows = [Window(row, col, *size) for row in np.unique(rows).tolist() for col in np.unique(cols).tolist()]
         found = []
-        for window in windows:
+        for window in self._sampled():
             values, valid = self.read(window, bands), self.valid(window, bands)
             pixels = values.reshape(-1, len(bands)) if valid is None else values[valid]
             found.append(pixels[~np.isnan(pixels).any(axis=-1)] if pixels.dtype.kind == "f" else pixels)
         return np.concatenate(found)
+
+    def sample_border(self, bands: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Read pixels along the four sides of the image, (n, C); the same ones each time.
+
+        Raises:
+            ValueError: The file is damaged there.
+        """
+        height, width = self.size
+        found = []
+        for window in self._sampled():
+            values = self.read(window, bands)
+            if window.row == 0:
+                found.append(values[0])
+            if window.stop_row == height:
+                found.append(values[-1])
+            if window.col == 0:
+                found.append(values[:, 0])
+            if window.stop_col == width:
+                found.append(values[:, -1])
+        return np.concatenate(found)
+
+    def _sampled(self) -> list[Window]:
+        """Return windows spread over the image, to its sides: all of it, if it is small."""
+        height, width = self.size
+        if max(height, width) <= _SAMPLED_AXIS * _SAMPLED_SIDE:
+            return [Window(0, 0, height, width)]
+        rows, cols = (np.linspace(0, max(side - _SAMPLED_SIDE, 0), _SAMPLED_AXIS, dtype=int) for side in self.size)
+        size = min(height, _SAMPLED_SIDE), min(width, _SAMPLED_SIDE)
+        return [Window(row, col, *size) for row in np.unique(rows).tolist() for col in np.unique(cols).tolist()]
 
     @abstractmethod
     def close(self) -> None:

@@ -102,7 +102,13 @@ def write_files(
         (files.scores, arrays.scores, card.class_names),
     ):
         if path is not None and values is not None:
-            write_bands(path, values, names=names, georeference=source.georeference)
+            write_bands(
+                path,
+                _Masked(values, source, 0) if has_gaps else values,
+                names=names,
+                georeference=source.georeference,
+                mask=_Mask(source) if has_gaps else None,
+            )
     if files.overlay is not None:
         write_image(files.overlay, preview(source, labels, card.palette))
     return _shares(labels, card.class_names)
@@ -118,7 +124,7 @@ def _shares(labels: Readable, class_names: tuple[str, ...]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Masked:
-    """Labels with another value where the image has no data."""
+    """Labels, or values of several bands, with another value where the image has no data."""
 
     labels: Readable
     source: Source
@@ -131,4 +137,21 @@ class _Masked:
     def read(self, window: Window) -> Pixels:
         valid = self.source.valid(window)
         labels = self.labels.read(window)
-        return labels if valid is None else np.where(valid, labels, np.uint8(self.value))
+        if valid is None:
+            return labels
+        return np.where(valid if labels.ndim == 2 else valid[..., None], labels, np.uint8(self.value))
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """The mask of a raster: 255 where the image has data, 0 elsewhere."""
+
+    source: Source
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.source.size
+
+    def read(self, window: Window) -> Pixels:
+        valid = self.source.valid(window)
+        return np.full(window.size, 255, np.uint8) if valid is None else np.where(valid, np.uint8(255), np.uint8(0))

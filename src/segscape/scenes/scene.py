@@ -52,6 +52,7 @@ class SceneSettings:
         views: See `plan_scene`.
         bands: See `segscape.rasters.source.open_source`.
         scaling: See `open_source`.
+        nodata: See `open_source`.
     """
 
     memory: int
@@ -59,6 +60,7 @@ class SceneSettings:
     views: tuple[View, ...] = IDENTITY
     bands: tuple[int, ...] | None = None
     scaling: Scaling | None = None
+    nodata: float | None = None
 
 
 class Scene:
@@ -96,7 +98,7 @@ class Scene:
         refine: Refine | None = None,
     ) -> None:
         self._segmenter, self._files, self._refine, self._memory = segmenter, files, refine, settings.memory
-        self._source = open_source(image, bands=settings.bands, scaling=settings.scaling)
+        self._source = open_source(image, bands=settings.bands, scaling=settings.scaling, nodata=settings.nodata)
         self.size = self._source.size
         self.sight = sight_of(segmenter.card, self._source)
         check_runtime(segmenter.runtime, image, size=self.size, seen=self.sight.size, views=settings.views)

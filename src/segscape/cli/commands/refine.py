@@ -24,6 +24,8 @@ from segscape.cli.progress import progress
 from segscape.cli.timing import Timing, timing_table
 from segscape.networks import list_models
 from segscape.rasters.channels import Scaling
+from segscape.rasters.gdal import has_rasterio
+from segscape.rasters.georeference import Georeference
 from segscape.rasters.geotiff import read_georeference
 from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
@@ -247,9 +249,32 @@ def read(
         )
     place = mask.georeference
     is_placed = place is not None and place.crs is not None
-    if job.target.suffix.lower() in TIFF_SUFFIXES and not is_placed and job.image.suffix.lower() in TIFF_SUFFIXES:
-        mask = replace(mask, georeference=read_georeference(job.image))
+    if job.image.suffix.lower() in TIFF_SUFFIXES and has_rasterio():
+        own = read_georeference(job.image)
+        if is_placed:
+            assert place is not None
+            _refuse_elsewhere(job, own, place)
+        elif job.target.suffix.lower() in TIFF_SUFFIXES:
+            mask = replace(mask, georeference=own)
     return Material(image, mask)
+
+
+def _refuse_elsewhere(job: PairJob, own: Georeference, of_mask: Georeference) -> None:
+    """Refuse a mask whose pixels lie on other ground than the image's.
+
+    Raises:
+        ValueError: The coordinate reference systems differ, or corresponding pixels lie apart.
+    """
+    if own.crs is None or own.gcps or of_mask.gcps:
+        return
+    advice = f"give a mask on the image's own grid, for instance by gdalwarp, or one without a place ({job.mask})"
+    if own.crs != of_mask.crs:
+        raise ValueError(f"{job.mask} and {job.image} have different coordinate reference systems; {advice}.")
+    apart = np.abs(np.array(own.transform[:6]) - np.array(of_mask.transform[:6]))
+    # Of the places, less than a tenth of a pixel; of the pixels' sides, less than a thousandth.
+    pixel = abs(own.transform.determinant) ** 0.5
+    if (apart[[2, 5]] > 0.1 * pixel).any() or (apart[[0, 1, 3, 4]] > 1e-3 * pixel).any():
+        raise ValueError(f"{job.mask} lies on other ground than {job.image}, though its size is the same; {advice}.")
 
 
 def _size(array: npt.NDArray[np.generic]) -> str:

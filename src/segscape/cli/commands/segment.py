@@ -145,6 +145,12 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
         "--scaling", type=scaling, metavar="LOW,HIGH", help="the values that become black and white, such as 0,3000"
     )
     group.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="pixels of this value in every band hold no data: no class there",
+    )
+    group.add_argument(
         "--scales", type=numbers, default=(1.0,), metavar="S,S", help="average over the image at these scales"
     )
     group.add_argument("--flip", action="store_true", help="average over the image and its mirror image")
@@ -181,6 +187,7 @@ def main(words: list[str]) -> int:
         views=views(arguments.scales, flip=arguments.flip),
         bands=arguments.bands,
         scaling=arguments.scaling,
+        nodata=arguments.nodata,
     )
     console = PlainConsole()
     print_choice(segmenter, console)
@@ -322,6 +329,7 @@ def _is_plain(wanted: argparse.Namespace) -> bool:
     """Return whether photographs need no more than labels and overlays, with the whole of each as context."""
     special = (
         *(wanted.confidence, wanted.scores, wanted.polygons, wanted.bands, wanted.scaling, wanted.flip),
+        wanted.nodata is not None,
         wanted.context == "window",
         wanted.scales != (1.0,),
     )
