@@ -74,9 +74,13 @@ def _atomic_paths(path: Path, kind: Format) -> Iterator[Path]:
         if kind != "openvino":
             yield temporary
             return
-        # OpenVINO names the `.bin` after the file, which gives the temporary name that `atomic_path` expects.
-        with atomic_path(path.with_suffix(".bin")):
+        weights = temporary.with_suffix(".bin")
+        try:
             yield temporary
+            # First, for a graph without its weights is no network.
+            weights.replace(path.with_suffix(".bin"))
+        finally:
+            weights.unlink(missing_ok=True)
 
 
 def _write(

@@ -256,15 +256,20 @@ def _to_unit(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
 def _refuse_numbers(values: npt.NDArray[Any], name: str) -> None:
     """Refuse a mask of numbered objects, in which the lower numbers would count as hardly any object at all.
 
-    Objects are flat, and where two values meet they have nothing to do with each other; in a soft mask, neighbours are
-    alike.
+    Objects are flat, where two values meet they have nothing to do with each other, and none of them prevails; in a
+    soft mask, neighbours are alike, and most of the object has the highest value.
     """
     pairs = ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:]))
-    flat = np.concatenate([one[one == other] for one, other in pairs])
-    numbers, counts = np.unique(flat[flat > 0], return_counts=True)
-    large = numbers[counts > max(20, counts.sum() // 2000)] if counts.size else numbers
+    counts = np.sum([np.bincount(one[one == other], minlength=2**16) for one, other in pairs], axis=0)
+    numbers = np.flatnonzero(counts[1:]) + 1
+    if not numbers.size:
+        return
+    counts = counts[numbers]
+    large = counts > max(20, counts.sum() // 2000)
     steps = np.concatenate([np.abs(one.astype(np.int64) - other)[one != other] for one, other in pairs])
-    if len(large) > 2 and steps.size and np.mean(steps <= max(2, int(values.max()) // 50)) < 0.2:
+    is_abrupt = steps.size and np.mean(steps <= max(2, int(values.max()) // 50)) < 0.2
+    prevails = counts.max() > 0.6 * counts.sum()
+    if is_abrupt and large.sum() > 2 and not prevails:
         raise ValueError(
             f"{name} holds {len(numbers)} numbered objects or classes (values {numbers.min()} to {numbers.max()}), not "
             "the mask of one object; with --classes each is refined."
