@@ -372,6 +372,7 @@ def evaluation_protocol(name: str) -> Iterator[Comparison]:
 
 
 def every_comparison() -> Iterator[Comparison]:
+    yield from resnest_outputs()
     for variant in (*NETWORKS, "mmseg_r50_shortcut"):
         yield from evaluation_outputs(variant)
     for variant in AUTHORS:
