@@ -1,14 +1,20 @@
 """Fine-tuning on a user's own folder, as a user runs it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import segscape
 from segscape.checkpoints.store import find_weights, read_card, read_weights
 from segscape.cli.main import main
 from tests.fake.folder import write_folder
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -86,3 +92,64 @@ def test_a_crop_that_the_network_cannot_take_is_explained(own_data: Path, tmp_pa
     more = ("--model.name", "dabnet_resnet18_p4")
     assert main(_fit(own_data, tmp_path / "run", *more)) == 1
     assert "multiples of 128" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("classes", [("roof", "wheat", "road"), ("water", "wheat")])
+def test_a_run_goes_on_with_its_own_classes_alone(own_data: Path, tmp_path: Path, capsys, classes: tuple) -> None:
+    output = tmp_path / "run"
+    assert main(_fit(own_data, output)) == 0
+    before = {path: path.stat().st_mtime_ns for path in (output / "checkpoints").iterdir()}
+    labels = own_data / "labels.yaml"
+    spec = yaml.safe_load(labels.read_text())
+    spec["classes"] = [{**entry, "name": name} for entry, name in zip(spec["classes"], classes, strict=False)]
+    labels.write_text(yaml.safe_dump(spec))
+    capsys.readouterr()
+    assert main([*_fit(own_data, output), "--trainer.max_steps", "4"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is of a run on another data set, with the classes water, wheat, road" in said
+    assert before == {path: path.stat().st_mtime_ns for path in (output / "checkpoints").iterdir()}
+
+
+def test_a_damaged_checkpoint_is_said_before_anything_is_done(own_data: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "run"
+    assert main(_fit(own_data, output)) == 0
+    last = output / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 100] = bytes(255 - value for value in content[middle : middle + 100])
+    last.write_bytes(content)
+    capsys.readouterr()
+    assert main([*_fit(own_data, output), "--trainer.max_steps", "4"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "last.ckpt is damaged, so its run cannot go on; delete it to begin anew" in said
+    assert f"--ckpt_path {output / 'checkpoints' / 'best.ckpt'}" in said
+
+
+def test_class_weights_are_one_for_each_class(own_data: Path, tmp_path: Path, capsys) -> None:
+    loss = "{class_path: segscape.losses.CrossEntropy, init_args: {class_weights: [1.0, 2.0]}}"
+    words = _fit(own_data, tmp_path / "run", "--model.losses", f"[{{output: logits, loss: {loss}}}]")
+    assert main(words) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has 2 class weights, and Fields has 3 classes (water, wheat, road); give one weight for each" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_callbacks_and_loggers_of_a_config_are_honoured(own_data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    stop = "[{class_path: lightning.pytorch.callbacks.Timer, init_args: {duration: '00:00:00:03', interval: step}}]"
+    words = _fit(own_data, output, "--trainer.callbacks", stop, "--trainer.logger", "false")
+    assert main([*words, "--trainer.max_steps", "100000"]) == 0
+    assert torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] < 100000
+    assert not (output / "csv").exists()
+    assert (output / "weights.safetensors").is_file()
+
+
+def test_two_processes_train_with_heads_that_no_loss_acts_on(own_data: Path, tmp_path: Path) -> None:
+    """The default losses leave out the head of the detail loss."""
+    output = tmp_path / "run"
+    words = _fit(own_data, output, "--model.name", "stdc1_seg", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    command = [sys.executable, "-m", "segscape.cli.main", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (output / "weights.safetensors").is_file()

@@ -385,3 +385,17 @@ def test_a_cluster_is_given_all_images(scene: Path, tmp_path: Path, capsys, monk
     printed = capsys.readouterr().err
     assert "photo.png is damaged" in printed
     assert "scene.tif: ground 100%" in printed
+
+
+def test_geojson_of_a_local_system_is_refused_before_work(collared: Path, tmp_path: Path, capsys) -> None:
+    with rasterio.open(collared, "r+") as dataset:
+        dataset.crs = rasterio.crs.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
+        dataset.transform = rasterio.transform.from_origin(100, 200, 0.5, 0.5)
+    output = tmp_path / "out"
+    assert segment(collared, "--output", output, "--polygons", "geojson") == 1
+    assert "lies in a local coordinate reference system, and GeoJSON holds longitude and latitude" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not output.exists()
+    assert segment(collared, "--output", output, "--polygons", "gpkg") == 0
+    assert (output / "collared.gpkg").is_file()

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from segscape.rasters.georeference import Georeference
 from segscape.runtime.base import Runtime
 from segscape.scenes.files import SceneFiles
 from segscape.scenes.views import IDENTITY, View
@@ -64,6 +65,27 @@ def check_room(files: SceneFiles, folder: Path, *, size: tuple[int, int], num_cl
         raise OSError(
             f"{files.labels} takes {needed / 1e9:.1f} GB of disk while it is computed, and {files.labels.parent} has "
             f"{free / 1e9:.1f} GB free; choose another --output."
+        )
+
+
+def check_place(files: SceneFiles, image: Path, georeference: Georeference | None) -> None:
+    """Refuse files that cannot hold where a scene lies.
+
+    Args:
+        files: The files to write.
+        image: The file, for the message.
+        georeference: Where it lies.
+
+    Raises:
+        ValueError: GeoJSON is wanted, which holds degrees of WGS 84, of a scene in a local reference system.
+    """
+    crs = None if georeference is None else georeference.crs
+    if files.polygons is None or files.polygons.suffix.lower() != ".geojson" or crs is None:
+        return
+    if not (crs.is_geographic or crs.is_projected):
+        raise ValueError(
+            f"{image} lies in a local coordinate reference system, and GeoJSON holds longitude and latitude; "
+            "--polygons gpkg keeps its coordinates."
         )
 
 

@@ -18,7 +18,7 @@ from segscape.rasters.scratch import ScratchArray
 from segscape.rasters.source import open_source
 from segscape.runtime.system_memory import give_back_above, resident, return_freed
 from segscape.runtime.winograd.runtime import WinogradRuntime
-from segscape.scenes.checks import check_room, check_runtime, free_disk
+from segscape.scenes.checks import check_place, check_room, check_runtime, free_disk
 from segscape.scenes.files import Refine, SceneFiles, write_files
 from segscape.scenes.images import Images
 from segscape.scenes.journal import Journal
@@ -101,6 +101,7 @@ class Scene:
         self._source = open_source(image, bands=settings.bands, scaling=settings.scaling, nodata=settings.nodata)
         self.size = self._source.size
         self.sight = sight_of(segmenter.card, self._source)
+        check_place(files, image, self._source.georeference)
         check_runtime(segmenter.runtime, image, size=self.size, seen=self.sight.size, views=settings.views)
         refined_bytes = 0 if refine is None else math.prod(self.size) * _REFINING_BYTES_PER_PIXEL
         if refined_bytes > settings.memory:

@@ -11,6 +11,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from segscape.files import atomic_path
@@ -72,9 +73,14 @@ class RunReport(L.Callback, ABC):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, SegmentationTask | RefinementTask)
-        plot_run(self.root / "csv", self.root / "curve.png", score=pl_module.monitor, label=self.score_name)
+        if any(isinstance(logger, CSVLogger) for logger in trainer.loggers):
+            plot_run(self.root / "csv", self.root / "curve.png", score=pl_module.monitor, label=self.score_name)
         checkpoints = self.root / "checkpoints"
-        for checkpoint in sorted(checkpoints.glob("best*.ckpt")) or [checkpoints / "last.ckpt"]:
+        found = sorted(checkpoints.glob("best*.ckpt")) or sorted(checkpoints.glob("last.ckpt"))
+        if not found:
+            _log.warning("The run was stopped before its first step; there are no weights to write.")
+            return
+        for checkpoint in found:
             name = checkpoint.stem.removeprefix("best").removeprefix("last")
             export_weights(checkpoint, self.root / f"weights{name}.safetensors", default=pl_module.card())
         write_image(self.root / "predictions.png", self.draw_grid(trainer, pl_module))

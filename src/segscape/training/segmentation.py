@@ -49,6 +49,30 @@ def default_losses(network: SegmentationNetwork) -> list[LossTerm]:
     return [LossTerm("logits", CrossEntropy()), *auxiliary]
 
 
+def _check_class_weights(terms: list[LossTerm], label_spec: LabelSpec) -> None:
+    """Refuse a loss whose class weights are not one for each class.
+
+    Raises:
+        ValueError: There are more or fewer.
+    """
+    for term in terms:
+        weights = getattr(term.loss, "class_weights", None)
+        if weights is not None and len(weights) != label_spec.num_classes:
+            raise ValueError(
+                f"The loss of {term.outputs[0]} has {len(weights)} class weights, and {label_spec.name} has "
+                f"{label_spec.num_classes} classes ({', '.join(label_spec.class_names)}); give one weight for each."
+            )
+
+
+def _leave_out_heads(network: SegmentationNetwork, terms: list[LossTerm]) -> None:
+    """Have heads that no loss acts on receive no gradient, so that several processes do not wait for theirs."""
+    used = {output for term in terms for output in term.outputs}
+    for head in network.parts.training_only:
+        # Some give further outputs, which are named after them.
+        if not any(output == head or output.startswith(f"{head}_") for output in used):
+            network.get_submodule(head).requires_grad_(False)
+
+
 def _load(
     network: SegmentationNetwork, name: str, weights: str, label_spec: LabelSpec
 ) -> tuple[WeightsCard, tuple[str, ...]]:
@@ -137,8 +161,11 @@ class SegmentationTask(L.LightningModule):
         if freeze_backbone:
             for part in net.parts.backbone:
                 net.get_submodule(part).eval().requires_grad_(False)
+        terms = losses or default_losses(net)
+        _check_class_weights(terms, label_spec)
+        _leave_out_heads(net, terms)
         self.criterion = Criterion(
-            losses or default_losses(net),
+            terms,
             align_corners=net.align_corners,
             unions=unions,
             of_classes=("logits", *net.parts.aux_logits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,26 @@ _NETWORK = "network."
 def put_card(checkpoint: dict[str, Any], card: WeightsCard) -> None:
     """Store a card in a checkpoint that is about to be saved."""
     checkpoint[CHECKPOINT_KEY] = card.to_json()
+
+
+def card_of(checkpoint: Path) -> WeightsCard | None:
+    """Return the card in a checkpoint of a run, or None in one of an earlier version.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It is damaged.
+    """
+    text = read_state_dict(checkpoint).get(CHECKPOINT_KEY)
+    return None if text is None else WeightsCard.from_json(text)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Return whether a file that PyTorch saved is undamaged, by the checksums in it."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def provenance(task: Any, trained_on: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
+from segscape.checkpoints.card import FOREGROUND
 from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
 from segscape.cli.console import PlainConsole
 from segscape.cli.scores import refinement_report, refinement_tables, scores_report, scores_tables
@@ -29,6 +30,7 @@ from segscape.training.refinement import PROTOCOL, RefinementTask
 from segscape.training.refinement_data import RefinementDataModule
 from segscape.training.report import AtomicCheckpoints, RefinementReport, RunReport, SegmentationReport
 from segscape.training.segmentation import SegmentationTask
+from segscape.training.weights import card_of, is_whole
 
 _log = logging.getLogger(__name__)
 
@@ -104,13 +106,19 @@ class _CommandLine(LightningCLI):
         if self.subcommand == "fit" and config.ckpt_path is None:
             last = Path(config.trainer.default_root_dir or ".") / "checkpoints" / "last.ckpt"
             config.ckpt_path = str(last) if last.is_file() else None
+            if last.is_file() and not is_whole(last):
+                best = last.with_name("best.ckpt")
+                other = f", or go on from its best one with --ckpt_path {best}" if best.is_file() else ""
+                raise ValueError(f"{last} is damaged, so its run cannot go on; delete it to begin anew{other}.")
         if self.subcommand != "fit" or config.ckpt_path is not None:
             config.model.pretrained = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
         root = Path(config.trainer.default_root_dir or ".")
-        extra = kwargs.setdefault("callbacks", [])
+        # Those of the config; Lightning would let ours take their place.
+        configured = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
+        extra = kwargs.setdefault("callbacks", list(configured))
         if self.subcommand == "fit":
             checkpoints = root / "checkpoints"
             extra += [
@@ -128,9 +136,10 @@ class _CommandLine(LightningCLI):
                     save_on_train_epoch_end=False,
                     enable_version_counter=False,
                 ),
-                LearningRateMonitor("step"),
                 self.report(root),
             ]
+            if config.trainer.logger is not False:
+                extra.append(LearningRateMonitor("step"))
             if config.keep_every_n_steps is not None:
                 extra.append(_KeptWeights(checkpoints, config.keep_every_n_steps))
             if config.ema is not None:
@@ -142,8 +151,13 @@ class _CommandLine(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             extra.append(RichProgressBar(leave=True))
         kwargs.setdefault("plugins", []).append(AtomicCheckpoints())
-        kwargs.setdefault("logger", [CSVLogger(root, "csv"), TensorBoardLogger(root, "tensorboard", version="")])
+        if config.trainer.logger in (None, True):
+            kwargs.setdefault("logger", [CSVLogger(root, "csv"), TensorBoardLogger(root, "tensorboard", version="")])
         return super().instantiate_trainer(**kwargs)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes that the network has."""
+        return FOREGROUND["class_names"]
 
     def best_by(self) -> dict[str, str]:
         """Return the names of the best checkpoints, each with the score that chooses it."""
@@ -183,10 +197,31 @@ class _CommandLine(LightningCLI):
         raise NotImplementedError
 
     def before_fit(self) -> None:
-        """Report which checkpoint a run resumes from, and have it read without running code in it."""
-        if self.config_init.fit.ckpt_path is not None:
-            _log.info("Going on from %s.", self.config_init.fit.ckpt_path)
+        """Report which checkpoint a run resumes from, and have it read without running code in it.
+
+        Raises:
+            ValueError: The checkpoint is of a run with another network or other classes.
+        """
+        path = self.config_init.fit.ckpt_path
+        if path is not None:
+            _refuse_another_run(Path(path), self.model.network_name, self.class_names())
+            _log.info("Going on from %s.", path)
         self.config_init.fit.weights_only = True
+
+
+def _refuse_another_run(checkpoint: Path, network_name: str, class_names: tuple[str, ...]) -> None:
+    """Refuse a checkpoint whose card says another network or other classes than those of this run."""
+    found = card_of(checkpoint)
+    if found is None:
+        return
+    advice = "choose another --trainer.default_root_dir, or delete that run to begin anew"
+    if found.network != network_name:
+        raise ValueError(f"{checkpoint} is of a run of {found.network}, not of {network_name}; {advice}.")
+    if found.class_names != class_names:
+        raise ValueError(
+            f"{checkpoint} is of a run on another data set, with the classes {', '.join(found.class_names)}; here they "
+            f"are {', '.join(class_names)}; {advice}."
+        )
 
 
 class _SegmentationCommandLine(_CommandLine):
@@ -202,6 +237,9 @@ class _SegmentationCommandLine(_CommandLine):
         )
         for name in ("label_spec", "maps", "unions"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def class_names(self) -> tuple[str, ...]:
+        return self.model.label_spec.class_names
 
     def best_by(self) -> dict[str, str]:
         protocols = list(self.model.protocols) if self.config[self.subcommand].best_of_every_protocol else []
