@@ -100,11 +100,12 @@ def test_overviews_hold_the_most_frequent_label(tmp_path: Path) -> None:
         assert dataset.overviews(1) == []
 
 
-def test_control_points_are_copied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crs", [CRS.from_epsg(4326), None], ids=["system", "no system"])
+def test_control_points_are_copied(tmp_path: Path, crs: CRS | None) -> None:
     points = tuple(
         GroundControlPoint(row, col, 10 + col, 20 - row) for row, col in ((0, 0), (0, 50), (40, 0), (40, 50))
     )
-    place = Georeference(CRS.from_epsg(4326), Affine.identity(), gcps=points)
+    place = Georeference(crs, Affine.identity(), gcps=points)
     write_label_map(tmp_path / "map.tif", MemoryArray(labels(40, 50)), georeference=place, **CLASSES)
     write_geotiff(tmp_path / "small.tif", labels(40, 50), georeference=place)
     for name in ("map.tif", "small.tif"):

@@ -39,6 +39,11 @@ class Georeference:
         place: dict[str, Any] = {"crs": self.crs}
         if self.gcps:
             place["gcps"] = list(self.gcps)
+            if self.crs is None:
+                # Points are written with a system, which may be an empty one.
+                from rasterio.crs import CRS
+
+                place["crs"] = CRS()
         elif self.transform != self.transform.identity():
             place["transform"] = self.transform
         if self.rpcs is not None:
