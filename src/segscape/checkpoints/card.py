@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -83,11 +84,13 @@ class WeightsCard:
         """
         try:
             fields = json.loads(text)
+            if not isinstance(fields, dict):
+                raise ValueError("it is no list of fields")
             fields.pop("num_classes", None)
             size = fields.pop("training_size", None)
             resolution = fields.pop("working_resolution", None)
             norm = fields.pop("normalisation")
-            return cls(
+            card = cls(
                 class_names=tuple(fields.pop("class_names")),
                 palette=tuple((int(r), int(g), int(b)) for r, g, b in fields.pop("palette")),
                 normalisation=Normalisation(tuple(norm["mean"]), tuple(norm["std"])),
@@ -95,5 +98,41 @@ class WeightsCard:
                 working_resolution=None if resolution is None else (float(resolution[0]), float(resolution[1])),
                 **fields,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"its card is damaged ({error!r})") from None
+            card.check()
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ValueError(f"its card is damaged: {_reason(error)}") from None
+        return card
+
+    def check(self) -> None:
+        """Refuse values that no network could be used with, as a stranger's file may hold.
+
+        Raises:
+            ValueError: The message names the first of them.
+        """
+        texts = {"network": self.network, "training": self.training, "protocol": self.protocol}
+        texts |= {"licence": self.licence, "origin": self.origin or ""}
+        texts |= {f"name of class {number}": name for number, name in enumerate(self.class_names)}
+        for what, text in texts.items():
+            if not isinstance(text, str) or not text.isprintable():
+                raise ValueError(f"the {what} is no text of printable characters")
+        if not self.class_names:
+            raise ValueError("it has no classes")
+        if len(self.palette) != self.num_classes:
+            raise ValueError(f"it has {len(self.palette)} colours for {self.num_classes} classes")
+        if not all(0 <= channel <= 255 for colour in self.palette for channel in colour):
+            raise ValueError("a colour is not of levels from 0 to 255")
+        mean, std = self.normalisation.mean, self.normalisation.std
+        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError(f"images cannot be normalised by mean {mean} and deviation {std}")
+        sizes = [*(self.training_size or ()), *(x for x in (self.working_size, self.least_side) if x is not None)]
+        if not all(isinstance(side, int) and side >= 0 for side in sizes):
+            raise ValueError("a size is no number of pixels")
+        resolution = self.working_resolution or (1.0, 1.0)
+        if not all(map(math.isfinite, resolution)) or not 0 < resolution[0] <= resolution[1]:
+            raise ValueError(f"the working resolution cannot be {resolution}")
+        if not all(math.isfinite(value) for value in self.score.values()):
+            raise ValueError("a score is no number")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if type(error) is ValueError else f"{type(error).__name__} {error}"[:200]

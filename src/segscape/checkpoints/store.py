@@ -79,6 +79,9 @@ def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]
         card = WeightsCard.from_json(metadata[METADATA_KEY])
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}; {advice}.") from None
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{path} cannot be used: its entry {key} holds values that are no numbers.")
     return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

@@ -20,6 +20,7 @@ from segscape.checkpoints.store import create_model, find_weights, read_card
 from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
 from segscape.export.read import load_exported
 from segscape.geometry.window import Window
+from segscape.labels import IGNORE_INDEX
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import write_labels
 from segscape.rasters.resize import resize_smoothly
@@ -108,7 +109,7 @@ class Segmenter:
 
     Raises:
         ValueError: There is no such device, the runtime is not available here or not in this precision, or the working
-            size is not positive.
+            size is not positive, or the card has more than 255 classes, which labels of 8 bits cannot tell apart.
 
     Attributes:
         network: The network itself, in evaluation mode, on `device`.
@@ -137,6 +138,10 @@ class Segmenter:
         calibration: Sequence[ImageLike] = (),
         working_size: WorkingSize = "card",
     ) -> None:
+        if card.num_classes > IGNORE_INDEX:
+            raise ValueError(
+                f"Label maps of 8 bits hold at most {IGNORE_INDEX} classes; these weights have {card.num_classes}."
+            )
         self.card = with_working_size(card, working_size)
         self.choice: Choice | None = None
         self.streams = isinstance(runtime, str)
