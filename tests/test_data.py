@@ -88,7 +88,7 @@ DAMAGES = {
     _damage_cut: "cannot be decoded",
     _damage_size: "50 x 50 pixels but its image",
     _damage_value: r"42 \(10800 pixels\)",
-    _damage_colour: "has mode RGB; a label file has one 8-bit channel",
+    _damage_colour: "has mode RGB; a label file has one channel",
 }
 
 

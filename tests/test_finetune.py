@@ -1,5 +1,6 @@
 """Fine-tuning on a user's own folder, as a user runs it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import segscape
 from segscape.checkpoints.store import find_weights, read_card, read_weights
@@ -153,3 +155,18 @@ def test_two_processes_train_with_heads_that_no_loss_acts_on(own_data: Path, tmp
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (output / "weights.safetensors").is_file()
+
+
+def test_whole_images_of_several_sizes_are_measured_in_batches(own_data: Path, tmp_path: Path) -> None:
+    """With the scores of one image at a time."""
+    for number, size in ((1, (48, 40)), (3, (64, 96))):
+        for kind, name in (("images", f"field-{number}.jpg"), ("masks", f"field-{number}.png")):
+            path = own_data / kind / "val" / name
+            Image.open(path).resize(size, Image.Resampling.NEAREST).save(path)
+    found = {}
+    for batch in ("1", "3"):
+        output = tmp_path / batch
+        words = _words("validate", own_data, output, "--seed_everything", "3")
+        assert main([*words, "--data.eval_batch_size", batch]) == 0
+        found[batch] = json.loads((output / "val_scores.json").read_text())
+    assert found["1"] == found["3"]

@@ -13,13 +13,18 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segscape.data.annotations import find_annotations
 from segscape.data.datasets import DATASETS, SegmentationDataset
 from segscape.data.datasets.base import Pair, match_files
-from segscape.labels import IGNORE_INDEX
+from segscape.labels import IGNORE_INDEX, LabelSpec
 from segscape.rasters.image import read_image
 
 _ROWS = 256
 """Rows of a label map that are counted at once: counting takes eight bytes per pixel."""
+_LOOKED_AT = 64
+"""Label files that are looked at before training."""
+_NAMED = 8
+"""Classes that a message names."""
 
 
 class Finding(NamedTuple):
@@ -49,6 +54,7 @@ class SplitReport:
         sizes: The number of samples of each size (height, width).
         pixels: (256,) int64, pixels by class index; the ignore index counts the pixels without a label.
         problems: A sentence for each thing that is wrong, naming its file.
+        remarks: A sentence for each thing that may be wrong.
     """
 
     split: str
@@ -57,6 +63,7 @@ class SplitReport:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORE_INDEX + 1, np.int64))
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def detect_dataset(root: Path) -> str:
@@ -72,7 +79,8 @@ def detect_dataset(root: Path) -> str:
             return name
     layouts = "; ".join(f"{name}: {dataset.layout}" for name, dataset in DATASETS.items())
     raise FileNotFoundError(
-        f"{root} has the layout of no known data set; name it with --dataset, or prepare it with `segscape data "
+        find_annotations(root)
+        or f"{root} has the layout of no known data set; name it with --dataset, or prepare it with `segscape data "
         f"prepare`. Expected one of: {layouts}."
     )
 
@@ -94,6 +102,8 @@ def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, t
         readings = read_all(images.values(), lambda path: Finding(read_image(path).shape[:2], nothing))
     else:
         pairs, problems = match_files(images, masks)
+        annotations = find_annotations(root) if images and not masks else None
+        problems = [annotations, *problems] if annotations else problems
         report = SplitReport(split, len(pairs), problems=problems)
 
         def read(pair: Pair) -> Finding:
@@ -107,7 +117,57 @@ def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, t
             continue
         report.sizes[reading.size] += 1
         report.pixels += reading.pixels
+    if report.labelled and report.sizes:
+        remark = missing_classes(report.pixels, spec)
+        if remark:
+            # The labels of some published test splits are kept back, and their files hold none.
+            wrong = not report.pixels[: spec.num_classes].any() and split not in dataset.unlabelled_splits
+            (report.problems if wrong else report.remarks).append(remark)
     return report
+
+
+def missing_classes(pixels: npt.NDArray[np.int64], spec: LabelSpec) -> str | None:
+    """Return a sentence on the classes of which label files hold no pixel, and the likely reason; None if all occur.
+
+    Args:
+        pixels: (256,), pixels by class index.
+        spec: The classes.
+    """
+    missing = [name for name, count in zip(spec.class_names, pixels, strict=False) if not count]
+    if not missing:
+        return None
+    if len(missing) == spec.num_classes:
+        return "no pixel has a class, all of them are ignored."
+    named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+    remark = f"no pixel of {named}"
+    if len(missing) == spec.num_classes - 1 and pixels[IGNORE_INDEX] and spec.raw_to_index.get(255) == IGNORE_INDEX:
+        value = next(raw for raw, index in spec.raw_to_index.items() if index != IGNORE_INDEX and pixels[index])
+        remark += (
+            f"; the label files hold only {value} and 255, like masks of black and white, and 255 is ignored: if it "
+            f"stands for {missing[0]}, give that class `value: 255` in labels.yaml"
+        )
+    return f"{remark}."
+
+
+def check_labels(dataset: SegmentationDataset) -> str | None:
+    """Look at some label files before training; return a sentence on what may be wrong, or None.
+
+    Of a split of many samples only some are read; then rare classes may be missing among them, which is not said.
+
+    Raises:
+        ValueError: A label file cannot be read, or no pixel has a class; the message says which or why.
+    """
+    pairs = dataset.pairs[:: -(-len(dataset) // _LOOKED_AT)]
+    pixels = np.zeros(IGNORE_INDEX + 1, np.int64)
+    for found in read_all(pairs, lambda pair: _count(dataset.read_indices(pair.mask, dataset.label_spec))):
+        if isinstance(found, str):
+            raise ValueError(found)
+        pixels += found
+    remark = missing_classes(pixels, dataset.label_spec)
+    occurring = np.count_nonzero(pixels[: dataset.label_spec.num_classes])
+    if not occurring:
+        raise ValueError(f"{dataset.pairs[0].mask.parent}: {remark}")
+    return remark if len(pairs) == len(dataset) or occurring == 1 else None
 
 
 def _count(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

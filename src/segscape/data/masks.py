@@ -12,11 +12,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from segscape.labels import LabelSpec
-from segscape.rasters.image import read_image, read_labels
+from segscape.rasters.image import read_image, read_label_image, read_labels
 
 
 def read_indices(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
     """Read the class indices of a label image: from its colours if it and `spec` have some, else from its values.
+
+    The values of a file whose palette has the colours of other classes are those of the colours; see
+    `LabelSpec.to_indices`.
 
     Args:
         path: The image.
@@ -33,9 +36,9 @@ def read_indices(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
         colours = read_image(path)
         with _named(path):
             return spec.colours_to_indices(colours)
-    values = read_labels(path)
+    values, palette = read_label_image(path)
     with _named(path):
-        return spec.to_indices(values)
+        return spec.to_indices(values, palette)
 
 
 def read_index_mask(path: Path, spec: LabelSpec) -> npt.NDArray[np.uint8]:
@@ -95,11 +98,11 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _is_coloured(path: Path) -> bool:
-    """Return whether a file is an image with several channels; its reader reports any other fault of it."""
+    """Return whether a file is an image with several colour channels; its reader reports any other fault of it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return len(image.getbands()) > 1
+                return len(image.getbands()) > 1 and image.mode not in ("LA", "PA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False

@@ -77,21 +77,58 @@ class LabelSpec:
         rows = sorted(((red << 16) | (green << 8) | blue, index) for (red, green, blue), index in colours)
         return np.array([number for number, _ in rows], np.uint32), np.array([index for _, index in rows], np.uint8)
 
-    def to_indices(self, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def to_indices(
+        self, raw: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Class indices of a label file's values.
+
+        Some programs sort the palette of a file that they save, or drop the colours that do not occur, so that the
+        values no longer stand for what they did. Where the palette shows this, the colours decide.
 
         Args:
             raw: (H, W) uint8, the values of the file. A raw value of -1 stands in 8-bit files as 255.
+            palette: (256, 3) uint8, the file's colours, red, green, blue, if it has some.
 
         Returns:
             (H, W) uint8: class indices, and `ignore_index` where there is no label.
 
         Raises:
-            ValueError: A value is in no row of the table; the message names the values and their pixel counts.
+            ValueError: A value is in no row of the table; the message names the values and their pixel counts. Or the
+                palette contradicts the classes and has colours of none, too.
         """
-        indices = self._table[raw]
+        indices = (self._table if palette is None else self._table_of(np.unique(raw).tolist(), palette))[raw]
         self._refuse(raw[indices < 0], "label values", self.raw_to_index)
         return indices.astype(np.uint8)
+
+    def _table_of(self, used: list[int], palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
+        """The index of each value of a file with a palette: of its colour if values have those of other classes."""
+        colours: dict[int, Colour] = {value: tuple(palette[value].tolist()) for value in used}
+        if all(colour == (value, value, value) for value, colour in colours.items()):
+            return self._table  # shades of grey, which are nobody's choice
+        known, usual = self._index_of_colour, dict(enumerate(self.raw_palette))
+        moved = [
+            value
+            for value, colour in colours.items()
+            if known.get(colour, self._table[value]) != self._table[value] and colour != usual.get(value, (0, 0, 0))
+        ]
+        if not moved:
+            return self._table
+        strange = [value for value, colour in colours.items() if colour not in known]
+        if strange:
+            raise ValueError(
+                f"a palette that contradicts the classes of {self.name}: its value {moved[0]} has the colour "
+                f"{colours[moved[0]]}, that of another class, and its value {strange[0]} has {colours[strange[0]]}, "
+                f"that of none; save it without a palette, or with the colours of the classes"
+            )
+        table = np.full(256, -1, np.int16)
+        table[used] = [known[colours[value]] for value in used]
+        return table
+
+    @cached_property
+    def _index_of_colour(self) -> dict[Colour, int]:
+        """The index that each colour stands for, where it is of one class only."""
+        own = {colour: index for index, colour in enumerate(self.palette) if self.palette.count(colour) == 1}
+        return {**own, **self.colour_to_index}
 
     def check_indices(self, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The values of a label file that holds class indices already, once they are found to be nothing else.

@@ -123,7 +123,7 @@ class _Decoded:
 
 def _decode(path: Path) -> _Decoded:
     image = open_image(path)
-    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and _bit_depth(path) == 16:
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and bit_depth(path) == 16:
         return _decode_deep(path)
     image = upright(image, path)
     valid = np.asarray(image.convert("RGBA").getchannel("A")) > 0 if image.has_transparency_data else None
@@ -138,7 +138,7 @@ def _decode(path: Path) -> _Decoded:
     return _Decoded(values if values.ndim == 3 else values[..., None], valid)
 
 
-def _bit_depth(path: Path) -> int:
+def bit_depth(path: Path) -> int:
     """Return the bits of a PNG's channels, which stand at a fixed place in its header."""
     with path.open("rb") as file:
         return file.read(25)[24]

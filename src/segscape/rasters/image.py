@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from segscape.files import atomic_path
 from segscape.rasters.channels import Scaling, guess_scaling
-from segscape.rasters.decoded import open_image
+from segscape.rasters.decoded import bit_depth, open_image, upright
 from segscape.rasters.source import open_source
 
 
@@ -55,22 +55,49 @@ def read_image(
 
 
 def read_labels(path: str | Path) -> npt.NDArray[np.uint8]:
-    """Read the palette indices or grey values of a label file, unchanged.
+    """Read the palette indices or grey values of a label file; see `read_label_image`."""
+    return read_label_image(path)[0]
+
+
+def read_label_image(path: str | Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+    """Read the palette indices or grey values of a label file, unchanged, upright, and its palette.
+
+    A file of one bit has the values 0 and 1. Files of 16 or 32 bits, and of floating-point numbers, are read if their
+    values are whole numbers of 8 bits, and those with opacity if every pixel is opaque.
 
     Args:
-        path: A file of one 8-bit channel.
+        path: A file of one channel.
 
     Returns:
-        (H, W) uint8.
+        (H, W) uint8, the values; and (256, 3) uint8, the colour of each, None if the file has no palette.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no image, is damaged, or has several channels or more than 8 bits.
+        ValueError: The file is no image, is damaged, has several channels, or values that are no labels.
     """
-    image = open_image(Path(path))
-    if image.mode not in ("P", "L"):
-        raise ValueError(f"{path} has mode {image.mode}; a label file has one 8-bit channel, grey or with a palette.")
-    return np.asarray(image)
+    path = Path(path)
+    image = open_image(path)
+    shades = 2 ** min(bit_depth(path), 8) if image.format == "PNG" and image.mode == "L" else 256
+    image = upright(image, path)
+    if image.mode in ("LA", "PA"):
+        if image.getchannel("A").getextrema()[0] != 255:
+            raise ValueError(f"{path} has transparent pixels; save it without opacity, and give those pixels a value.")
+        image = image.getchannel(image.mode[0])
+    if not (image.mode in ("1", "L", "P", "F") or image.mode.startswith("I")):
+        raise ValueError(f"{path} has mode {image.mode}; a label file has one channel, grey or with a palette.")
+    values = np.asarray(image)
+    if image.mode == "L" and shades < 256:
+        # Pillow spreads fewer bits over the range from 0 to 255.
+        values = values // np.uint8(255 // (shades - 1))
+    labels = values.astype(np.uint8)
+    if values.dtype != np.bool_ and not np.array_equal(labels, values):
+        raise ValueError(
+            f"{path} has values from {values.min():g} to {values.max():g}; labels are whole numbers from 0 to 255."
+        )
+    colours = image.getpalette("RGB") if image.mode == "P" else None
+    if colours is None:
+        return labels, None
+    return labels, np.array([*colours, *[0] * (768 - len(colours))], np.uint8).reshape(256, 3)
 
 
 def write_image(path: str | Path, pixels: npt.NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,16 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
+from segscape.data.check import check_labels
 from segscape.data.datasets import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages, find_dataset
 from segscape.data.stream import StreamSource
 from segscape.data.transforms import Augmentation, CameraAugmentation
 from segscape.labels import AERIAL, ClassMapping, LabelSpec, unions_of
 from segscape.labels.file import read_label_file
 from segscape.training.loaders import eval_loader, train_loader
+
+_log = logging.getLogger(__name__)
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -35,7 +40,7 @@ class SegmentationDataModule(L.LightningDataModule):
         root: Its folder.
         augmentation: The recipe's augmentation.
         batch_size: Crops per step and process.
-        eval_batch_size: Whole images per step; more than one needs images of one size.
+        eval_batch_size: Whole images per step; those of one size are computed together.
         train_split: The split to train on.
         val_split: The split that `validate` and the checks during training measure.
         test_split: The split that `test` measures.
@@ -102,6 +107,9 @@ class SegmentationDataModule(L.LightningDataModule):
             self._train: Dataset[Sample] = InMemory(train) if self.in_memory else train
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             self._val = self.dataset(self.root, self.val_split)
+        if stage == TrainerFn.FITTING:
+            _check(train, self.train_split)
+            _check(self._val, self.val_split)
         if stage == TrainerFn.TESTING:
             self._test = self.dataset(self.root, self.test_split)
         if stage == TrainerFn.PREDICTING:
@@ -280,6 +288,8 @@ class JointDataModule(L.LightningDataModule):
             raise ValueError("Several data sets are trained on and validated together; test each by itself.")
         if stage == TrainerFn.FITTING:
             trained = [self._open(each, each.train_split) for each in self.sets]
+            for dataset, each in zip(trained, self.sets, strict=True):
+                _check(dataset, f"{each.root} {each.train_split}")
             tables = [each.table(self.unions) for each in self._maps]
             joint = [_Relabelled(*pair) for pair in zip(trained, tables, strict=True)]
             self._train: list[Dataset[Sample]] = [InMemory(each) if self.in_memory else each for each in joint]
@@ -307,6 +317,13 @@ class JointDataModule(L.LightningDataModule):
         """Return the loaders of this process's share of each validation split, as whole images in order."""
         assert self.trainer is not None
         return [eval_loader(self.trainer, dataset, batch_size=1, num_workers=self.num_workers) for dataset in self._val]
+
+
+def _check(dataset: SegmentationDataset, split: str) -> None:
+    """Look at some label files before anything is trained, and say what may be wrong."""
+    remark = check_labels(dataset)
+    if remark:
+        rank_zero_only(_log.warning)("%s: %s", split, remark)
 
 
 def _spec_named(labels: str) -> LabelSpec:

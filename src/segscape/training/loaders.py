@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from segscape.data.stream import SampleStream, StreamSampler, StreamSource
 
@@ -53,7 +53,8 @@ def train_loader(
 def eval_loader(trainer: L.Trainer, dataset: Dataset[Any], *, batch_size: int, num_workers: int) -> DataLoader[Any]:
     """Return the loader of this process's share of a split, in order.
 
-    Over all processes each sample is read once; none is repeated to give all processes the same number.
+    Over all processes each sample is read once; none is repeated to give all processes the same number. With more than
+    one sample a step, each step gives a list of batches: one of the samples of each size among them.
 
     Args:
         trainer: Provides this process's rank and the number of processes.
@@ -62,11 +63,30 @@ def eval_loader(trainer: L.Trainer, dataset: Dataset[Any], *, batch_size: int, n
         num_workers: Loader processes.
     """
     share = range(trainer.global_rank, len(dataset), trainer.world_size)  # type: ignore[arg-type]
-    return _loader(dataset, batch_size, share, num_workers, keep_workers=False)
+    collate = collate_by_size if batch_size > 1 else None
+    return _loader(dataset, batch_size, share, num_workers, keep_workers=False, collate=collate)
+
+
+def collate_by_size(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make a batch of the samples of each size, in the order in which the sizes occur.
+
+    Args:
+        samples: Each has an `image`, (C, H, W).
+    """
+    of_size: dict[torch.Size, list[dict[str, Any]]] = {}
+    for sample in samples:
+        of_size.setdefault(sample["image"].shape, []).append(sample)
+    return [default_collate(group) for group in of_size.values()]
 
 
 def _loader(
-    dataset: Dataset[Any], batch_size: int, sampler: Iterable[int], num_workers: int, *, keep_workers: bool
+    dataset: Dataset[Any],
+    batch_size: int,
+    sampler: Iterable[int],
+    num_workers: int,
+    *,
+    keep_workers: bool,
+    collate: Callable[[Sequence[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
     return _ResumableLoader(
         dataset,
@@ -75,6 +95,7 @@ def _loader(
         sampler=sampler,
         num_workers=num_workers,
         persistent_workers=keep_workers,
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
 

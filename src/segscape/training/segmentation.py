@@ -265,8 +265,14 @@ class SegmentationTask(L.LightningModule):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int, dataloader_idx: int = 0) -> None:
-        """Count a batch of whole images of one data set by every protocol, in the set's own classes."""
+    def validation_step(
+        self, batch: dict[str, Any] | list[dict[str, Any]], batch_index: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count whole images of one data set, in a batch for each size, by every protocol and in the set's classes."""
+        for images in batch if isinstance(batch, list) else [batch]:
+            self._count(images, dataloader_idx)
+
+    def _count(self, batch: dict[str, Any], dataloader_idx: int) -> None:
         class_map, labels = self.maps[dataloader_idx], batch["mask"]
         left_out = [index for index, members in enumerate(class_map.members) if not members]
         if left_out:

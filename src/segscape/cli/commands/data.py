@@ -98,6 +98,9 @@ def _check(name: str, root: Path, console: Console) -> int:
     labelled = [report for report in reports if report.labelled]
     if labelled:
         console.print(_histogram(labelled, spec))
+    for report in reports:
+        for remark in report.remarks:
+            console.print(f"{report.split}: {remark}")
     return _list_problems(reports, console)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from segscape.data.annotations import find_annotations
 from segscape.data.masks import read_indices
 from segscape.labels import LabelSpec
 from segscape.rasters.image import read_image, write_labels
@@ -95,7 +96,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
             images, masks = self.find_files(root, part)
             if images and not masks:
                 raise FileNotFoundError(
-                    f"Split {part} of {self.label_spec.name} in {root} has images but no label files: it can be "
+                    find_annotations(root)
+                    or f"Split {part} of {self.label_spec.name} in {root} has images but no label files: it can be "
                     f"predicted, neither trained on nor measured; labels would be at {self.layout}."
                 )
             pairs, found = match_files(images, masks)
@@ -156,9 +158,11 @@ class SegmentationDataset(Dataset[Sample], ABC):
         image = read_image(pair.image)
         indices = cls.read_indices(pair.mask, spec)
         if indices.shape != image.shape[:2]:
+            turned = indices.shape == image.shape[1::-1]
             raise ValueError(
                 f"{pair.mask} is {indices.shape[1]} x {indices.shape[0]} pixels but its image {pair.image} is "
                 f"{image.shape[1]} x {image.shape[0]}; the two must be of one size"
+                + (", and only one of them may have been turned by its orientation tag" if turned else "")
             )
         return Sample(image=_as_image(image), mask=tv_tensors.Mask(torch.from_numpy(indices)), name=pair.name)
 
