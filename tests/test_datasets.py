@@ -294,7 +294,7 @@ CLASSES = folder.LABELS["classes"]
     ("content", "message"),
     [
         ("classes: [", "is no YAML"),
-        ("- a", "must have the keys classes"),
+        ("- a", "holds no settings"),
         ({"classes": []}, "needs a list `classes`"),
         ({"classes": CLASSES, "palette": 1}, "has no key 'palette'"),
         ({"classes": [{"name": "a", "color": [0, 0, 0]}]}, "class 0 has no key 'color'; there are colour"),

@@ -13,7 +13,8 @@ import segscape
 ROOT = Path(segscape.__file__).parent
 
 FLOORS = [
-    {"labels", "geometry", "files", "normalisation", "registry", "concurrency", "messages"},
+    {"files", "yaml_file", "normalisation", "registry", "concurrency", "messages"},
+    {"labels", "geometry"},
     {"networks", "losses", "metrics", "rasters", "viz"},
     {"checkpoints", "runtime", "data"},
     {"export"},

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
+from segscape.yaml_file import read_yaml
 
 BASE_KEY = "base"
 
@@ -50,17 +50,23 @@ def load_config(path: Path) -> dict[str, Any]:
     Mappings are merged; any other value replaces the earlier one.
 
     Raises:
-        ValueError: The file is not a YAML mapping.
+        FileNotFoundError: There is no such file, or none that it builds on.
+        ValueError: The file is not a YAML mapping, or builds on itself.
     """
-    try:
-        own = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(own, dict):
-        raise ValueError(f"{path} holds no settings; a config is a YAML mapping.")
+    return _load(path, ())
+
+
+def _load(path: Path, built_by: tuple[Path, ...]) -> dict[str, Any]:
+    own = read_yaml(path)
+    bases = own.pop(BASE_KEY, [])
+    if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
+        raise ValueError(f"{path}: `{BASE_KEY}` must be a list of the configs that it builds on.")
+    above = (*built_by, path.resolve())
     merged: dict[str, Any] = {}
-    for name in own.pop(BASE_KEY, []):
-        merged = _merge(merged, load_config(path.parent / name))
+    for name in bases:
+        if (path.parent / name).resolve() in above:
+            raise ValueError(f"{path} builds on {name}, which builds on it.")
+        merged = _merge(merged, _load(path.parent / name, above))
     return _merge(merged, own)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segscape.labels.spec import IGNORE_INDEX, Colour, LabelSpec
+from segscape.yaml_file import read_yaml
 
 _KEYS = {"name", "classes", "ignore_value", "ignore_colour", "splits"}
 _CLASS_KEYS = {"name", "colour", "value"}
@@ -56,14 +55,11 @@ def read_label_file(path: Path) -> LabelSpec:
 
 def read_label_yaml(path: Path) -> dict[str, Any]:
     """The content of a `labels.yaml`, its keys checked; see `read_label_file`."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise FileNotFoundError(
             f"There is no {path}; a folder of your own images needs it, with the names and colours of the classes."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
+        )
+    content = read_yaml(path)
     _check_keys(content, _KEYS, str(path))
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,12 +66,17 @@ def connection(address: str | None) -> Iterator[None]:
     """Connect to a Ray cluster; a cluster that this process is already connected to is used and stays connected.
 
     Args:
-        address: `"auto"`, `"host:port"`, or None for a cluster of this machine alone, which is started and stopped.
+        address: `"auto"`, `"host:port"`, or None for a cluster of this machine alone, which is started and stopped, and
+            which no other machine can reach, unless Ray was imported before.
 
     Raises:
         ModuleNotFoundError: Ray is missing; the message names the extra.
         ConnectionError: There is no cluster at the address.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        # Ray reads it when it is imported. Without it, Ray listens on every network interface, on Linux.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
