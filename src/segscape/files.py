@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
 import re
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.partial(\..*)?")
+_TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.partial(\..*)?")
 _LEFT_OVER_SECONDS = 24 * 3600
 
 
@@ -22,8 +24,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; rename it to `path` when the block ends without an error.
 
     The temporary name is drawn, so that two processes do not write into each other's file and nobody can plant a link
-    there. A process that is killed leaves at most this hidden file; one that is a day old is removed by a later write
-    into the folder.
+    there. A process that is killed leaves at most this hidden file; a later write into the folder removes those of
+    processes of this machine that have ended, and whatever is a day old.
 
     Args:
         path: The file to be written; its folder is created if missing.
@@ -33,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(path.parent.resolve())
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial{path.suffix}")
+    temporary = path.with_name(f".{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.partial{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -51,8 +53,35 @@ def _remove_left_over(folder: Path) -> None:
     """Remove the temporary files that killed processes have left in a folder, once in the life of this process."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            if _TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _LEFT_OVER_SECONDS:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found is None:
+                continue
+            has_ended = found["machine"] == _machine() and not _is_running(int(found["process"]))
+            if has_ended or time.time() - entry.stat().st_mtime > _LEFT_OVER_SECONDS:
                 os.unlink(entry.path)
+
+
+@cache
+def _machine() -> str:
+    """Return eight digits that stand for where the numbers of processes are this process's own."""
+    names = [platform.node()]
+    with contextlib.suppress(OSError):
+        # Containers of one name count their processes each by itself.
+        names.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        # There is no way to ask without a library; files that are a day old are removed all the same.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def check_readable(path: Path) -> None:
