@@ -129,8 +129,8 @@ def test_masks_of_black_and_white_are_said(tmp_path: Path, capsys: pytest.Captur
     _write(root, [0, 255, 255], {"ground": (90, 90, 90), "building": (200, 0, 0)})
     assert main(["data", "check", str(root)]) == 0
     told = (
-        "no pixel of building; the label files hold only 0 and 255, like masks of black and white, and 255 is ignored: "
-        "if it stands for building, give that class `value: 255` in labels.yaml."
+        "no pixel of building; there is one class, and all else is ignored: if the label files are black and "
+        "white, 0 and 255, give the class that 255 stands for `value: 255` in labels.yaml."
     )
     printed = " ".join(capsys.readouterr().out.split())
     assert f"train: {told}" in printed

@@ -81,7 +81,10 @@ def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]
         raise ValueError(f"{path} cannot be used: {error}; {advice}.") from None
     for key, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{path} cannot be used: its entry {key} holds values that are no numbers.")
+            raise ValueError(
+                f"{path} cannot be used: its entry {key} holds values that are no numbers, as after a training that "
+                "diverged; use an earlier checkpoint, or fetch the file again."
+            )
     return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

@@ -141,10 +141,9 @@ def missing_classes(pixels: npt.NDArray[np.int64], spec: LabelSpec) -> str | Non
     named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
     remark = f"no pixel of {named}"
     if len(missing) == spec.num_classes - 1 and pixels[IGNORE_INDEX] and spec.raw_to_index.get(255) == IGNORE_INDEX:
-        value = next(raw for raw, index in spec.raw_to_index.items() if index != IGNORE_INDEX and pixels[index])
         remark += (
-            f"; the label files hold only {value} and 255, like masks of black and white, and 255 is ignored: if it "
-            f"stands for {missing[0]}, give that class `value: 255` in labels.yaml"
+            "; there is one class, and all else is ignored: if the label files are black and white, 0 and 255, give "
+            "the class that 255 stands for `value: 255` in labels.yaml"
         )
     return f"{remark}."
 
