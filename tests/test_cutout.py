@@ -305,11 +305,11 @@ def test_videos(cut, tmp_path: Path, capsys) -> None:
     assert "wall.mp4: nothing was found" in captured.err
     assert "2 cut-out(s)" in captured.out
     assert files(tmp_path / "out") == {f"{name}_{kind}.mp4" for name in ("film", "wall") for kind in ("cutout", "mask")}
-    composed = list(VideoSource(tmp_path / "out" / "film_cutout.mp4"))
+    composed = [frame.pixels for frame in VideoSource(tmp_path / "out" / "film_cutout.mp4")]
     assert len(composed) == 3
     assert np.abs(composed[1][2, 2].astype(int) - (0, 255, 0)).max() < 12
     assert np.abs(composed[1][24, 32].astype(int) - (220, 40, 30)).max() < 30
-    (mask, *_) = VideoSource(tmp_path / "out" / "film_mask.mp4")
+    mask = next(iter(VideoSource(tmp_path / "out" / "film_mask.mp4"))).pixels
     assert mask[24, 32].min() > 225
     assert mask[2, 2].max() < 30
     assert cut(*words, "--mask", "--output", tmp_path / "masks") == 0

@@ -353,8 +353,8 @@ def test_video(segmenter, tmp_path: Path, capsys) -> None:
         for _ in range(3):
             sink.write(frame)
     assert segment(tmp_path / "drive.mp4", "--output", tmp_path / "out", "--overlay") == 0
-    made = list(VideoSource(tmp_path / "out" / "drive.mp4"))
-    seen = next(iter(VideoSource(tmp_path / "drive.mp4")))
+    made = [frame.pixels for frame in VideoSource(tmp_path / "out" / "drive.mp4")]
+    seen = next(iter(VideoSource(tmp_path / "drive.mp4"))).pixels
     palette = np.array(segmenter.card.palette)
     assert len(made) == 3
     assert np.abs(made[0].astype(int) - palette[segmenter.segment(seen).labels]).mean() < 12

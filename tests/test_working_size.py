@@ -288,8 +288,8 @@ def test_a_run_says_once_at_what_size_it_sees(weights_with, photo: Path, tmp_pat
     assert Image.open(out / "other.png").size == (80, 50)
     assert Image.open(out / "photo_overlay.jpg").size == (130, 96)
     segmenter = segscape.Segmenter.from_weights(weights, device="cpu")
-    shown = next(iter(VideoSource(out / "drive.mp4")))
-    expected = segmenter.segment(next(iter(VideoSource(tmp_path / "drive.mp4")))).labels
+    shown = next(iter(VideoSource(out / "drive.mp4"))).pixels
+    expected = segmenter.segment(next(iter(VideoSource(tmp_path / "drive.mp4"))).pixels).labels
     assert shown.shape == (64, 96, 3)
     assert np.abs(shown.astype(int) - np.array(segmenter.card.palette)[expected]).mean() < 12
 

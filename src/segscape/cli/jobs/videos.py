@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from segscape.concurrency import BackgroundWriter, Prefetcher
-from segscape.rasters.video import VideoSink, VideoSource
+from segscape.rasters.video import IncompleteVideoError, VideoSink, VideoSource
 from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.viz.overlay import colourise
 
@@ -55,7 +56,7 @@ def segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> int:
 def convert_video(
     video: Path, work: Callable[[Frame], Result], drawings: Mapping[Path, Drawing[Result]], bar: Progress
 ) -> int:
-    """Convert a video into others, frame by frame; each file appears whole or not at all.
+    """Convert a video into others, frame by frame, with its times and its sound; each appears whole or not at all.
 
     Args:
         video: The file to read.
@@ -68,27 +69,31 @@ def convert_video(
 
     Raises:
         ValueError: The video is damaged.
+        IncompleteVideoError: It ends early; the files are written, as long as it.
         OSError: A file cannot be written.
     """
     source = VideoSource(video)
     task = bar.add_task(f"{video.name}, frames", total=source.frames)
     count = 0
+    incomplete: IncompleteVideoError | None = None
     try:
         with ExitStack() as opened:
-            sinks = {
-                opened.enter_context(VideoSink(path, source.size, source.frame_rate)): draw
-                for path, draw in drawings.items()
-            }
+            sinks = {opened.enter_context(VideoSink.like(source, path)): draw for path, draw in drawings.items()}
             writer = opened.enter_context(BackgroundWriter())
-            for frame in opened.enter_context(Prefetcher(iter(source))):
-                writer(_write, sinks, work(frame))
-                count += 1
-                bar.update(task, completed=count)
+            try:
+                for frame in opened.enter_context(Prefetcher(iter(source))):
+                    writer(_write, sinks, work(frame.pixels), frame.time)
+                    count += 1
+                    bar.update(task, completed=count)
+            except IncompleteVideoError as error:
+                incomplete = error
     finally:
         bar.remove_task(task)
+    if incomplete is not None:
+        raise IncompleteVideoError(f"{incomplete} What is before it is in {', '.join(map(str, drawings))}.")
     return count
 
 
-def _write(sinks: Mapping[VideoSink, Drawing[Result]], result: Result) -> None:
+def _write(sinks: Mapping[VideoSink, Drawing[Result]], result: Result, time: Fraction) -> None:
     for sink, draw in sinks.items():
-        sink.write(draw(result))
+        sink.write(draw(result), time)
