@@ -97,7 +97,7 @@ class Order:
         """The tasks in the journal, in the order in which they were finished."""
         with contextlib.suppress(FileNotFoundError):
             lines = (self.unfinished / "journal.jsonl").read_bytes().splitlines(keepends=True)[1:]
-            entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
+            entries = [json.loads(line.partition(b" ")[2]) for line in lines if line.endswith(b"\n")]
             return [Task(entry["sweep"], entry["block"]) for entry in entries]
         return []
 
@@ -281,6 +281,39 @@ def test_killed_while_what_is_left_is_removed(reference_of, tmp_path: Path) -> N
     order = replace(reference.order, folder=tmp_path / "out")
     assert ended(start(segment_and_remove_labels, order)) == -signal.SIGKILL
     assert order.results() == reference.results
+    assert ended(start(segment, order)) == 0
+    assert order.is_finished(reference.results)
+
+
+DAMAGES = {
+    "flipped": lambda lines: [bytes(byte ^ 0xFF for byte in lines[0]), *lines[1:]],
+    "digit": lambda lines: [*lines[:-1], lines[-1].replace(b"1", b"2")],
+    "list": lambda lines: [b"[1, 2]\n", *lines[1:]],
+    "earlier": lambda lines: [line.partition(b" ")[2] for line in lines],
+    "middle": lambda lines: [lines[0], lines[1][:20] + b"\n", *lines[2:]],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_journal_begins_anew(damage: str, reference_of, tmp_path: Path) -> None:
+    reference = reference_of("whole")
+    order = replace(reference.order, folder=tmp_path / "out")
+    assert ended(start(segment, order, 0)) == -signal.SIGKILL
+    path = order.unfinished / "journal.jsonl"
+    path.write_bytes(b"".join(DAMAGES[damage](path.read_bytes().splitlines(keepends=True))))
+    assert ended(start(segment, order)) == 0
+    assert order.is_finished(reference.results)
+
+
+@pytest.mark.parametrize("loss", [Path.unlink, lambda path: os.truncate(path, 0)])
+@pytest.mark.parametrize("name", ["labels", "view0.logits"])
+def test_lost_files_of_an_interrupted_run(
+    name: str, loss: Callable[[Path], None], reference_of, tmp_path: Path
+) -> None:
+    reference = reference_of("whole")
+    order = replace(reference.order, folder=tmp_path / "out")
+    assert ended(start(segment, order, 0)) == -signal.SIGKILL
+    loss(order.unfinished / name)
     assert ended(start(segment, order)) == 0
     assert order.is_finished(reference.results)
 

@@ -58,6 +58,43 @@ def test_a_journal_cut_short_anywhere(data: st.DataObject, tmp_path: Path) -> No
     assert path.read_bytes() == whole
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_journal_damaged_anywhere_begins_anew(data: st.DataObject, tmp_path: Path, caplog) -> None:
+    """Not a digit of a sum may change in silence."""
+    path, run_signature = tmp_path / "journal", {"image": "a", "plan": [1.5]}
+    path.unlink(missing_ok=True)
+    journal = Journal(path, run_signature)
+    journal.add(Task(0, 0), {"mean": [0.125]})
+    journal.add(Task(0, 1), {"mean": [0.25]})
+    journal.close()
+    whole = path.read_bytes()
+    place, value = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
+    damaged = bytearray(whole)
+    damaged[place] = value
+    path.write_bytes(damaged)
+    caplog.clear()
+    journal = Journal(path, run_signature)
+    journal.close()
+    if bytes(damaged) == whole:
+        assert len(journal.done) == 2
+    elif place == len(whole) - 1:
+        # Without its end the last line is what a killed process leaves.
+        assert len(journal.done) == 1
+    else:
+        assert not journal.done
+        assert "what is noted of an interrupted run is damaged; the scene is begun anew" in caplog.text
+        assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
+
+
+@pytest.mark.parametrize("content", [b"5\n", b"[1, 2]\n", b"\xff\xfe\n", b'{"image": "a"}\n', b"[" * 10_000 + b"\n"])
+def test_what_is_no_journal_begins_anew(content: bytes, tmp_path: Path, caplog) -> None:
+    (tmp_path / "journal").write_bytes(content)
+    assert Journal.signature_of(tmp_path / "journal") is None
+    assert not Journal(tmp_path / "journal", {"image": "a"}).done
+    assert "is damaged" in caplog.text
+
+
 def test_a_journal_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     Journal(path, {"image": "a", "weights": "b", "plan": [1]}).close()

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,14 +85,39 @@ def _is_running(process: int) -> bool:
     return True
 
 
+@contextmanager
+def written_by_library(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises while it writes a file, within the context, into an `OSError`.
+
+    Args:
+        path: The file, for the message; it may be written under a temporary name.
+
+    Raises:
+        OSError: The file cannot be written; the message names it, and the free room.
+    """
+    try:
+        yield
+    except Exception as error:  # libraries in C++ raise errors of any type for a full disk
+        raise cannot_be_written(path, str(error).strip().partition("\n")[0] or type(error).__name__) from None
+
+
+def cannot_be_written(path: Path, reason: object) -> OSError:
+    """Return the error of a file that cannot be written, with the room that is free beside it."""
+    folder = path.parent.absolute()
+    free = shutil.disk_usage(folder).free / 1e6
+    return OSError(f"{path} cannot be written: {reason}; {free:.0f} MB are free in {folder}.")
+
+
 def check_readable(path: Path) -> None:
     """Check that a file exists and may be read.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, or it is a pipe, a folder or a device.
         PermissionError: It may not be read.
     """
     if not path.is_file():
+        if path.exists():
+            raise FileNotFoundError(f"{path} is no file, but a folder, a pipe or a device.")
         raise FileNotFoundError(f"There is no file {path}.")
     if not os.access(path, os.R_OK):
         raise PermissionError(f"{path} may not be read; its permissions forbid it.")

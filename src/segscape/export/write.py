@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.export.metadata import CARD_KEY, GRAPH_KEY, Format, GraphMetadata, format_of
 from segscape.export.read import open_exported
 from segscape.export.verify import MOST_DIFFERENT, MOST_ERROR, Verification, verify
-from segscape.files import atomic_path
+from segscape.files import atomic_path, cannot_be_written, written_by_library
 from segscape.networks import SegmentationNetwork
 from segscape.runtime.deploy import deploy
 from segscape.runtime.graphs import (
@@ -54,7 +55,9 @@ def export_network(
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
     with _atomic_paths(path, kind) as temporary:
-        _write(deploy(network), card, temporary, kind, size=size, labels=labels)
+        deployed = deploy(network)
+        _check_room(path, deployed)
+        _write(deployed, card, temporary, path, kind, size=size, labels=labels)
         try:
             verification = verify(open_exported(temporary, "cpu"), network)
         except Exception as error:
@@ -83,8 +86,22 @@ def _atomic_paths(path: Path, kind: Format) -> Iterator[Path]:
             weights.unlink(missing_ok=True)
 
 
+def _check_room(path: Path, deployed: Network) -> None:
+    """Refuse, before a network is traced, a file for whose weights the disk has no room."""
+    needed = sum(tensor.nbytes for tensor in deployed.state_dict().values())
+    if shutil.disk_usage(path.parent).free < needed:
+        raise cannot_be_written(path, f"its weights take {needed / 1e6:.0f} MB")
+
+
 def _write(
-    deployed: Network, card: WeightsCard, path: Path, kind: Format, *, size: tuple[int, int] | None, labels: bool
+    deployed: Network,
+    card: WeightsCard,
+    temporary: Path,
+    path: Path,
+    kind: Format,
+    *,
+    size: tuple[int, int] | None,
+    labels: bool,
 ) -> None:
     def entries(least: int) -> dict[str, str]:
         metadata = GraphMetadata(
@@ -104,17 +121,19 @@ def _write(
 
             model = onnx_model(deployed, size=size, labels=labels)
             onnx.helper.set_model_props(model, entries(deployed.min_size))
-            onnx.save_model(model, path)
+            with written_by_library(path):
+                onnx.save_model(model, temporary)
         case "openvino":
             import openvino
 
             graph = openvino_model(deployed, size=size, labels=labels)
             for key, value in entries(deployed.min_size).items():
                 graph.set_rt_info(value, [key])
-            openvino.save_model(graph, path, compress_to_fp16=False)
+            with written_by_library(path):
+                openvino.save_model(graph, temporary, compress_to_fp16=False)
         case "torch":
             program, least = torch_program(deployed, size=size, labels=labels)
             # They are as large as the images, and no reader needs them.
             program.example_inputs = None
-            with quiet():
-                torch.export.save(program, path, extra_files=entries(deployed.min_size if size else least))
+            with quiet(), written_by_library(path):
+                torch.export.save(program, temporary, extra_files=entries(deployed.min_size if size else least))

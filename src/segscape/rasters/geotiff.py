@@ -14,6 +14,8 @@ from segscape.rasters.gdal import bounded_gdal, decoding, load_rasterio, open_ra
 from segscape.rasters.georeference import Georeference, georeference_of
 
 _BLOCK = 256
+# Red, green, blue and opacity.
+_MOST_BANDS = 4
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,13 @@ def read_geotiff(path: Path) -> GeoTiff:
     Raises:
         ModuleNotFoundError: Rasterio is missing; the message names the extra.
         FileNotFoundError: There is no such file.
-        ValueError: The file is no TIFF, or damaged; the message names it.
+        ValueError: The file is no TIFF, damaged, or has more bands than a picture; the message names it.
     """
     with open_raster(path) as dataset, decoding(path):
+        if dataset.count > _MOST_BANDS:
+            raise ValueError(
+                f"{path} has {dataset.count} bands; a mask or a class raster has one, or a picture's, which are alike."
+            )
         return GeoTiff(
             bands=np.moveaxis(dataset.read(), 0, -1),
             has_alpha=dataset.colorinterp[-1].name == "alpha",

@@ -9,7 +9,6 @@ beside the map, `<name>.aux.xml`; the map is complete without it.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from segscape.files import atomic_path
+from segscape.files import atomic_path, cannot_be_written
 from segscape.geometry.window import Readable, Window, windows
 from segscape.rasters.gdal import bounded_gdal, has_rasterio, load_rasterio, without_place_warnings
 from segscape.rasters.georeference import Georeference
@@ -277,13 +276,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     # Copying raises GDAL's own errors, which rasterio exports only from this private module.
     except (RasterioError, CPLE_BaseError) as error:
-        raise _failure(path, error.__cause__ or error) from None
-
-
-def _failure(path: Path, reason: object) -> OSError:
-    folder = path.parent.absolute()
-    free = shutil.disk_usage(folder).free / 1e6
-    return OSError(f"{path} cannot be written: {reason}; {free:.0f} MB are free in {folder}.")
+        raise cannot_be_written(path, error.__cause__ or error) from None
 
 
 def _write_category_names(beside: Path, path: Path, names: Sequence[str]) -> None:
@@ -296,4 +289,4 @@ def _write_category_names(beside: Path, path: Path, names: Sequence[str]) -> Non
     try:
         beside.write_bytes(ElementTree.tostring(root))
     except OSError as error:
-        raise _failure(path, error.strerror) from None
+        raise cannot_be_written(path, error.strerror) from None

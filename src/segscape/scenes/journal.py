@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segscape.scenes.task import Sums, Task
 
+_log = logging.getLogger(__name__)
+
 
 class Journal:
-    """The finished tasks of a scene with their sums, in a file of JSON lines, of which the first identifies the run.
+    """The finished tasks of a scene with their sums, in a file of lines, of which the first identifies the run.
+
+    A line is JSON after its checksum. A journal with a damaged line is begun anew, which is logged: what else it says
+    may be wrong too. A last line that was cut short is what a killed process leaves, and is ignored.
 
     Args:
         path: The file; it is created if it is missing.
@@ -50,10 +57,10 @@ class Journal:
 
     @staticmethod
     def signature_of(path: Path) -> dict[str, Any] | None:
-        """Return the run signature of a journal; None if there is no journal, or its first line is incomplete."""
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        """Return the run signature of a journal; None if there is none, or its first line is incomplete or damaged."""
+        with contextlib.suppress(FileNotFoundError, ValueError), path.open("rb") as file:
             line = file.readline()
-            return json.loads(line) if line.endswith(b"\n") else None
+            return _parsed(line) if line.endswith(b"\n") else None
         return None
 
     @staticmethod
@@ -81,12 +88,19 @@ class Journal:
         self._append({**task._asdict(), "sums": sums})
         self.done[task] = sums
 
+    def restart(self, run_signature: Mapping[str, Any]) -> None:
+        """Forget all finished tasks."""
+        self.done.clear()
+        self._file.truncate(0)
+        self._append(run_signature)
+
     def close(self) -> None:
         """Close the file, which is kept."""
         self._file.close()
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        text = json.dumps(entry).encode()
+        self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -95,12 +109,30 @@ class Journal:
         self._file.seek(0)
         # A last line that was cut short is ignored, and removed below: the next entry would be appended to it.
         whole = [line for line in self._file if line.endswith(b"\n")]
-        if not whole:
-            self._file.truncate(0)
-            self._append(run_signature)
+        try:
+            entries = [_parsed(line) for line in whole]
+        except ValueError:
+            _log.warning(
+                "%s: what is noted of an interrupted run is damaged; the scene is begun anew.", self._path.parent
+            )
+            entries = []
+        if not entries:
+            self.restart(run_signature)
             return
-        self.check_signature(self._path, json.loads(whole[0]), run_signature)
-        for line in whole[1:]:
-            entry = json.loads(line)
+        self.check_signature(self._path, entries[0], run_signature)
+        for entry in entries[1:]:
             self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]
         self._file.truncate(sum(map(len, whole)))
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Return the entry of a line.
+
+    Raises:
+        ValueError: It is damaged, or of another version.
+    """
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        raise ValueError("The line has another checksum.")
+    entry: dict[str, Any] = json.loads(text)
+    return entry

@@ -24,6 +24,9 @@ Context = Literal["scene", "window"]
 
 _MOST_REDUCTIONS = 6
 """The most reduction passes of a streamed network: with more, the sweeps would cost more than any tiling."""
+_LONGEST_STREAMED = 1 << 22
+"""The longest side of a streamed scene, in pixels: streaming holds 16 bytes a position for every layer's receptive
+fields, which the memory of its plan leaves out."""
 _DEFAULT_TILE = (1024, 1024)
 _LEAST_TILE_SIDE = 256
 _OVERLAP_DIVISOR = 8
@@ -153,6 +156,9 @@ def plan_scene(
         return ScenePlan("whole", "it fits into the memory", whole, geometries, (), 1, needed)
     if not can_stream:
         return _smaller(network, size, views, working, memory - taken(), "an exported network cannot be streamed")
+    if max(working) > _LONGEST_STREAMED:
+        reason = f"scenes are streamed up to sides of {_LONGEST_STREAMED:,} pixels"
+        return _smaller(network, size, views, working, memory - taken(), reason)
     try:
         graphs = _graphs(network, geometries)
     except UnsupportedLayerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from segscape.scenes.tiling import TilingWorker
 from segscape.scenes.views import IDENTITY, View
 from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.working_size import sight_of
+
+_log = logging.getLogger(__name__)
 
 _SPARE_MEMORY_SHARE = 0.34
 """The share of the memory that is reserved for everything that the estimates leave out."""
@@ -172,11 +175,6 @@ class Scene:
         """Whether there are unfinished results of an interrupted run."""
         return (self.folder / _JOURNAL).exists()
 
-    @cached_property
-    def worker(self) -> Worker:
-        """The worker that does the scene's tasks."""
-        return WorkerSequence([*self._networks(), LabelWriter(self._logits, self._arrays)])
-
     @property
     def journal(self) -> Journal:
         """The journal of the finished tasks; this process holds its lock until the scene is left.
@@ -185,11 +183,41 @@ class Scene:
             ValueError: The unfinished results are of another run, or another process is at work on them.
             OSError: The disk has no room for the results and the intermediate files.
         """
-        if self._journal is None:
-            if not self.resumed:
-                self._check_room(storage=self.plan.storage)
-            self._journal = Journal(self.folder / _JOURNAL, self._run_signature)
-        return self._journal
+        return self._opened[0]
+
+    @property
+    def worker(self) -> Worker:
+        """The worker that does the scene's tasks; raises as `journal` does."""
+        return self._opened[1]
+
+    def create_worker(self) -> Worker:
+        """Create a worker that does the scene's tasks for another process, which holds the journal.
+
+        Raises:
+            OSError: The disk has no room for the files that it writes to.
+        """
+        return WorkerSequence([*self._networks(), LabelWriter(self._logits, self._arrays)])
+
+    @cached_property
+    def _opened(self) -> tuple[Journal, Worker]:
+        """The journal and the worker, whose files must be those that the journal tells of."""
+        if not self.resumed:
+            self._check_room(storage=self.plan.storage)
+        journal = self._journal = Journal(self.folder / _JOURNAL, self._run_signature)
+        before = {path: path.lstat().st_size for path in self.folder.iterdir() if path.name != _JOURNAL}
+        if not journal.done:
+            # Whatever they hold, no task is said to have written it.
+            for path in before:
+                path.unlink()
+        # It creates the files that are missing.
+        worker = self.create_worker()
+        lost = [path.name for path in self.folder.iterdir() if path.name != _JOURNAL and not before.get(path)]
+        if journal.done and lost:
+            _log.warning(
+                "%s: files of an interrupted run are lost (%s); the scene is begun anew.", self.folder, lost[0]
+            )
+            journal.restart(self._run_signature)
+        return journal, worker
 
     def run(self, *, on_progress: Callable[[float], None]) -> dict[str, float]:
         """Do the tasks that are not done yet, and write all files.

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from segscape.files import atomic_path
+from segscape.files import atomic_path, written_by_library
 from segscape.rasters.image import write_image
 from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmenter
@@ -38,7 +38,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`."""
-        with atomic_path(Path(path)) as temporary:
+        with atomic_path(Path(path)) as temporary, written_by_library(Path(path)):
             torch.save(checkpoint, temporary)
 
 

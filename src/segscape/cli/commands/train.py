@@ -105,11 +105,7 @@ class _CommandLine(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand == "fit" and config.ckpt_path is None:
             last = Path(config.trainer.default_root_dir or ".") / "checkpoints" / "last.ckpt"
-            config.ckpt_path = str(last) if last.is_file() else None
-            if last.is_file() and not is_whole(last):
-                best = last.with_name("best.ckpt")
-                other = f", or go on from its best one with --ckpt_path {best}" if best.is_file() else ""
-                raise ValueError(f"{last} is damaged, so its run cannot go on; delete it to begin anew{other}.")
+            config.ckpt_path = str(_whole_checkpoint(last)) if last.is_file() else None
         if self.subcommand != "fit" or config.ckpt_path is not None:
             config.model.pretrained = None
 
@@ -299,6 +295,23 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip:" not in record.getMessage()
 
 
+def _whole_checkpoint(last: Path) -> Path:
+    """Return a run's last checkpoint, or the newest other one if it is damaged, which is logged.
+
+    Raises:
+        ValueError: All of them are damaged.
+    """
+    if is_whole(last):
+        return last
+    # Those of every so many steps hold weights alone: no run can go on from them.
+    others = sorted(last.parent.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    previous = next((path for path in others if is_whole(path)), None)
+    if previous is None:
+        raise ValueError(f"{last} is damaged, and its run has no other checkpoint; delete it to begin anew.")
+    _log.warning("%s is damaged; the run goes on from the one before it, %s.", last, previous.name)
+    return previous
+
+
 def _with_merged_configs(arguments: list[str]) -> list[str]:
     """Replace each `--config NAME` by the settings that it stands for, its bases merged."""
     expanded: list[str] = []
@@ -328,6 +341,8 @@ def _setting(arguments: list[str], section: str, name: str) -> Any:
     for word, value in zip(arguments, [*arguments[1:], ""], strict=True):
         if word == "--config":
             settings = (yaml.safe_load(value) or {}).get(section) or {}
+            if not isinstance(settings, dict):
+                raise ValueError(f"`{section}` of a config is a mapping of settings, not {settings!r}.")
             found = settings.get(name, found)
         elif word == option:
             found = value

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
+from segscape.files import check_readable
 from segscape.rasters.suffixes import IMAGE_SUFFIXES
 
 Job = TypeVar("Job")
@@ -38,10 +39,13 @@ def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
         output: The folder that will be written to, if it is known.
 
     Raises:
-        FileNotFoundError: A folder or glob holds no image. A file that does not exist fails later, alone.
+        FileNotFoundError: A folder or glob holds no image, or the argument is a pipe or a device. A file that does not
+            exist fails later, alone.
     """
     path = Path(text)
     if not names_many(text):
+        if path.exists():
+            check_readable(path)
         yield path, Path(path.name)
     elif path.is_dir():
         files = (
@@ -72,7 +76,7 @@ class Targets:
     """
 
     def __init__(self, inputs: Iterable[Path]) -> None:
-        self._inputs = {path.resolve() for path in inputs}
+        self._inputs = {_resolved(path) for path in inputs}
         self._sources: dict[Path, Path] = {}
 
     def claim(self, path: Path, *, source: Path) -> None:
@@ -86,7 +90,7 @@ class Targets:
             ValueError: It was added before, or would overwrite an input.
             OSError: Its folder cannot be written to.
         """
-        place = path.resolve()
+        place = _resolved(path)
         if place in self._sources:
             raise ValueError(
                 f"{self._sources[place]} and {source} would both be written to {path}; use different folders."
@@ -104,6 +108,11 @@ class Targets:
         if not os.access(existing, os.W_OK):
             raise PermissionError(f"{path} cannot be written: there is no permission to write into {existing}.")
         self._sources[place] = source
+
+
+def _resolved(path: Path) -> Path:
+    """Return the absolute path without links; `Path.resolve` raises an error where they lead in circles."""
+    return Path(os.path.realpath(path))
 
 
 def run_jobs(

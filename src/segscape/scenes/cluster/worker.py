@@ -119,7 +119,7 @@ class _BegunScene:
         if not self._scene.resumed:
             self._scene.release()
             raise _unseen(self._scene.folder)
-        self._worker = self._scene.worker
+        self._worker = self._scene.create_worker()
         self._descriptors = [os.open(path, os.O_RDONLY) for path in _written(self._scene.folder)]
         for descriptor in self._descriptors:
             # Over NFS Linux writes whole pages unless the file is locked, and would overwrite the bytes that another
