@@ -1,9 +1,13 @@
 """The command line as a user meets it: what it writes, what it says, and what it never does."""
 
+import ast
 import errno
+import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +16,11 @@ from PIL import Image
 
 import segscape
 from segscape.cli.commands import demo
-from segscape.cli.main import main
+from segscape.cli.main import _EXTRAS, main
 from segscape.files import atomic_path
 from segscape.labels import CAMVID
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -104,6 +110,60 @@ def test_bad_arguments_stop_before_any_work(
     assert (frames / "night" / "b.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["pipe.png", "loop.png", "pipe.tif", "pipe.mp4"])
+def test_pipes_and_links_in_circles_end_at_once(
+    name: str, random_weights: Path, frames: Path, tmp_path: Path, capsys
+) -> None:
+    place = frames / name
+    if name.startswith("pipe"):
+        os.mkfifo(place)
+    else:
+        place.symlink_to("other.png")
+        (frames / "other.png").symlink_to(name)
+    assert _segment(random_weights, tmp_path / "alone", place) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{name} is no file, but a folder, a pipe or a device." in error or f"There is no file {place}." in error
+    assert not list((tmp_path / "alone").glob("*"))
+    # In a folder they are passed over.
+    assert _segment(random_weights, tmp_path / "out", frames) == 0
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_the_extra_that_is_named_provides_the_import() -> None:
+    """By the package's own metadata."""
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    provided = {}
+    for extra, requirements in metadata.items():
+        for requirement in requirements if extra != "dev" else ():
+            name = re.match(r"[\w-]+", requirement)[0]
+            if name != "segscape":
+                provided[name.replace("-", "_").lower()] = extra
+    assert provided == _EXTRAS
+    # What modules say themselves.
+    calls = [
+        node
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ModuleNotFoundError"
+    ]
+    assert len(calls) > 5
+    for call in calls:
+        package = next(word.value for word in call.keywords if word.arg == "name")
+        # The polygons' names are in a variable.
+        expected = provided[package.value] if isinstance(package, ast.Constant) else "raster"
+        assert re.search(r"segscape\[(\w+)\]", ast.unparse(call))[1] == expected
+
+
+@pytest.mark.parametrize(("package", "advice"), [("av", "'segscape[video]'"), ("numpy", "--force-reinstall segscape")])
+def test_a_missing_package_is_said_with_what_brings_it(package: str, advice: str, monkeypatch, capsys) -> None:
+    def main_without(words: list[str]) -> int:
+        raise ModuleNotFoundError("there is none", name=f"{package}.part")
+
+    monkeypatch.setattr("segscape.cli.commands.models.main", main_without)
+    assert main(["models"]) == 1
+    assert f"needs the package {package}: pip install {advice}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_output_that_cannot_be_written(random_weights: Path, frames: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "out").write_text("a file, not a folder")
     assert _segment(random_weights, tmp_path / "out", frames / "a.jpg") == 1
@@ -189,6 +249,6 @@ def _write_to_a_full_disk(path: Path) -> None:
 
 
 def test_a_full_disk_is_said_with_the_file_that_did_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"map.png cannot be written: the disk is full"):
+    with pytest.raises(OSError, match=r"map.png cannot be written: the disk is full; \d+ MB are free in"):
         _write_to_a_full_disk(tmp_path / "map.png")
     assert not list(tmp_path.iterdir())

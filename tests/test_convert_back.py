@@ -1,6 +1,8 @@
 """Weights files turned back into the authors' checkpoints."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,26 @@ def test_command_explains(inference_weights: Path, tmp_path: Path, capsys, argum
     assert main(["convert", network, source, str(output), *more]) == 1
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_full_disk_leaves_nothing(back: bool, inference_weights: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\nfrom segscape.cli.main import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))\nsys.exit(main(sys.argv[1:]))"
+    )
+    source = inference_weights
+    if not back:
+        source = tmp_path / "official.pth"
+        state = segscape.create_model("stdc1_seg", 2).state_dict()
+        torch.save({"state_dict": to_official("stdc1_seg", state)}, source)
+    target = tmp_path / "out" / ("back.pth" if back else "new.safetensors")
+    words = ["convert", "stdc1_seg", str(source), str(target), *(["--to-official"] if back else [])]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr
+    assert "cannot be written" in done.stderr
+    assert str(target) in done.stderr.replace("\n", "")
+    assert not list(target.parent.iterdir())

@@ -1,8 +1,10 @@
 """Exported files: what they compute, what they say of themselves, and what is refused."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -270,6 +272,36 @@ def test_missing_package(
     target = str(tmp_path / f"a{suffix}")
     said = run(capsys, "export", WEIGHTS, "--format", kind, "--size", "64x64", "--output", target)
     assert f"needs the package {package}: pip install 'segscape[{extra}]'" in " ".join(said.split())
+    assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import resource, signal, sys
+from segscape.cli.main import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("limit", [20_000, 1_000_000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_leaves_nothing(suffix: str, limit: int, tmp_path: Path) -> None:
+    target = tmp_path / "out" / f"a{suffix}"
+    words = ["export", WEIGHTS, "--format", SUFFIXES[suffix], "--size", "64x64", "--output", str(target)]
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(limit), *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"error: {target} " in " ".join(done.stderr.split())
+    assert "MB are free in" in done.stderr
+    assert not list(target.parent.iterdir())
+
+
+def test_too_little_room_is_refused_before_the_network_is_traced(tmp_path: Path, network: Coarse, monkeypatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
+    monkeypatch.setattr(write, "onnx_model", None)
+    with pytest.raises(OSError, match=r"a.onnx cannot be written: its weights take .* MB; 0 MB are free in"):
+        export_network(network, card(), tmp_path / "a.onnx", size=(64, 64))
     assert not list(tmp_path.iterdir())
 
 

@@ -120,11 +120,29 @@ def test_a_damaged_checkpoint_is_said_before_anything_is_done(own_data: Path, tm
     middle = len(content) // 2
     content[middle : middle + 100] = bytes(255 - value for value in content[middle : middle + 100])
     last.write_bytes(content)
+    best = last.with_name("best.ckpt")
+    whole = best.read_bytes()
+    best.write_bytes(whole[: len(whole) // 2])
     capsys.readouterr()
     assert main([*_fit(own_data, output), "--trainer.max_steps", "4"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "last.ckpt is damaged, so its run cannot go on; delete it to begin anew" in said
-    assert f"--ckpt_path {output / 'checkpoints' / 'best.ckpt'}" in said
+    assert "last.ckpt is damaged, and its run has no other checkpoint; delete it to begin anew" in said
+    assert last.read_bytes() == content
+    # With the one before it, the run goes on from there.
+    best.write_bytes(whole)
+    assert main([*_fit(own_data, output), "--trainer.max_steps", "4"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "last.ckpt is damaged; the run goes on from the one before it, best.ckpt" in said
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize(("section", "value"), [("data", 5), ("model", ["stdc1_seg"]), ("model", "stdc1_seg")])
+def test_sections_of_another_type(section: str, value: object, own_data: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({section: value}))
+    assert main([*_fit(own_data, tmp_path / "run"), "--config", str(tmp_path / "mine.yaml")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"`{section}` of a config is a mapping of settings, not {value!r}" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_class_weights_are_one_for_each_class(own_data: Path, tmp_path: Path, capsys) -> None:

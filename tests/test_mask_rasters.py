@@ -1,5 +1,6 @@
 """Masks and class maps from every kind of file, and GeoTIFF out."""
 
+import struct
 import sys
 from pathlib import Path
 
@@ -259,3 +260,32 @@ def test_a_tiff_without_rasterio(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ModuleNotFoundError, match=r"needs rasterio: pip install 'segscape\[raster\]'"):
         write_mask(tmp_path / "a.tif", SHADES, like=ObjectMask(SHADES / np.float32(255)))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_many_bands_is_no_mask(tmp_path: Path) -> None:
+    """Refused by its head: the bands themselves would take minutes to read."""
+    path = tmp_path / "bands.tif"
+    count, side = 65_535, 16
+    eights = struct.pack("<H", 8) * count
+    sizes = [
+        (256, side),
+        (257, side),
+        (258, count),
+        (259, 1),
+        (262, 1),
+        (273, 1),
+        (277, 1),
+        (278, 1),
+        (279, 1),
+        (284, 1),
+    ]
+    values = {258: 8, 273: 0, 277: count, 278: side, 279: 0}
+    kinds = {273: 4, 279: 4}
+    tags = [
+        struct.pack("<HHII", tag, kinds.get(tag, 3), count if tag == 258 else 1, values.get(tag, number))
+        for tag, number in sizes
+    ]
+    head = b"II*\0" + struct.pack("<I", 8 + len(eights)) + eights
+    path.write_bytes(head + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4))
+    with pytest.raises(ValueError, match=r"bands.tif has 65535 bands; a mask or a class raster has one"):
+        read_mask_file(path)

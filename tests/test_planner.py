@@ -142,6 +142,13 @@ def test_tiled_where_it_cannot_be_streamed(name: str, reason: str) -> None:
     assert plan.memory < whole.memory
 
 
+def test_sides_beyond_what_streaming_holds_tables_for() -> None:
+    """A raster of one column and billions of rows is planned at once."""
+    plan = plan_scene(_network("scapenet_lite0"), (2**31 - 1, 1), memory=AMPLE, storage=AMPLE)
+    assert (plan.mode, plan.exact) == ("tiled", False)
+    assert "scenes are streamed up to sides of 4,194,304 pixels" in plan.reason
+
+
 class _Brightest(SegmentationNetwork):
     """Sets every pixel against the brightest of the image, which no sum over blocks gives."""
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import platform
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.partial(\..*)?")
 _LEFT_OVER_SECONDS = 24 * 3600
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "its owner's share of the disk is used up",
+    errno.EFBIG: "it is too large for the disk",
+}
 
 
 @contextmanager
@@ -42,8 +49,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         # Not every library's error names the file, and where one does, it is the temporary one.
-        if error.errno == errno.ENOSPC:
-            raise OSError(f"{path} cannot be written: the disk is full.") from None
+        if error.errno in _NO_ROOM:
+            raise cannot_be_written(path, _NO_ROOM[error.errno]) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -99,6 +106,24 @@ def written_by_library(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # libraries in C++ raise errors of any type for a full disk
         raise cannot_be_written(path, str(error).strip().partition("\n")[0] or type(error).__name__) from None
+
+
+def write_from_memory(path: Path, save: Callable[[BinaryIO], object]) -> None:
+    """Write a file that PyTorch makes, as a whole or not at all.
+
+    It is made in memory: where the disk is full, PyTorch's own writing ends the process.
+
+    Args:
+        path: The file.
+        save: Makes its contents.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    contents = io.BytesIO()
+    save(contents)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(contents.getbuffer())
 
 
 def cannot_be_written(path: Path, reason: object) -> OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from segscape.files import atomic_path, written_by_library
+from segscape.files import write_from_memory
 from segscape.rasters.image import write_image
 from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmenter
@@ -38,8 +39,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`."""
-        with atomic_path(Path(path)) as temporary, written_by_library(Path(path)):
-            torch.save(checkpoint, temporary)
+        write_from_memory(Path(path), partial(torch.save, checkpoint))
 
 
 class RunReport(L.Callback, ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,7 @@ from segscape.checkpoints.convert.official import Which
 from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
 from segscape.cli.console import PlainConsole
 from segscape.data.datasets import find_dataset
-from segscape.files import atomic_path, written_by_library
+from segscape.files import write_from_memory
 from segscape.labels.file import read_label_file
 from segscape.registry import model_entry
 
@@ -93,8 +94,7 @@ def _write_official(arguments: argparse.Namespace) -> int:
             min(absent),
         )
     wrapper = next(known.wrapper for known in official_formats(card.network) if known.origin == origin)
-    with atomic_path(arguments.output) as temporary, written_by_library(arguments.output):
-        torch.save({wrapper: official} if wrapper else official, temporary)
+    write_from_memory(arguments.output, partial(torch.save, {wrapper: official} if wrapper else official))
     return len(official)
 
 

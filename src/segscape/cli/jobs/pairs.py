@@ -71,7 +71,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
         for path in filter(None, (job.target, job.cut_out)):
             targets.claim(path, source=job.image)
         if job.target.suffix.lower() in TIFF_SUFFIXES and not has_rasterio():
-            raise ModuleNotFoundError(f"{job.target} needs rasterio.", name="rasterio")
+            raise ModuleNotFoundError(f"{job.target} needs rasterio: pip install 'segscape[raster]'.", name="rasterio")
     return jobs, partnerless
 
 
