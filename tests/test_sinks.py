@@ -130,7 +130,10 @@ def test_png(tmp_path: Path, monkeypatch, limit: int) -> None:
     write_bands(tmp_path / "GREY.PNG", MemoryArray(values), names=["confidence"])
     assert Image.open(tmp_path / "GREY.PNG").mode == "L"
     assert np.array_equal(read_labels(tmp_path / "GREY.PNG"), values)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["GREY.PNG", "map.png"]
+    with rasterio.open(tmp_path / "map.png") as dataset:
+        assert dataset.crs == PLACE.crs
+        assert dataset.transform.almost_equals(PLACE.transform, 1e-6)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["GREY.PNG", "map.pgw", "map.png", "map.png.aux.xml"]
 
 
 def test_scores_and_confidence(tmp_path: Path, monkeypatch) -> None:

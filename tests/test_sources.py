@@ -443,7 +443,7 @@ def test_a_broken_block_names_its_window(tmp_path: Path) -> None:
 def test_what_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing.tif"):
         open_source(tmp_path / "nothing.tif")
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="is no file, but a folder"):
         open_source(tmp_path)
     (tmp_path / "zero.vrt").write_text('<VRTDataset rasterXSize="0" rasterYSize="5"/>')
     (tmp_path / "text.tif").write_text("no image")

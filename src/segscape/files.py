@@ -27,6 +27,11 @@ _NO_ROOM = {
 }
 
 
+def resolved(path: Path) -> Path:
+    """Return the absolute path without links; `Path.resolve` raises an error where they lead in circles."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; rename it to `path` when the block ends without an error.
@@ -42,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OSError: The folder cannot be created or written to, or the disk is full; the message names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(path.parent.resolve())
+    _remove_left_over(resolved(path.parent))
     temporary = path.with_name(f".{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.partial{path.suffix}")
     try:
         yield temporary

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from segscape.files import resolved
 from segscape.yaml_file import read_yaml
 
 BASE_KEY = "base"
@@ -61,10 +62,10 @@ def _load(path: Path, built_by: tuple[Path, ...]) -> dict[str, Any]:
     bases = own.pop(BASE_KEY, [])
     if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
         raise ValueError(f"{path}: `{BASE_KEY}` must be a list of the configs that it builds on.")
-    above = (*built_by, path.resolve())
+    above = (*built_by, resolved(path))
     merged: dict[str, Any] = {}
     for name in bases:
-        if (path.parent / name).resolve() in above:
+        if resolved(path.parent / name) in above:
             raise ValueError(f"{path} builds on {name}, which builds on it.")
         merged = _merge(merged, _load(path.parent / name, above))
     return _merge(merged, own)

@@ -18,6 +18,7 @@ from segscape.geometry.window import Window
 from segscape.rasters.gdal import has_rasterio
 from segscape.rasters.stored import Band, StoredImage
 from segscape.rasters.suffixes import PHOTO_SUFFIXES, TIFF_SUFFIXES
+from segscape.rasters.world_file import read_place
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class DecodedImage(StoredImage):
         self.size = values.shape[0], values.shape[1]
         kinds = ("gray",) if values.shape[2] == 1 else ("red", "green", "blue")
         self.bands = tuple(Band(kind, values.dtype) for kind in kinds)
+        self.georeference = read_place(path) if path.suffix.lower() in PHOTO_SUFFIXES else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path,)

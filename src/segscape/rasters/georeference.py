@@ -34,6 +34,11 @@ class Georeference:
     rpcs: Any = None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing of the place."""
+        return self.crs is None and not self.gcps and self.rpcs is None and self.transform == self.transform.identity()
+
+    @property
     def profile(self) -> dict[str, Any]:
         """The arguments of `rasterio.open` that give a new file the same location."""
         place: dict[str, Any] = {"crs": self.crs}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from segscape.rasters.geotiff import read_geotiff, write_geotiff
 from segscape.rasters.image import write_labels
 from segscape.rasters.scratch import MemoryArray
 from segscape.rasters.sink import write_label_map
-from segscape.rasters.suffixes import TIFF_SUFFIXES
+from segscape.rasters.suffixes import PHOTO_SUFFIXES, TIFF_SUFFIXES
+from segscape.rasters.world_file import read_place, write_place
 
 _log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def write_mask(path: Path, values: npt.NDArray[np.uint8], *, like: ObjectMask) -
         OSError: The file cannot be written.
     """
     if path.suffix.lower() not in TIFF_SUFFIXES:
+        write_place(path, like.georeference)
         _write_grey(path, values)
         return
     nodata = None if like.georeference is None else like.georeference.nodata
@@ -174,7 +176,9 @@ def write_class_map(path: Path, labels: npt.NDArray[np.uint8], *, like: ClassMap
             nodata=int(nodata) if nodata is not None and nodata in range(_CLASSES) else None,
             overviews=like.overviews,
         )
-    elif like.palette:
+        return
+    write_place(path, like.georeference)
+    if like.palette:
         write_labels(path, labels, like.palette)
     else:
         _write_grey(path, labels)
@@ -189,7 +193,8 @@ def _read(path: Path) -> _Raster:
     if path.suffix.lower() in TIFF_SUFFIXES and has_rasterio():
         file = read_geotiff(path)
         return _Raster(file.bands, file.has_alpha, file.palette, file.georeference, file.class_names, file.overviews)
-    return _of_pillow(open_image(path), str(path))
+    raster = _of_pillow(open_image(path), str(path))
+    return replace(raster, georeference=read_place(path)) if path.suffix.lower() in PHOTO_SUFFIXES else raster
 
 
 def _of_pillow(image: Image.Image, name: str = "The mask") -> _Raster:

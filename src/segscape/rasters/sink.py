@@ -25,6 +25,7 @@ from segscape.rasters.gdal import bounded_gdal, has_rasterio, load_rasterio, wit
 from segscape.rasters.georeference import Georeference
 from segscape.rasters.image import write_labels
 from segscape.rasters.suffixes import TIFF_SUFFIXES
+from segscape.rasters.world_file import write_place
 
 OnProgress = Callable[[int, int], None]
 """A function of the number of pixels written so far and the number of all pixels."""
@@ -148,23 +149,26 @@ def _write(path: Path, values: Readable, content: _Content, overviews: bool, on_
         raise ValueError(f"{path} does not end in .tif, .tiff or .png, the formats that can be written.")
     elif len(content.bands) > 1:
         raise ValueError(f"{path} would need {len(content.bands)} bands, which PNG has not; use .tif.")
-    elif math.prod(values.size) > _PNG_PIXELS and has_rasterio():
+    else:
+        _write_png(path, values, content, on_progress)
+
+
+def _write_png(path: Path, values: Readable, content: _Content, on_progress: OnProgress | None) -> None:
+    # Before the picture, so that it never lies without its place.
+    write_place(path, content.georeference)
+    if math.prod(values.size) > _PNG_PIXELS and has_rasterio():
         # With a nodata value GDAL would write those pixels transparent.
         content = replace(content, georeference=None, nodata=None)
         _write_by_blocks(path, values, content, {"driver": "PNG", "ZLEVEL": 1}, on_progress)
-    else:
-        _write_png(path, values, content)
-        if on_progress is not None:
-            on_progress(math.prod(values.size), math.prod(values.size))
-
-
-def _write_png(path: Path, values: Readable, content: _Content) -> None:
+        return
     pixels = values.read(Window(0, 0, *values.size)).reshape(values.size)
     if content.palette:
         write_labels(path, pixels, content.palette)
     else:
         with atomic_path(path) as temporary:
             Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+    if on_progress is not None:
+        on_progress(math.prod(values.size), math.prod(values.size))
 
 
 def _write_by_blocks(

@@ -17,6 +17,8 @@ from segscape.geometry.window import Window
 from segscape.rasters.gdal import bands_of, bounded_gdal, open_raster
 from segscape.rasters.georeference import georeference_of, ground_resolution
 from segscape.rasters.stored import StoredImage
+from segscape.rasters.suffixes import PHOTO_SUFFIXES
+from segscape.rasters.world_file import read_place
 
 
 class RasterFile(StoredImage):
@@ -48,7 +50,8 @@ class RasterFile(StoredImage):
             raise ValueError(f"{path} holds CIELAB colours, not red, green and blue; convert it to RGB first.")
         self.size = dataset.height, dataset.width
         self.bands = bands_of(dataset)
-        self.georeference = georeference_of(dataset)
+        is_photo = path.suffix.lower() in PHOTO_SUFFIXES
+        self.georeference = (read_place(path) if is_photo else None) or georeference_of(dataset)
         self.resolution = ground_resolution(self.georeference, self.size)
         # Of each band: whether some pixels may lack data.
         self._has_mask = [any(flag.name != "all_valid" for flag in flags) for flags in dataset.mask_flag_enums]

@@ -30,6 +30,7 @@ from segscape.rasters.geotiff import read_georeference
 from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
 from segscape.rasters.suffixes import TIFF_SUFFIXES
+from segscape.rasters.world_file import place_files, read_place
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
 from segscape.refinement.refiner import DEFAULT_WEIGHTS, Refiner, RefinerPrecision
 
@@ -247,16 +248,18 @@ def read(
         _log.warning(
             "%s reaches %.0f%% at most; if its values are classes, add --classes", job.mask, 100 * mask.values.max()
         )
-    place = mask.georeference
-    is_placed = place is not None and place.crs is not None
-    if job.image.suffix.lower() in TIFF_SUFFIXES and has_rasterio():
-        own = read_georeference(job.image)
-        if is_placed:
-            assert place is not None
-            _refuse_elsewhere(job, own, place)
-        elif job.target.suffix.lower() in TIFF_SUFFIXES:
-            mask = replace(mask, georeference=own)
+    own, place = _place_of(job.image), mask.georeference
+    if own is not None and place is not None and not place.is_empty:
+        _refuse_elsewhere(job, own, place)
+    elif own is not None and (job.target.suffix.lower() in TIFF_SUFFIXES or place_files(job.image)):
+        mask = replace(mask, georeference=own)
     return Material(image, mask)
+
+
+def _place_of(image: Path) -> Georeference | None:
+    if image.suffix.lower() in TIFF_SUFFIXES:
+        return read_georeference(image) if has_rasterio() else None
+    return read_place(image)
 
 
 def _refuse_elsewhere(job: PairJob, own: Georeference, of_mask: Georeference) -> None:
@@ -265,10 +268,11 @@ def _refuse_elsewhere(job: PairJob, own: Georeference, of_mask: Georeference) ->
     Raises:
         ValueError: The coordinate reference systems differ, or corresponding pixels lie apart.
     """
-    if own.crs is None or own.gcps or of_mask.gcps:
+    if own.is_empty or own.gcps or of_mask.gcps:
         return
     advice = f"give a mask on the image's own grid, for instance by gdalwarp, or one without a place ({job.mask})"
-    if own.crs != of_mask.crs:
+    # World files have no system.
+    if own.crs is not None and of_mask.crs is not None and own.crs != of_mask.crs:
         raise ValueError(f"{job.mask} and {job.image} have different coordinate reference systems; {advice}.")
     apart = np.abs(np.array(own.transform[:6]) - np.array(of_mask.transform[:6]))
     # Of the places, less than a tenth of a pixel; of the pixels' sides, less than a thousandth.

@@ -24,6 +24,7 @@ from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.sizes import add_sizes, print_sizes, working_size
 from segscape.cli.timing import Timing
 from segscape.rasters.suffixes import PHOTO_SUFFIXES
+from segscape.rasters.world_file import place_files
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
 from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.refinement.refiner import Refiner
@@ -300,7 +301,8 @@ def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Job
             kind: SceneKind = "photograph" if image.suffix.lower() in PHOTO_SUFFIXES else "raster"
             scene = SceneJob(image, _files(image, target, wanted), kind)
             paths = scene.files.paths
-            if kind == "photograph" and _is_plain(wanted):
+            # Those with a place get a world file, as a scene's labels do.
+            if kind == "photograph" and _is_plain(wanted) and not place_files(image):
                 jobs.photos.append(PhotoJob(image, scene.files.labels, scene.files.overlay))
             else:
                 jobs.scenes.append(scene)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
-from segscape.files import check_readable
+from segscape.files import check_readable, resolved
 from segscape.rasters.suffixes import IMAGE_SUFFIXES
 
 Job = TypeVar("Job")
@@ -55,7 +55,7 @@ def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
             and file.is_file()
         )
-        images = sorted(file for file in files if output is None or not file.resolve().is_relative_to(output.resolve()))
+        images = sorted(file for file in files if output is None or not resolved(file).is_relative_to(resolved(output)))
         if not images:
             raise FileNotFoundError(
                 f"There are no images in {path}; known suffixes are {' '.join(sorted(IMAGE_SUFFIXES))}."
@@ -76,7 +76,7 @@ class Targets:
     """
 
     def __init__(self, inputs: Iterable[Path]) -> None:
-        self._inputs = {_resolved(path) for path in inputs}
+        self._inputs = {resolved(path) for path in inputs}
         self._sources: dict[Path, Path] = {}
 
     def claim(self, path: Path, *, source: Path) -> None:
@@ -90,7 +90,7 @@ class Targets:
             ValueError: It was added before, or would overwrite an input.
             OSError: Its folder cannot be written to.
         """
-        place = _resolved(path)
+        place = resolved(path)
         if place in self._sources:
             raise ValueError(
                 f"{self._sources[place]} and {source} would both be written to {path}; use different folders."
@@ -108,11 +108,6 @@ class Targets:
         if not os.access(existing, os.W_OK):
             raise PermissionError(f"{path} cannot be written: there is no permission to write into {existing}.")
         self._sources[place] = source
-
-
-def _resolved(path: Path) -> Path:
-    """Return the absolute path without links; `Path.resolve` raises an error where they lead in circles."""
-    return Path(os.path.realpath(path))
 
 
 def run_jobs(

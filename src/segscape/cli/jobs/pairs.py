@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segscape.cli.jobs.files import Targets, find_images, names_many
+from segscape.files import resolved
 from segscape.rasters.gdal import has_rasterio
 from segscape.rasters.suffixes import TIFF_SUFFIXES
 
@@ -66,7 +67,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
         jobs = [replace(job, cut_out=job.target.with_name(f"{job.image.stem}_alpha.png")) for job in jobs]
     targets = Targets(path for job in jobs for path in (job.image, job.mask))
     for job in jobs:
-        if job.image.resolve() == job.mask.resolve():
+        if resolved(job.image) == resolved(job.mask):
             raise ValueError(f"{job.image} is given both as image and as mask.")
         for path in filter(None, (job.target, job.cut_out)):
             targets.claim(path, source=job.image)
