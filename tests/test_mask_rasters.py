@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 from scipy import ndimage
 
 from segscape.labels import IGNORE_INDEX
-from segscape.rasters import masks
+from segscape.rasters import decoded
 from segscape.rasters.geotiff import read_georeference
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import (
@@ -106,7 +106,7 @@ def test_a_mask_turns_with_its_orientation_tag(tmp_path: Path) -> None:
 def test_floating_point(tmp_path: Path, monkeypatch, with_rasterio: bool) -> None:
     values = (SHADES / 255).astype(np.float32)
     path = _write_tiff(tmp_path / "mask.tif", values, crs=None, transform=None)
-    monkeypatch.setattr(masks, "has_rasterio", lambda: with_rasterio)
+    monkeypatch.setattr(decoded, "has_rasterio", lambda: with_rasterio)
     assert np.array_equal(read_mask(path), values)
     for bad in (values * 255, values - 1, np.full_like(values, np.nan)):
         _write_tiff(path, bad, crs=None, transform=None)
@@ -117,7 +117,7 @@ def test_floating_point(tmp_path: Path, monkeypatch, with_rasterio: bool) -> Non
 @pytest.mark.parametrize("with_rasterio", [True, False])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_palette_makes_a_class_map(tmp_path: Path, monkeypatch, with_rasterio: bool, suffix: str) -> None:
-    monkeypatch.setattr(masks, "has_rasterio", lambda: with_rasterio)
+    monkeypatch.setattr(decoded, "has_rasterio", lambda: with_rasterio)
     image = Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8))
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90] + [0, 0, 0] * 253)
     path = tmp_path / f"labels{suffix}"

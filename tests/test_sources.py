@@ -26,7 +26,9 @@ from rasterio.rpc import RPC
 from segscape.geometry.window import Window, windows
 from segscape.rasters import decoded
 from segscape.rasters.channels import Scaling
-from segscape.rasters.image import read_image
+from segscape.rasters.decoded import claimed_size
+from segscape.rasters.image import read_image, read_labels
+from segscape.rasters.masks import read_mask, read_mask_file
 from segscape.rasters.source import open_source
 
 ROTATED = Affine.translation(733601, 3725139) @ Affine.rotation(33) @ Affine.scale(0.5, -0.4)
@@ -411,7 +413,7 @@ except ValueError as error:
     answer = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "a.png"], capture_output=True, text=True, check=True
     )
-    assert "a.png cannot be decoded" in answer.stdout
+    assert "a.png claims to have 1000000 x 1000000 pixels" in answer.stdout
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
@@ -472,3 +474,88 @@ def test_a_real_image_as_photograph_and_as_scene(tmp_path: Path) -> None:
         for window in windows(source.size, (150, 333)):
             assert np.array_equal(source.read(window), expected[window.slices])
             assert np.array_equal(photograph.read(window), expected[window.slices])
+
+
+def _png(path: Path, width: int, height: int, depth: int, data: bytes) -> Path:
+    """Write a grey PNG with any header and compressed rows."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    return path
+
+
+def _claiming(path: Path, width: int, height: int) -> Path:
+    """Have a JPEG claim another size."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_size_that_the_file_cannot_hold_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
+    lying = [
+        (_png(tmp_path / "large.png", 14_000, 12_000, 8, zlib.compress(bytes(1_500_000))), "14000 x 12000"),
+        (_png(tmp_path / "small.png", 1_000, 1_000, 8, zlib.compress(bytes(1_000))), "1000 x 1000"),
+        (_claiming(tmp_path / "a.jpg", 60_000, 50_000), "60000 x 50000"),
+    ]
+    for path, claimed in lying:
+        with pytest.raises(
+            ValueError, match=rf"{path.name} claims to have {claimed} pixels, more than its [\d,]+ bytes"
+        ):
+            open_source(path)
+        with pytest.raises(ValueError, match="claims to have"):
+            read_mask(path)
+        with pytest.raises(ValueError, match="claims to have"):
+            read_labels(path)
+
+
+@settings(deadline=None, max_examples=30)
+@given(width=st.integers(1, 700), height=st.integers(1, 700), level=st.integers(1, 9), depth=st.sampled_from([1, 8]))
+def test_no_size_that_a_file_holds_is_refused(
+    width: int, height: int, level: int, depth: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whole images of one value, which are compressed most."""
+    folder = tmp_path_factory.mktemp("solid")
+    image = Image.new("1" if depth == 1 else "RGB", (width, height))
+    image.save(folder / "a.png", compress_level=level)
+    image.convert("L" if depth == 1 else "RGB").save(
+        folder / "a.jpg", progressive=level > 5, optimize=True, quality=10 * level
+    )
+    for name in ("a.png", "a.jpg"):
+        assert claimed_size(folder / name) == (height, width)
+        assert open_source(folder / name).size == (height, width)
+
+
+def test_valid_images_beyond_pillow_s_limit_are_read(tmp_path: Path) -> None:
+    """600 million pixels in 73 kB."""
+    row, pack = b"\0" + bytes(30_000 // 8), zlib.compressobj(9)
+    path = _png(tmp_path / "solid.png", 30_000, 20_000, 1, pack.compress(row * 20_000) + pack.flush())
+    limit = Image.MAX_IMAGE_PIXELS
+    with open_source(path) as source:
+        assert source.size == (20_000, 30_000)
+        assert not source.read(Window(0, 0, 16, 16)).any()
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_large_masks_are_those_of_small_ones(tmp_path: Path, monkeypatch) -> None:
+    """They are read by GDAL."""
+    values = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    palette = Image.fromarray(values % 3)
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    palette.save(tmp_path / "classes.png")
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    Image.fromarray(values > 127).save(tmp_path / "bits.png")
+    names = ("classes.png", "mask.png", "bits.png")
+    expected = [read_mask_file(tmp_path / name) for name in names]
+    monkeypatch.setattr(decoded, "_DECODED_PIXELS", 100)
+    for name, wanted in zip(names, expected, strict=True):
+        found = read_mask_file(tmp_path / name)
+        if name == "classes.png":
+            assert np.array_equal(found.labels, wanted.labels)
+            assert found.palette[:3] == wanted.palette[:3]
+        else:
+            assert np.array_equal(found.values, wanted.values)

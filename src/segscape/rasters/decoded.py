@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
+import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from segscape.files import check_readable
 from segscape.geometry.window import Window
 from segscape.rasters.gdal import has_rasterio
+from segscape.rasters.georeference import Georeference
 from segscape.rasters.stored import Band, StoredImage
 from segscape.rasters.suffixes import PHOTO_SUFFIXES, TIFF_SUFFIXES
 from segscape.rasters.world_file import read_place
@@ -24,6 +27,16 @@ _log = logging.getLogger(__name__)
 
 # Larger photographs are read by window as well, where rasterio is installed; this many take 192 MB decoded.
 _DECODED_PIXELS = 64_000_000
+# Deflate, as in PNG, holds no more bytes in one: a match of 258 bytes takes 2 bits.
+_MOST_DEFLATED = 1032
+# JPEG holds no more pixels in a byte: each block of 64 takes a bit at least, twice as many pixels are for safety.
+_MOST_JPEG_PIXELS = 1024
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_header_lock = threading.Lock()
+
+
+class ImpossibleSizeError(ValueError):
+    """A file claims to have more pixels than it can hold."""
 
 
 def open_image(path: Path) -> Image.Image:
@@ -31,23 +44,72 @@ def open_image(path: Path) -> Image.Image:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no image, or damaged; the message names it.
+        PermissionError: It may not be read.
+        ValueError: The file is no image, damaged, or claims a size that it cannot hold; the message names it.
     """
+    check_readable(path)
     try:
-        with warnings.catch_warnings():
-            # The user chose the file, so a large size needs no warning; Pillow still refuses a huge one.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}.") from None
+        image = _open_header(path)
+        _check_claim(path, image)
+        image.load()
+    except ImpossibleSizeError:
+        raise
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read; PNG, JPEG, WebP and TIFF can.") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large to be read whole: {error}.") from None
+    except MemoryError:
+        raise ValueError(f"{path} is too large to be read whole: there is not enough memory for its pixels.") from None
     except Exception as error:  # whatever the decoder of a format, of damaged bytes, fails with
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
     return image
+
+
+def claimed_size(path: Path) -> tuple[int, int] | None:
+    """Return the (height, width) that the header of an image says; None if it cannot be read.
+
+    Raises:
+        ImpossibleSizeError: The file is too small for so many pixels.
+    """
+    try:
+        with _open_header(path) as image:
+            _check_claim(path, image)
+            return image.height, image.width
+    except ImpossibleSizeError:
+        raise
+    except Exception:  # whatever damaged bytes fail with; decoding fails with a message that names the reason
+        return None
+
+
+def _open_header(path: Path) -> Image.Image:
+    """Open an image of any size, undecoded; Pillow's own limit is a number of pixels, which large scenes exceed."""
+    with _header_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_claim(path: Path, image: Image.Image) -> None:
+    """Refuse a header whose pixels the file cannot hold, however they are compressed.
+
+    Raises:
+        ImpossibleSizeError: It cannot.
+    """
+    held = path.stat().st_size
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            depth, kind = file.read(26)[24:]
+        row = 1 + -(-image.width * depth * _PNG_CHANNELS.get(kind, 1) // 8)
+        is_possible = image.height * row <= held * _MOST_DEFLATED
+    elif image.format in ("JPEG", "MPO"):
+        is_possible = image.width * image.height <= held * _MOST_JPEG_PIXELS
+    else:
+        # BMP and PPM are checked by their decoders; WebP has at most 268 million pixels.
+        return
+    if not is_possible:
+        raise ImpossibleSizeError(
+            f"{path} claims to have {image.width} x {image.height} pixels, more than its {held:,} bytes can hold."
+        )
 
 
 def upright(image: Image.Image, path: Path) -> Image.Image:
@@ -61,11 +123,19 @@ def upright(image: Image.Image, path: Path) -> Image.Image:
 
 
 def is_decoded_whole(path: Path) -> bool:
-    """Return whether a file is decoded whole: photographs of ordinary size, and what rasterio would be needed for."""
+    """Return whether a file is decoded whole: photographs of ordinary size, and TIFF without rasterio.
+
+    Raises:
+        ImpossibleSizeError: It claims more pixels than it can hold.
+    """
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return not has_rasterio()
-    return suffix in PHOTO_SUFFIXES and not (has_rasterio() and _is_large(path))
+    if suffix not in PHOTO_SUFFIXES:
+        return False
+    size = claimed_size(path)
+    # Without rasterio, photographs of a few times as many pixels still fit into most memories.
+    return size is None or math.prod(size) <= _DECODED_PIXELS * (1 if has_rasterio() else 4)
 
 
 class DecodedImage(StoredImage):
@@ -86,10 +156,14 @@ class DecodedImage(StoredImage):
         self.size = values.shape[0], values.shape[1]
         kinds = ("gray",) if values.shape[2] == 1 else ("red", "green", "blue")
         self.bands = tuple(Band(kind, values.dtype) for kind in kinds)
-        self.georeference = read_place(path) if path.suffix.lower() in PHOTO_SUFFIXES else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path,)
+
+    @cached_property
+    def georeference(self) -> Georeference | None:
+        """Where it lies, see `StoredImage.georeference`; read when it is asked for, as few commands do."""
+        return read_place(self.path) if self.path.suffix.lower() in PHOTO_SUFFIXES else None
 
     def read(self, window: Window, bands: tuple[int, ...]) -> npt.NDArray[Any]:
         """Read some bands of a window, see `StoredImage.read`."""
@@ -153,17 +227,3 @@ def _decode_deep(path: Path) -> _Decoded:
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged.")
     valid = values[..., 3] > 0 if values.shape[2] == 4 else None
     return _Decoded(np.ascontiguousarray(values[..., 2::-1]), valid)
-
-
-def _is_large(path: Path) -> bool:
-    """Return whether a photograph has too many pixels to be decoded whole; only its header is read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return math.prod(image.size) > _DECODED_PIXELS
-    except Image.DecompressionBombError:
-        return True
-    except Exception:
-        # Decoding it whole fails with a message that names the reason.
-        return False

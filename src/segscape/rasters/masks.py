@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from segscape.files import atomic_path
+from segscape.files import atomic_path, check_readable
 from segscape.labels import IGNORE_INDEX
 from segscape.messages import say_once
-from segscape.rasters.decoded import open_image
-from segscape.rasters.gdal import has_rasterio
+from segscape.rasters.decoded import is_decoded_whole, open_image
 from segscape.rasters.georeference import Georeference
 from segscape.rasters.geotiff import read_geotiff, write_geotiff
 from segscape.rasters.image import write_labels
@@ -190,7 +189,9 @@ def _write_grey(path: Path, values: npt.NDArray[np.uint8]) -> None:
 
 
 def _read(path: Path) -> _Raster:
-    if path.suffix.lower() in TIFF_SUFFIXES and has_rasterio():
+    check_readable(path)
+    # Formats that only Pillow is known to read are none of rasters.
+    if path.suffix.lower() in PHOTO_SUFFIXES | TIFF_SUFFIXES and not is_decoded_whole(path):
         file = read_geotiff(path)
         return _Raster(file.bands, file.has_alpha, file.palette, file.georeference, file.class_names, file.overviews)
     raster = _of_pillow(open_image(path), str(path))

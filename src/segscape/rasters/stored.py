@@ -42,15 +42,18 @@ class StoredImage(ABC):
         path: The file.
         size: (height, width), in pixels.
         bands: The bands; they are numbered from 1.
-        georeference: Where it lies; `None` where the file's format cannot say so.
         resolution: The metres on the ground a pixel, see `ground_resolution`; `None` where it is not known.
     """
 
     path: Path
     size: tuple[int, int]
     bands: tuple[Band, ...]
-    georeference: Georeference | None = None
     resolution: float | None = None
+
+    @property
+    @abstractmethod
+    def georeference(self) -> Georeference | None:
+        """Where it lies; `None` where neither the file nor one beside it says so."""
 
     @abstractmethod
     def read(self, window: Window, bands: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from segscape.geometry.window import Window
 from segscape.rasters.gdal import bands_of, bounded_gdal, open_raster
-from segscape.rasters.georeference import georeference_of, ground_resolution
+from segscape.rasters.georeference import Georeference, georeference_of, ground_resolution
 from segscape.rasters.stored import StoredImage
 from segscape.rasters.suffixes import PHOTO_SUFFIXES
 from segscape.rasters.world_file import read_place
@@ -50,14 +51,19 @@ class RasterFile(StoredImage):
             raise ValueError(f"{path} holds CIELAB colours, not red, green and blue; convert it to RGB first.")
         self.size = dataset.height, dataset.width
         self.bands = bands_of(dataset)
-        is_photo = path.suffix.lower() in PHOTO_SUFFIXES
-        self.georeference = (read_place(path) if is_photo else None) or georeference_of(dataset)
-        self.resolution = ground_resolution(self.georeference, self.size)
+        self._georeference = georeference_of(dataset)
+        self.resolution = ground_resolution(self._georeference, self.size)
         # Of each band: whether some pixels may lack data.
         self._has_mask = [any(flag.name != "all_valid" for flag in flags) for flags in dataset.mask_flag_enums]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path,)
+
+    @cached_property
+    def georeference(self) -> Georeference | None:
+        """Where it lies, see `StoredImage.georeference`."""
+        is_photo = self.path.suffix.lower() in PHOTO_SUFFIXES
+        return (read_place(self.path) if is_photo else None) or self._georeference
 
     def read(self, window: Window, bands: tuple[int, ...]) -> npt.NDArray[Any]:
         """Read some bands of a window, see `StoredImage.read`."""

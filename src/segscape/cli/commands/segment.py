@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
 from rich.progress import Progress
 
 from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
@@ -23,6 +22,7 @@ from segscape.cli.progress import progress, show_error
 from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
 from segscape.cli.sizes import add_sizes, print_sizes, working_size
 from segscape.cli.timing import Timing
+from segscape.rasters.decoded import claimed_size
 from segscape.rasters.suffixes import PHOTO_SUFFIXES
 from segscape.rasters.world_file import place_files
 from segscape.refinement.class_maps import CLASS_BAND, refine_classes
@@ -362,7 +362,11 @@ def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:
     """Turn photographs that cannot be computed as a whole into scenes."""
     photos = []
     for photo in jobs.photos:
-        size = _claimed_size(photo.image)
+        try:
+            size = claimed_size(photo.image)
+        except ValueError:
+            # Said when it is read, without ending the others.
+            size = None
         if size is None or _fits(photo, size, segmenter, memory):
             photos.append(photo)
         else:
@@ -379,12 +383,3 @@ def _fits(photo: PhotoJob, size: tuple[int, int], segmenter: Segmenter, memory: 
 
 def _as_scene(photo: PhotoJob) -> SceneJob:
     return SceneJob(photo.image, SceneFiles(photo.labels, overlay=photo.overlay), "photograph")
-
-
-def _claimed_size(image: Path) -> tuple[int, int] | None:
-    """Return the (height, width) in a file's header; None if it is unreadable, which a later read will explain."""
-    try:
-        with Image.open(image) as opened:
-            return opened.height, opened.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
