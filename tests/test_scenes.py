@@ -1,6 +1,7 @@
 """Scenes from file to file, as users segment them: places, gaps, outputs, and what goes wrong."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rasterio import Affine
 import segscape
 from segscape.cli.main import main
 from segscape.evaluation.protocols import EvaluationProtocol, score_maps
+from segscape.rasters.channels import Scaling
 from segscape.rasters.scratch import ScratchArray
 from segscape.runtime.winograd.layers import WinogradConv2d
 
@@ -216,6 +218,34 @@ def test_sixteen_bits_with_a_scaling_and_chosen_bands(segmenter, tmp_path: Path)
     assert segment(image, "--output", tmp_path / "out", *words) == 0
     with rasterio.open(tmp_path / "out" / "scene.tif") as made:
         assert np.array_equal(made.read(1), segmenter.segment(values).labels)
+
+
+def test_one_scaling_for_all_scenes_of_a_run(segmenter, tmp_path: Path, capsys) -> None:
+    """Two halves of a picture, of which one is dark: each by itself would come out as bright as the other."""
+    values = pixels().astype(np.uint16) * 10 + 100
+    dark, bright = values[:, :200] // 3, values[:, 200:]
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "dark.tif", dark)
+    write(tmp_path / "in" / "bright.tif", bright)
+    (tmp_path / "in" / "broken.tif").write_bytes(b"no image")
+    assert segment(tmp_path / "in", "--output", tmp_path / "out", "--scaling", "common", "--context", "scene") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    low, high = np.percentile(np.concatenate([dark[::2, ::2].ravel(), bright[::2, ::2].ravel()]), [0.1, 99.9])
+    found = re.search(r"2 images: of its uint16 values ([\d.]+) and ([\d.]+), which 0.1 and 99.9 % lie below", said)
+    assert float(found[1]) == pytest.approx(low, abs=20)
+    assert float(found[2]) == pytest.approx(high, rel=0.02)
+    shared = Scaling(float(found[1]), float(found[2]))
+    for name, half in (("dark", dark), ("bright", bright)):
+        expected = segmenter.segment(shared.to_eight_bits(half)).labels
+        with rasterio.open(tmp_path / "out" / f"{name}.tif") as made:
+            assert (made.read(1) == expected).mean() > 0.999
+    # Images of 8 bits would be changed.
+    write(tmp_path / "in" / "eight.tif", pixels())
+    assert segment(tmp_path / "in", "--output", tmp_path / "other", "--scaling", "common") == 1
+    assert "eight.tif is of 8 bits and other images are not" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "other").exists()
+    # Alone they need none.
+    assert segment(tmp_path / "in" / "eight.tif", "--output", tmp_path / "alone", "--scaling", "common") == 0
 
 
 def test_refined_scenes_keep_their_place(scene: Path, refiner_weights: Path, tmp_path: Path) -> None:

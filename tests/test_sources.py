@@ -242,7 +242,7 @@ def test_a_list_of_other_files_is_opened_by_its_own_name_alone(tmp_path: Path, n
     secret = write(tmp_path / "secret.tif", pixels())
     rasterio.shutil.copy(secret, tmp_path / "list.vrt", driver="VRT")
     (tmp_path / "list.vrt").rename(tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name} (is no \w+ file|is not an image)"):
+    with pytest.raises(ValueError, match=rf"{name} (is no \w+ file|is not an image|is in no format)"):
         open_source(tmp_path / name)
 
 
@@ -559,3 +559,31 @@ def test_large_masks_are_those_of_small_ones(tmp_path: Path, monkeypatch) -> Non
             assert found.palette[:3] == wanted.palette[:3]
         else:
             assert np.array_equal(found.values, wanted.values)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".avif"])
+def test_animations_are_refused(suffix: str, tmp_path: Path) -> None:
+    frames = [Image.fromarray(pixels()) for _ in range(2)]
+    frames[0].save(tmp_path / f"still{suffix}")
+    frames[0].save(tmp_path / f"moving{suffix}", save_all=True, append_images=frames[1:], duration=100)
+    assert open_source(tmp_path / f"still{suffix}").whole().shape == (*frames[0].size[::-1], 3)
+    for read in (open_source, read_mask, read_labels):
+        with pytest.raises(
+            ValueError, match=rf"moving\{suffix} is an animation; make a video of it, such as moving.mp4"
+        ):
+            read(tmp_path / f"moving{suffix}")
+
+
+def test_the_first_of_several_pages_is_read_and_said(tmp_path: Path, caplog) -> None:
+    first, second = (Image.fromarray(pixels()) for _ in range(2))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    with caplog.at_level("INFO", "segscape"):
+        assert np.array_equal(open_source(tmp_path / "pages.tif").whole(), np.asarray(first))
+    assert "pages.tif: it holds 2 images, of which the first is read." in caplog.messages
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.raw", "photo"])
+def test_formats_that_are_not_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+    with pytest.raises(ValueError, match=f"{name} is in no format that can be read; convert it to PNG, JPEG or TIFF"):
+        open_source(tmp_path / name)

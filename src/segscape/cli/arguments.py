@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
 
-from segscape.rasters.channels import Scaling
+from segscape.rasters.channels import Scaling, common_scaling
+from segscape.rasters.source import open_stored
+from segscape.rasters.stored import StoredImage
 
 _MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]I?)?B?", re.IGNORECASE)
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -58,16 +64,44 @@ def bands(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def scaling(text: str) -> Scaling:
-    """Parse the values that become black and white, separated by a comma.
+def scaling(text: str) -> Scaling | Literal["common"]:
+    """Parse the values that become black and white, separated by a comma, or `common`.
 
     Raises:
         argparse.ArgumentTypeError: There are not two of them, or the first is not the lower one.
     """
+    if text == "common":
+        return "common"
     limits = numbers(text)
     if len(limits) != 2:
-        raise argparse.ArgumentTypeError(f"{text} is no scaling; write it as 0,3000, the values of black and white.")
+        raise argparse.ArgumentTypeError(
+            f"{text} is no scaling; write it as 0,3000, the values of black and white, or common."
+        )
     try:
         return Scaling(*limits)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def scaling_of(
+    asked: Scaling | Literal["common"] | None,
+    images: Sequence[Path],
+    *,
+    bands: Sequence[int] | None,
+    nodata: float | None,
+) -> Scaling | None:
+    """Return the scaling that `--scaling` asks for; of `common`, the one of all images that can be read.
+
+    Raises:
+        ValueError: Some images are of 8 bits and others are not.
+    """
+    if asked != "common":
+        return asked
+
+    def opened() -> Iterator[StoredImage]:
+        for image in images:
+            # What cannot be read is said when it is to be segmented.
+            with suppress(ValueError, OSError):
+                yield open_stored(image)
+
+    return common_scaling(opened(), bands=bands, nodata=nodata)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _PERCENTILES = 0.1, 99.9
 """Of the values that become black and white, where no scaling is stated and they fill no known range."""
+_COMMON_SAMPLE = 20_000
+"""The pixels of each image by which a scaling for several images is chosen."""
 _FULL_RANGES = {"u": (65535.0,), "f": (1.0, 255.0)}
 """The known ranges of unsigned integers and of floating-point numbers, from 0; one is taken if it is half filled."""
 _COLLAR_SHARE = 0.2
@@ -129,12 +131,58 @@ def choose_channels(
     if nodata is None and path.suffix.lower() not in PHOTO_SUFFIXES:
         _look_for_collar(stored, chosen)
     if scaling is None and dtype != np.uint8:
-        sample = stored.sample(chosen)
-        if nodata is not None:
-            sample = sample[(sample != nodata).any(axis=-1)]
-        scaling, words = guess_scaling(sample)
+        scaling, words = guess_scaling(_sample(stored, chosen, nodata))
         say_once(_log, f"{path.name}: {words} become black and white; --scaling LOW,HIGH states others.")
     return Channels(chosen, scaling, None, may_lack_data=dtype.kind == "f" or nodata is not None, nodata=nodata)
+
+
+def common_scaling(
+    images: Iterable[StoredImage], *, bands: Sequence[int] | None, nodata: float | None = None
+) -> Scaling | None:
+    """Choose one scaling for several images, by `guess_scaling` of samples of all, and log it.
+
+    Args:
+        images: The images; each is closed when its sample has been read.
+        bands: See `choose_channels`.
+        nodata: See `choose_channels`.
+
+    Returns:
+        The scaling, or None if all images are of 8 bits, which need none.
+
+    Raises:
+        ValueError: Some images are of 8 bits and others are not: a common scaling would change those.
+    """
+    samples: list[npt.NDArray[Any]] = []
+    of_eight_bits = []
+    for stored in images:
+        try:
+            chosen = _choose_bands(stored.path, bands, stored.bands)
+            sample = _sample(stored, chosen, nodata)
+        except ValueError:
+            # It is said of a damaged image when it is read as a whole.
+            continue
+        finally:
+            stored.close()
+        if all(stored.bands[band - 1].dtype == np.uint8 for band in chosen):
+            of_eight_bits.append(stored.path)
+        else:
+            samples.append(sample[:: -(-len(sample) // _COMMON_SAMPLE) or 1].ravel())
+    if not samples:
+        return None
+    if of_eight_bits:
+        raise ValueError(
+            f"{of_eight_bits[0]} is of 8 bits and other images are not, so that there is no common scaling; give them "
+            "to two commands."
+        )
+    scaling, words = guess_scaling(np.concatenate(samples))
+    say_once(_log, f"{len(samples)} images: {words} become black and white of all.")
+    return scaling
+
+
+def _sample(stored: StoredImage, bands: tuple[int, ...], nodata: float | None) -> npt.NDArray[Any]:
+    """Read a sample of the pixels that hold data, (n, C)."""
+    sample = stored.sample(bands)
+    return sample if nodata is None else sample[(sample != nodata).any(axis=-1)]
 
 
 def _look_for_collar(stored: StoredImage, bands: tuple[int, ...]) -> None:

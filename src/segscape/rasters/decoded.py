@@ -31,12 +31,18 @@ _DECODED_PIXELS = 64_000_000
 _MOST_DEFLATED = 1032
 # JPEG holds no more pixels in a byte: each block of 64 takes a bit at least, twice as many pixels are for safety.
 _MOST_JPEG_PIXELS = 1024
+# Photographs that rasterio does not read, or only as indices of a palette.
+_PILLOW_ALONE = frozenset({".avif", ".gif"})
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _header_lock = threading.Lock()
 
 
 class ImpossibleSizeError(ValueError):
     """A file claims to have more pixels than it can hold."""
+
+
+class AnimationError(ValueError):
+    """A photograph's file holds several frames."""
 
 
 def open_image(path: Path) -> Image.Image:
@@ -51,8 +57,13 @@ def open_image(path: Path) -> Image.Image:
     try:
         image = _open_header(path)
         _check_claim(path, image)
+        # An MPO file holds views of one scene, of which the first is the photograph.
+        if image.format != "MPO" and getattr(image, "is_animated", False) and path.suffix.lower() in PHOTO_SUFFIXES:
+            raise AnimationError(
+                f"{path} is an animation; make a video of it, such as {path.stem}.mp4, or give one of its frames."
+            )
         image.load()
-    except ImpossibleSizeError:
+    except (ImpossibleSizeError, AnimationError):
         raise
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read; PNG, JPEG, WebP and TIFF can.") from None
@@ -133,6 +144,8 @@ def is_decoded_whole(path: Path) -> bool:
         return not has_rasterio()
     if suffix not in PHOTO_SUFFIXES:
         return False
+    if suffix in _PILLOW_ALONE:
+        return True
     size = claimed_size(path)
     # Without rasterio, photographs of a few times as many pixels still fit into most memories.
     return size is None or math.prod(size) <= _DECODED_PIXELS * (1 if has_rasterio() else 4)

@@ -124,6 +124,8 @@ def decoding(path: Path) -> Iterator[None]:
         yield
     except rasterio.errors.RasterioError as error:
         if "not recognized as being in a supported" in str(error):
-            kind = path.suffix.lstrip(".") or "raster"
-            raise ValueError(f"{path} is no {kind} file, or its beginning is damaged.") from None
+            kind = path.suffix.lower().lstrip(".")
+            if f".{kind}" in _DRIVERS:
+                raise ValueError(f"{path} is no {kind} file, or its beginning is damaged.") from None
+            raise ValueError(f"{path} is in no format that can be read; convert it to PNG, JPEG or TIFF.") from None
         raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None

@@ -118,7 +118,11 @@ def open_source(
         ValueError: It is no image, is damaged or too large to be decoded whole, has no such bands, or values whose
             scaling must be stated; the message names it.
     """
-    path = Path(path)
-    check_readable(path)
-    stored: StoredImage = DecodedImage(path) if is_decoded_whole(path) else RasterFile(path)
+    stored = open_stored(Path(path))
     return Source(stored, choose_channels(stored, bands=bands, scaling=scaling, nodata=nodata))
+
+
+def open_stored(path: Path) -> StoredImage:
+    """Open an image of any size for its values as they are stored; raises as `open_source` does."""
+    check_readable(path)
+    return DecodedImage(path) if is_decoded_whole(path) else RasterFile(path)

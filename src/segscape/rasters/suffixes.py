@@ -2,7 +2,7 @@
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 """Suffixes of GeoTIFF and plain TIFF files."""
-PHOTO_SUFFIXES = frozenset({".bmp", ".jfif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".webp"})
+PHOTO_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".webp"})
 """Suffixes of the images that are one view each; all other rasters are scenes."""
 IMAGE_SUFFIXES = PHOTO_SUFFIXES | TIFF_SUFFIXES | {".j2k", ".jp2", ".vrt"}
 """Suffixes of the image files to look for in a folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -15,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from segscape.geometry.window import Window
+from segscape.messages import say_once
 from segscape.rasters.gdal import bands_of, bounded_gdal, open_raster
 from segscape.rasters.georeference import Georeference, georeference_of, ground_resolution
 from segscape.rasters.stored import StoredImage
 from segscape.rasters.suffixes import PHOTO_SUFFIXES
 from segscape.rasters.world_file import read_place
+
+_log = logging.getLogger(__name__)
 
 
 class RasterFile(StoredImage):
@@ -49,6 +53,8 @@ class RasterFile(StoredImage):
             )
         if dataset.photometric is not None and dataset.photometric.name == "cielab":
             raise ValueError(f"{path} holds CIELAB colours, not red, green and blue; convert it to RGB first.")
+        if dataset.driver == "GTiff" and len(dataset.subdatasets) > 1:
+            say_once(_log, f"{path.name}: it holds {len(dataset.subdatasets)} images, of which the first is read.")
         self.size = dataset.height, dataset.width
         self.bands = bands_of(dataset)
         self._georeference = georeference_of(dataset)

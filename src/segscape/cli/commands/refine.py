@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from segscape.checkpoints.store import find_weights, list_weights, read_card
-from segscape.cli.arguments import bands, memory, pixels, scaling
+from segscape.cli.arguments import bands, memory, pixels, scaling, scaling_of
 from segscape.cli.console import PlainConsole
 from segscape.cli.jobs.big import plan_big, read_big, refine_big, write_big
 from segscape.cli.jobs.files import OnProgress, run_jobs
@@ -94,7 +94,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bands", type=bands, metavar="R,G,B", help="of the image, from 1, such as 4,3,2 or 1")
     parser.add_argument(
-        "--scaling", type=scaling, metavar="LOW,HIGH", help="the image's values that become black and white"
+        "--scaling",
+        type=scaling,
+        metavar="LOW,HIGH",
+        help="the image's values that become black and white, or `common` for those that suit all",
     )
     parser.add_argument("--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB, 1500MB or 4GiB")
     parser.add_argument(
@@ -135,6 +138,7 @@ def main(words: list[str]) -> int:
     for message in partnerless:
         errors.print(f"error: {message}")
     timings = []
+    asked = scaling_of(arguments.scaling, [job.image for job in jobs], bands=arguments.bands, nodata=None)
     with progress() as bar:
         for job, result, seconds in run_jobs(
             jobs,
@@ -143,7 +147,7 @@ def main(words: list[str]) -> int:
                 as_classes=arguments.classes,
                 one_object=arguments.alpha or arguments.binary,
                 bands=arguments.bands,
-                scaling=arguments.scaling,
+                scaling=asked,
             ),
             work=partial(refine, refiner, steps=arguments.steps, band=arguments.band, binary=arguments.binary),
             write=write,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from segscape.cli.arguments import bands, memory, numbers, pixels, scaling
+from segscape.cli.arguments import bands, memory, numbers, pixels, scaling, scaling_of
 from segscape.cli.commands.refine import load_refiner
 from segscape.cli.console import PlainConsole
 from segscape.cli.jobs.files import Targets, find_images
@@ -60,6 +60,11 @@ class Jobs:
     def photographs(self) -> list[Path]:
         """The files of all photographs."""
         return [photo.image for photo in self.photos] + [scene.image for scene in self.of_kind("photograph")]
+
+    @property
+    def images(self) -> list[Path]:
+        """The files of all images that are no videos."""
+        return [photo.image for photo in self.photos] + [scene.image for scene in self.scenes]
 
     @property
     def with_working_size(self) -> list[Path]:
@@ -143,7 +148,11 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="print how each image would be segmented, and stop")
     group.add_argument("--bands", type=bands, metavar="R,G,B", help="of a raster, from 1, such as 4,3,2 or 1")
     group.add_argument(
-        "--scaling", type=scaling, metavar="LOW,HIGH", help="the values that become black and white, such as 0,3000"
+        "--scaling",
+        type=scaling,
+        metavar="LOW,HIGH",
+        help="the values that become black and white, such as 0,3000, or `common` for those that suit all images "
+        "together (default: for images that are not of 8 bits, those that suit each)",
     )
     group.add_argument(
         "--nodata",
@@ -187,7 +196,7 @@ def main(words: list[str]) -> int:
         memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
         views=views(arguments.scales, flip=arguments.flip),
         bands=arguments.bands,
-        scaling=arguments.scaling,
+        scaling=scaling_of(arguments.scaling, jobs.images, bands=arguments.bands, nodata=arguments.nodata),
         nodata=arguments.nodata,
     )
     console = PlainConsole()
