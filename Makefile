@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
-.PHONY: demo test test-all lint bench bench-gpu parity lock clean
+.PHONY: demo test test-all fuzz lint bench bench-gpu parity lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -19,6 +19,10 @@ test: .venv/ready
 # The slow tests too.
 test-all: test
 	$(PYTEST) -m heavy
+
+# 10,000 damaged files, each given to the command that reads it.
+fuzz: .venv/ready
+	$(BIN)/python -m tests.fuzz
 
 lint: .venv/ready
 	$(BIN)/ruff check .

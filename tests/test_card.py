@@ -40,6 +40,7 @@ def test_every_shipped_card_is_read_back_as_it_is() -> None:
         ("training_size", [-1, 4], "a size is no number of pixels"),
         ("working_size", 1.5, "a size is no number of pixels"),
         ("working_resolution", [float("inf"), 1], "the working resolution cannot be"),
+        ("working_resolution", "1", "IndexError"),
         ("score", {"miou": float("nan")}, "a score is no number"),
         ("surprise", 1, "surprise"),
     ],

@@ -132,3 +132,12 @@ def test_a_full_disk_leaves_nothing(back: bool, inference_weights: Path, tmp_pat
     assert "cannot be written" in done.stderr
     assert str(target) in done.stderr.replace("\n", "")
     assert not list(target.parent.iterdir())
+
+
+def test_weights_that_are_no_numbers_are_not_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = segscape.create_model("dabnet_resnet18_p1", 2).state_dict()
+    next(value for value in state.values() if value.ndim == 4)[0, 0] = float("nan")
+    torch.save(to_official("dabnet_resnet18_p1", state), tmp_path / "a.pth")
+    assert main(["convert", "dabnet_resnet18_p1", str(tmp_path / "a.pth"), str(tmp_path / "a.safetensors")]) == 1
+    assert "holds values that are no numbers" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]

@@ -145,6 +145,15 @@ def test_sections_of_another_type(section: str, value: object, own_data: Path, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size"])
+@pytest.mark.parametrize("count", ["null", "0"])
+def test_numbers_of_images_that_are_none(name: str, count: str, own_data: Path, tmp_path: Path, capsys) -> None:
+    assert main(_fit(own_data, tmp_path / "run", f"--data.{name}", count)) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"data.{name} is a number of images, at least 1, not {'None' if count == 'null' else 0}" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_class_weights_are_one_for_each_class(own_data: Path, tmp_path: Path, capsys) -> None:
     loss = "{class_path: segscape.losses.CrossEntropy, init_args: {class_weights: [1.0, 2.0]}}"
     words = _fit(own_data, tmp_path / "run", "--model.losses", f"[{{output: logits, loss: {loss}}}]")

@@ -151,6 +151,16 @@ def test_areas_of_no_place_on_earth_are_unknown(tmp_path: Path) -> None:
     write_polygons(tmp_path / "a.gpkg", MemoryArray(labels()), class_names=NAMES, georeference=place)
     _, fields, _ = read(tmp_path / "a.gpkg")
     assert np.isnan(fields["area_m2"]).all()
+    # A damaged system, with a latitude beyond the pole.
+    text = CRS.from_epsg(32632).to_wkt().replace('"latitude_of_origin",0', '"latitude_of_origin",900')
+    write_polygons(
+        tmp_path / "b.gpkg",
+        MemoryArray(labels()),
+        class_names=NAMES,
+        georeference=Georeference(CRS.from_wkt(text), ROTATED),
+    )
+    _, fields, _ = read(tmp_path / "b.gpkg")
+    assert np.isnan(fields["area_m2"]).all()
 
 
 @pytest.mark.parametrize(("code", "metre"), [(32616, 1.0), (2263, 1200 / 3937)])

@@ -587,3 +587,41 @@ def test_formats_that_are_not_read(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
     with pytest.raises(ValueError, match=f"{name} is in no format that can be read; convert it to PNG, JPEG or TIFF"):
         open_source(tmp_path / name)
+
+
+def test_a_place_that_is_none_is_left_out(tmp_path: Path, caplog) -> None:
+    for number, transform in enumerate([Affine(float("inf"), 0, 0, 0, -1, 0), Affine(1e-200, 0, 5, 0, -1e-200, 5)]):
+        path = write(tmp_path / f"{number}.tif", pixels())
+        with rasterio.open(path, "r+") as dataset:
+            dataset.transform = transform
+        with caplog.at_level("INFO", "segscape"):
+            place = open_source(path).georeference
+        assert (place.crs, place.transform) == (None, Affine.identity())
+        assert f"{number}.tif: its place is damaged, and is left out." in caplog.messages
+
+
+def test_texts_that_gdal_cannot_quote(tmp_path: Path, capfd) -> None:
+    (tmp_path / "a.vrt").write_bytes(b'<VRTDataset rasterXSize="4" rasterYSize="\xb9"/>')
+    with pytest.raises(ValueError, match=r"a.vrt is no vrt file: it is no text in UTF-8"):
+        open_source(tmp_path / "a.vrt")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_heads_that_gdal_fails_at_late(tmp_path: Path) -> None:
+    """The tag of the strips has a type that it cannot have, which is noticed when bands are described."""
+    path = write(tmp_path / "a.tif", pixels(count=1), photometric="MINISBLACK")
+    data = bytearray(path.read_bytes())
+    data[data.index(struct.pack("<HH", 273, 4)) + 2] = 12
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.tif cannot be decoded, it may be cut short or damaged"):
+        open_source(path)
+
+
+def test_a_png_without_its_palette(tmp_path: Path) -> None:
+    Image.fromarray(pixels()[..., 0]).convert("P").save(tmp_path / "a.png", transparency=0)
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + struct.unpack_from(">I", data, start)[0]
+    (tmp_path / "a.png").write_bytes(data[:start] + data[end:])
+    with pytest.raises(ValueError, match=r"a.png cannot be decoded, it may be cut short or damaged"):
+        open_source(tmp_path / "a.png")

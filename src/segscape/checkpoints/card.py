@@ -99,7 +99,7 @@ class WeightsCard:
                 **fields,
             )
             card.check()
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"its card is damaged: {_reason(error)}") from None
         return card
 

@@ -79,13 +79,26 @@ def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]
         card = WeightsCard.from_json(metadata[METADATA_KEY])
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}; {advice}.") from None
+    check_finite(path, state)
+    return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights of which some are no numbers.
+
+    Args:
+        path: The file that they are of, for the message.
+        state: The tensors, by name.
+
+    Raises:
+        ValueError: Some are infinite or NaN.
+    """
     for key, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(
                 f"{path} cannot be used: its entry {key} holds values that are no numbers, as after a training that "
                 "diverged; use an earlier checkpoint, or fetch the file again."
             )
-    return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def read_leftovers(path: Path) -> dict[str, Tensor]:

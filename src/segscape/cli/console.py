@@ -20,9 +20,17 @@ def shown(text: str) -> str:
     return text.translate(_CODES)
 
 
+_LONGEST = 2000
+"""The characters of the longest line that is printed whole."""
+
+
 def one_line(text: str) -> str:
-    """Return a text with all its control characters as codes, line breaks as well."""
-    return shown(text).replace("\n", "\\n").replace("\t", "\\t")
+    """Return a text with all its control characters as codes, line breaks too, and without the middle if it is long.
+
+    Messages quote what files hold, which may be anything.
+    """
+    line = shown(text).replace("\n", "\\n").replace("\t", "\\t")
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 
 class PlainConsole(Console):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +56,7 @@ def open_image(path: Path) -> Image.Image:
         ValueError: The file is no image, damaged, or claims a size that it cannot hold; the message names it.
     """
     check_readable(path)
-    try:
+    with _decoding(path):
         image = _open_header(path)
         _check_claim(path, image)
         # An MPO file holds views of one scene, of which the first is the photograph.
@@ -63,6 +65,14 @@ def open_image(path: Path) -> Image.Image:
                 f"{path} is an animation; make a video of it, such as {path.stem}.mp4, or give one of its frames."
             )
         image.load()
+    return image
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Raise a ValueError that names the file where Pillow cannot decode it within the context."""
+    try:
+        yield
     except (ImpossibleSizeError, AnimationError):
         raise
     except UnidentifiedImageError:
@@ -70,8 +80,8 @@ def open_image(path: Path) -> Image.Image:
     except MemoryError:
         raise ValueError(f"{path} is too large to be read whole: there is not enough memory for its pixels.") from None
     except Exception as error:  # whatever the decoder of a format, of damaged bytes, fails with
-        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged: {error}.") from None
-    return image
+        reason = f": {error}" if str(error) else ""
+        raise ValueError(f"{path} cannot be decoded, it may be cut short or damaged{reason}.") from None
 
 
 def claimed_size(path: Path) -> tuple[int, int] | None:
@@ -215,12 +225,13 @@ def _decode(path: Path) -> _Decoded:
     if image.format == "PNG" and image.mode in ("RGB", "RGBA") and bit_depth(path) == 16:
         return _decode_deep(path)
     image = upright(image, path)
-    valid = np.asarray(image.convert("RGBA").getchannel("A")) > 0 if image.has_transparency_data else None
-    if image.mode == "LA":
-        image = image.getchannel("L")
-    elif image.mode not in ("RGB", "L", "F") and not image.mode.startswith("I"):
-        image = image.convert("RGB")
-    values = np.asarray(image)
+    with _decoding(path):
+        valid = np.asarray(image.convert("RGBA").getchannel("A")) > 0 if image.has_transparency_data else None
+        if image.mode == "LA":
+            image = image.getchannel("L")
+        elif image.mode not in ("RGB", "L", "F") and not image.mode.startswith("I"):
+            image = image.convert("RGB")
+        values = np.asarray(image)
     if image.mode == "I" and image.format == "PNG":
         # Some versions of Pillow open 16-bit PNG in this mode of 32 bits.
         values = values.astype(np.uint16)

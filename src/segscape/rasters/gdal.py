@@ -94,6 +94,12 @@ def open_raster(path: Path) -> Any:
     rasterio = load_rasterio(path)
     check_readable(path)
     driver = _DRIVERS.get(path.suffix.lower())
+    if driver == "VRT":
+        # Otherwise rasterio prints its own failure, to quote such a text in an error.
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is no vrt file: it is no text in UTF-8.") from None
     with decoding(path), bounded_gdal() as environment, without_place_warnings():
         if driver is not None:
             return rasterio.open(path, driver=driver)
@@ -118,11 +124,13 @@ def bands_of(dataset: Any) -> tuple[Band, ...]:
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
     """Raise a ValueError that names the file where rasterio cannot decode it within the context."""
-    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError, RasterioError
 
     try:
         yield
-    except rasterio.errors.RasterioError as error:
+    # GDAL's own errors, which rasterio exports only from this private module, come through where it has none for them.
+    except (RasterioError, CPLE_BaseError, CRSError, UnicodeDecodeError) as error:
         if "not recognized as being in a supported" in str(error):
             kind = path.suffix.lower().lstrip(".")
             if f".{kind}" in _DRIVERS:

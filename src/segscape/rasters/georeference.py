@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from segscape.messages import say_once
+
+_log = logging.getLogger(__name__)
 
 _SEMI_AXIS = 6378137.0
 """The semi-major axis of the WGS 84 ellipsoid, in metres; other ellipsoids differ by less than a thousandth."""
@@ -60,9 +66,11 @@ def georeference_of(dataset: Any) -> Georeference:
     """Return the georeference of an open rasterio dataset."""
     # A dataset with ground control points alone has no reference system of its own: it is stored with the points.
     gcps, gcps_crs = dataset.gcps
-    return Georeference(
-        dataset.crs or gcps_crs, dataset.transform, dataset.nodata, dataset.tags(), tuple(gcps), dataset.rpcs
-    )
+    crs, transform = dataset.crs or gcps_crs, dataset.transform
+    if not all(map(math.isfinite, transform[:6])) or not 0 < abs(transform.determinant) < math.inf:
+        say_once(_log, f"{Path(dataset.name).name}: its place is damaged, and is left out.")
+        crs, transform = None, transform.identity()
+    return Georeference(crs, transform, dataset.nodata, dataset.tags(), tuple(gcps), dataset.rpcs)
 
 
 def ground_resolution(georeference: Georeference, size: tuple[int, int]) -> float | None:

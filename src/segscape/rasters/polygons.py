@@ -98,11 +98,16 @@ def _areas(polygons: npt.NDArray[Any], crs: Any) -> npt.NDArray[np.float64]:
     import pyproj
     import shapely
 
-    system = None if crs is None else pyproj.CRS.from_wkt(crs.to_wkt())
-    ellipsoid = None if system is None else system.get_geod()
-    if system is None or ellipsoid is None or system.geodetic_crs is None or not len(polygons):
-        return np.full(len(polygons), np.nan)
-    to_degrees = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    unknown = np.full(len(polygons), np.nan)
+    try:
+        system = None if crs is None else pyproj.CRS.from_wkt(crs.to_wkt())
+        ellipsoid = None if system is None else system.get_geod()
+        if system is None or ellipsoid is None or system.geodetic_crs is None or not len(polygons):
+            return unknown
+        to_degrees = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    except pyproj.exceptions.ProjError:
+        # A damaged system: one whose latitude of origin is 900 degrees, say.
+        return unknown
 
     def geodesic(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
         return abs(ellipsoid.polygon_area_perimeter(*to_degrees.transform(x, y))[0])

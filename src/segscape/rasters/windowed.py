@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from segscape.geometry.window import Window
 from segscape.messages import say_once
-from segscape.rasters.gdal import bands_of, bounded_gdal, open_raster
+from segscape.rasters.gdal import bands_of, bounded_gdal, decoding, open_raster
 from segscape.rasters.georeference import Georeference, georeference_of, ground_resolution
 from segscape.rasters.stored import StoredImage
 from segscape.rasters.suffixes import PHOTO_SUFFIXES
@@ -45,7 +45,12 @@ class RasterFile(StoredImage):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: _Handle | None = _Handle(open_raster(path))
-        dataset = self._handle.dataset
+        with decoding(path):
+            self._describe(self._handle.dataset)
+
+    def _describe(self, dataset: Any) -> None:
+        """Take over what a dataset says of itself."""
+        path = self.path
         if dataset.tags().get("EXIF_Orientation", "1") != "1":
             raise ValueError(
                 f"{path} is turned by a camera's orientation tag, which cannot be followed by windows; turn its "
@@ -96,6 +101,7 @@ class RasterFile(StoredImage):
     @contextmanager
     def _reading(self, window: Window) -> Iterator[tuple[Any, Any]]:
         """Yield the dataset, locked for this thread, and the window as rasterio's type."""
+        from rasterio._err import CPLE_BaseError
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as Place
 
@@ -107,7 +113,7 @@ class RasterFile(StoredImage):
         with handle.lock, bounded_gdal():
             try:
                 yield handle.dataset, Place(window.col, window.row, window.width, window.height)
-            except RasterioError as error:
+            except (RasterioError, CPLE_BaseError) as error:
                 raise ValueError(
                     f"{self.path} cannot be decoded in {window}, it may be cut short or damaged: "
                     f"{error.__cause__ or error}."

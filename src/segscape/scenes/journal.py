@@ -111,6 +111,7 @@ class Journal:
         whole = [line for line in self._file if line.endswith(b"\n")]
         try:
             entries = [_parsed(line) for line in whole]
+            done = dict(map(_task_of, entries[1:]))
         except ValueError:
             _log.warning(
                 "%s: what is noted of an interrupted run is damaged; the scene is begun anew.", self._path.parent
@@ -120,8 +121,7 @@ class Journal:
             self.restart(run_signature)
             return
         self.check_signature(self._path, entries[0], run_signature)
-        for entry in entries[1:]:
-            self.done[Task(entry["sweep"], entry["block"])] = entry["sums"]
+        self.done.update(done)
         self._file.truncate(sum(map(len, whole)))
 
 
@@ -134,5 +134,23 @@ def _parsed(line: bytes) -> dict[str, Any]:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         raise ValueError("The line has another checksum.")
-    entry: dict[str, Any] = json.loads(text)
+    entry = json.loads(text)
+    if not isinstance(entry, dict):
+        raise ValueError("The line is no entry.")
     return entry
+
+
+def _task_of(entry: Mapping[str, Any]) -> tuple[Task, Sums]:
+    """Return the task of an entry, and its sums.
+
+    Raises:
+        ValueError: It has others, as those of another version.
+    """
+    sums = entry.get("sums")
+    if not isinstance(sums, dict) or not all(isinstance(total, list) for total in sums.values()):
+        raise ValueError("The entry has no sums.")
+    numbers = [number for total in sums.values() for number in total]
+    task = Task(entry.get("sweep", ""), entry.get("block", ""))
+    if not all(type(number) is int for number in task) or not all(isinstance(number, float) for number in numbers):
+        raise ValueError("The entry has no numbers in their places.")
+    return task, sums

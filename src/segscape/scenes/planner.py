@@ -213,7 +213,8 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         kept = tuple(named[name] for name in cut["kept"])
         streams.append(StreamingPlan(graph, kept, tuple(cut["parts"]), cut["rows"], cut["memory"], cut["macs"]))
     return ScenePlan(
-        settings["mode"], settings["reason"], tiling, geometries, tuple(streams), settings["batch"], settings["memory"]
+        *(settings["mode"], settings["reason"], tiling, geometries, tuple(streams)),
+        *(int(settings["batch"]), int(settings["memory"])),
     )
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -130,9 +131,14 @@ class Scene:
         }
         # An interrupted run is resumed with its own plan, though another might suit the memory free today.
         earlier = Journal.signature_of(self.folder / _JOURNAL)
+        plan = None
         if earlier is not None:
             Journal.check_signature(self.folder / _JOURNAL, earlier, self._run_signature)
-            self.plan = restored(segmenter.deployed, self.size, earlier["plan"])
+            # What is no plan, the journal will be refused for.
+            with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                plan = restored(segmenter.deployed, self.size, earlier["plan"])
+        if plan is not None:
+            self.plan = plan
         else:
             # The budget is the whole process's on a CPU; on a GPU it is that of the device alone.
             of_cpu = segmenter.device.type == "cpu"

@@ -75,6 +75,7 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _check_counts(batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.dataset = find_dataset(dataset)
         self.label_spec = self.dataset.spec(Path(root))
         self.maps = (ClassMapping.same(self.label_spec),)
@@ -243,6 +244,7 @@ class JointDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _check_counts(batch_size=batch_size)
         self.label_spec = AERIAL if labels == "aerial" else _spec_named(labels)
         self.sets = sets
         self.root = Path(root)
@@ -331,3 +333,14 @@ def _spec_named(labels: str) -> LabelSpec:
     if labels.endswith((".yaml", ".yml")):
         return read_label_file(Path(labels))
     return find_dataset(labels).label_spec
+
+
+def _check_counts(**counts: int | None) -> None:
+    """Refuse numbers of images that are none: a config may say null.
+
+    Raises:
+        ValueError: One is missing, or not positive.
+    """
+    for name, count in counts.items():
+        if count is None or count < 1:
+            raise ValueError(f"data.{name} is a number of images, at least 1, not {count}.")

@@ -12,7 +12,7 @@ from segscape.checkpoints.card import CHECKPOINT_KEY, FOREGROUND, WeightsCard
 from segscape.checkpoints.convert import convert_checkpoint, detect_format, leftovers, num_classes_of
 from segscape.checkpoints.convert.official import Which
 from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import find_weights, read_weights
+from segscape.checkpoints.store import check_finite, find_weights, read_weights
 from segscape.normalisation import Normalisation
 from segscape.registry import model_entry
 
@@ -55,6 +55,7 @@ def read_official(path: Path, name: str, num_classes: int | None = None, *, whic
         kept = leftovers(name, official, state, which=which)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    check_finite(path, state)
     is_refiner = model_entry(name).task == "refinement"
     card = WeightsCard(
         network=name,
