@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -285,11 +286,18 @@ def test_killed_while_what_is_left_is_removed(reference_of, tmp_path: Path) -> N
     assert order.is_finished(reference.results)
 
 
+def _line(text: str) -> bytes:
+    """An entry with its checksum, as only somebody who means it would write."""
+    return b"%08x %s\n" % (zlib.crc32(text.encode()), text.encode())
+
+
 DAMAGES = {
     "flipped": lambda lines: [bytes(byte ^ 0xFF for byte in lines[0]), *lines[1:]],
     "digit": lambda lines: [*lines[:-1], lines[-1].replace(b"1", b"2")],
     "list": lambda lines: [b"[1, 2]\n", *lines[1:]],
     "earlier": lambda lines: [line.partition(b" ")[2] for line in lines],
+    "task": lambda lines: [*lines[:-1], _line('{"sweep": 0, "block": 77, "sums": {}}')],
+    "sums": lambda lines: [*lines[:-1], _line('{"sweep": 0, "block": 0, "sums": [1]}')],
     "middle": lambda lines: [lines[0], lines[1][:20] + b"\n", *lines[2:]],
 }
 

@@ -218,10 +218,10 @@ class Scene:
         # It creates the files that are missing.
         worker = self.create_worker()
         lost = [path.name for path in self.folder.iterdir() if path.name != _JOURNAL and not before.get(path)]
-        if journal.done and lost:
-            _log.warning(
-                "%s: files of an interrupted run are lost (%s); the scene is begun anew.", self.folder, lost[0]
-            )
+        unknown = journal.done.keys() - {task for sweep in worker.tasks() for task in sweep}
+        if journal.done and (lost or unknown):
+            what = f"files of an interrupted run are lost ({lost[0]})" if lost else "an interrupted run had other tasks"
+            _log.warning("%s: %s; the scene is begun anew.", self.folder, what)
             journal.restart(self._run_signature)
         return journal, worker
 
