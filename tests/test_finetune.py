@@ -145,10 +145,14 @@ def test_sections_of_another_type(section: str, value: object, own_data: Path, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size"])
-@pytest.mark.parametrize("count", ["null", "0"])
+@pytest.mark.parametrize(
+    ("name", "count"), [("batch_size", "0"), ("eval_batch_size", "0"), ("eval_batch_size", "null")]
+)
 def test_numbers_of_images_that_are_none(name: str, count: str, own_data: Path, tmp_path: Path, capsys) -> None:
-    assert main(_fit(own_data, tmp_path / "run", f"--data.{name}", count)) == 1
+    (tmp_path / "mine.yaml").write_text(f"data: {{{name}: {count}}}\n")
+    words = [word for word in _fit(own_data, tmp_path / "run") if word != "--data.batch_size"]
+    words.remove("2")
+    assert main([*words, "--config", str(tmp_path / "mine.yaml")]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert f"data.{name} is a number of images, at least 1, not {'None' if count == 'null' else 0}" in said
     assert not (tmp_path / "run").exists()

@@ -313,5 +313,6 @@ for limit in (0, 30_000):
     path = tmp_path / "a.mp4"
     answer = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.splitlines() == [f"{path} cannot be written: File too large."] * 2
+    assert len(answer.stdout.splitlines()) == 2
+    assert all(line.startswith(f"{path} cannot be written: ") for line in answer.stdout.splitlines())
     assert not list(tmp_path.iterdir())

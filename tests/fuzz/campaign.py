@@ -228,7 +228,9 @@ def main() -> int:
             findings, done, spent = Counter(), Counter(), Counter()
             columns = [TextColumn("damaged files"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
             with Progress(*columns, TimeRemainingColumn()) as bar:
-                for future in bar.track(waiting):
+                for count, future in enumerate(bar.track(waiting)):
+                    if count % 500 == 0 and not bar.console.is_terminal:
+                        bar.console.print(f"{count} of {len(waiting)} files, {findings.total()} findings")
                     name, number, wrong, seconds = future.result()
                     done[name] += 1
                     spent[name] += seconds

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,20 @@ def load_rasterio(path: Path) -> Any:
         raise ModuleNotFoundError(
             f"The raster {path} needs rasterio: pip install 'segscape[raster]', or use PNG.", name="rasterio"
         ) from None
+    _drop_failures_of_logging()
     return rasterio
+
+
+@cache
+def _drop_failures_of_logging() -> None:
+    """Have rasterio print nothing where a message of GDAL is no UTF-8, as one that quotes a damaged file."""
+    show = sys.unraisablehook
+
+    def show_others(failure: Any) -> None:
+        if not (isinstance(failure.exc_value, UnicodeDecodeError) and "rasterio" in str(failure.object)):
+            show(failure)
+
+    sys.unraisablehook = show_others
 
 
 @contextmanager
@@ -94,12 +109,6 @@ def open_raster(path: Path) -> Any:
     rasterio = load_rasterio(path)
     check_readable(path)
     driver = _DRIVERS.get(path.suffix.lower())
-    if driver == "VRT":
-        # Otherwise rasterio prints its own failure, to quote such a text in an error.
-        try:
-            path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is no vrt file: it is no text in UTF-8.") from None
     with decoding(path), bounded_gdal() as environment, without_place_warnings():
         if driver is not None:
             return rasterio.open(path, driver=driver)

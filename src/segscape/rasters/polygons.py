@@ -26,6 +26,9 @@ _LARGE_AREA = 1e9
 _SCALE_NODES = 33
 """The number of columns and rows at which the area of a square of the map is computed; between them it is linear."""
 
+_FARTHEST = 100_000
+"""Kilometres, or hundredths of degrees, beyond which coordinates are no place on Earth, which is 40,000 around."""
+
 
 def write_polygons(
     path: Path,
@@ -114,7 +117,10 @@ def _areas(polygons: npt.NDArray[Any], crs: Any) -> npt.NDArray[np.float64]:
 
     # A kilometre, in the system's units.
     side = 0.01 if system.is_geographic else 1000 / system.axis_info[0].unit_conversion_factor
-    left, bottom, right, top = shapely.total_bounds(polygons)
+    left, bottom, right, top = bounds = shapely.total_bounds(polygons)
+    if not np.abs(bounds).max() < _FARTHEST * side:
+        # A damaged transform. Written so that NaN is caught too.
+        return unknown
     columns, rows = np.linspace(left, right, _SCALE_NODES), np.linspace(bottom, top, _SCALE_NODES)
     corners = side / 2 * np.array([-1, 1, 1, -1]), side / 2 * np.array([-1, -1, 1, 1])
     scales = np.array([[geodesic(x + corners[0], y + corners[1]) / side**2 for x in columns] for y in rows])

@@ -113,7 +113,7 @@ class RasterFile(StoredImage):
         with handle.lock, bounded_gdal():
             try:
                 yield handle.dataset, Place(window.col, window.row, window.width, window.height)
-            except (RasterioError, CPLE_BaseError) as error:
+            except (RasterioError, CPLE_BaseError, UnicodeDecodeError) as error:
                 raise ValueError(
                     f"{self.path} cannot be decoded in {window}, it may be cut short or damaged: "
                     f"{error.__cause__ or error}."

@@ -134,7 +134,10 @@ def _parsed(line: bytes) -> dict[str, Any]:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         raise ValueError("The line has another checksum.")
-    entry = json.loads(text)
+    try:
+        entry = json.loads(text)
+    except RecursionError:
+        raise ValueError("The line is nested too deeply.") from None
     if not isinstance(entry, dict):
         raise ValueError("The line is no entry.")
     return entry

@@ -199,10 +199,16 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         network: The network that the plan is for.
         size: (height, width) of the image, in pixels.
         settings: The result of `ScenePlan.settings`, also after a round trip through JSON.
+
+    Raises:
+        KeyError: Settings are missing.
+        TypeError: Some are of another type.
+        ValueError: Some have other values.
     """
-    tiling = TilingPlan(size, tuple(settings["tile"]), settings["overlap"])
+    tile, working = _counts(settings["tile"], 2), _counts(settings["working"], 2)
+    tiling = TilingPlan(size, (tile[0], tile[1]), *_counts([settings["overlap"]], 1))
     geometries = _geometries(
-        network, tiling.tile, [View(*view) for view in settings["views"]], tuple(settings["working"])
+        network, tiling.tile, [View(*view) for view in settings["views"]], (working[0], working[1])
     )
     graphs = _graphs(network, geometries) if settings["streams"] else {}
     streams = []
@@ -211,11 +217,19 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         graph = graphs[geometry.padded]
         named = {node.name: node for node in graph.layers}
         kept = tuple(named[name] for name in cut["kept"])
-        streams.append(StreamingPlan(graph, kept, tuple(cut["parts"]), cut["rows"], cut["memory"], cut["macs"]))
+        parts, (rows, memory) = _counts(cut["parts"], 2), _counts([cut["rows"], cut["memory"]], 2)
+        streams.append(StreamingPlan(graph, kept, (parts[0], parts[1]), rows, memory, cut["macs"]))
     return ScenePlan(
         *(settings["mode"], settings["reason"], tiling, geometries, tuple(streams)),
-        *(int(settings["batch"]), int(settings["memory"])),
+        *_counts([settings["batch"], settings["memory"]], 2),
     )
+
+
+def _counts(values: Sequence[Any], number: int) -> tuple[int, ...]:
+    """Return whole numbers of which there must be so many, none below 0: a file may hold anything in their places."""
+    if len(values) != number or any(type(value) is not int or value < 0 for value in values):
+        raise ValueError(f"{values!r} is not {number} whole number(s).")
+    return tuple(values)
 
 
 def seconds_per_pixel(
