@@ -189,7 +189,12 @@ def _look_for_collar(stored: StoredImage, bands: tuple[int, ...]) -> None:
     """Log if much of an image's border has one value, though the file declares no pixel to be without data."""
     if stored.valid(Window(0, 0, 1, 1), bands) is not None:
         return
+    height, width = stored.size
+    corners = [Window(row, col, 1, 1) for row in {0, height - 1} for col in {0, width - 1}]
     try:
+        # A collar reaches into a corner; that none of them is grey, black or white is seen at once.
+        if not any(np.ptp(stored.read(corner, bands)) == 0 for corner in corners):
+            return
         border = stored.sample_border(bands)
     except ValueError:
         # Whoever reads the damaged part is told so.

@@ -97,16 +97,11 @@ class StoredImage(ABC):
         """
         height, width = self.size
         found = []
-        for window in self._sampled():
-            values = self.read(window, bands)
-            if window.row == 0:
-                found.append(values[0])
-            if window.stop_row == height:
-                found.append(values[-1])
-            if window.col == 0:
-                found.append(values[:, 0])
-            if window.stop_col == width:
-                found.append(values[:, -1])
+        for row, col, rows, cols in self._sampled():
+            # Of each window at a side no more than the line there: what lies inside costs, and is not asked for.
+            lines = [Window(at, col, 1, cols) for at in (0, height - 1) if row <= at < row + rows]
+            lines += [Window(row, at, rows, 1) for at in (0, width - 1) if col <= at < col + cols]
+            found += [self.read(line, bands).reshape(-1, len(bands)) for line in lines]
         return np.concatenate(found)
 
     def _sampled(self) -> list[Window]:
