@@ -313,6 +313,19 @@ def test_a_damaged_journal_begins_anew(damage: str, reference_of, tmp_path: Path
     assert order.is_finished(reference.results)
 
 
+def test_a_plan_of_other_views_is_refused(reference_of, tmp_path: Path) -> None:
+    reference = reference_of("whole")
+    order = replace(reference.order, folder=tmp_path / "out")
+    assert ended(start(segment, order, 0)) == -signal.SIGKILL
+    path = order.unfinished / "journal.jsonl"
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    signature = json.loads(first.partition(b" ")[2])
+    signature["plan"]["views"] *= 3
+    path.write_bytes(b"".join([_line(json.dumps(signature)), *others]))
+    assert ended(start(segment, order)) == 1
+    assert not order.results()
+
+
 @pytest.mark.parametrize("loss", [Path.unlink, lambda path: os.truncate(path, 0)])
 @pytest.mark.parametrize("name", ["labels", "view0.logits"])
 def test_lost_files_of_an_interrupted_run(

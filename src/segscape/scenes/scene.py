@@ -137,7 +137,7 @@ class Scene:
             # What is no plan, the journal will be refused for.
             with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
                 plan = restored(segmenter.deployed, self.size, earlier["plan"])
-        if plan is not None:
+        if plan is not None and [geometry.view for geometry in plan.geometries] == list(settings.views):
             self.plan = plan
         else:
             # The budget is the whole process's on a CPU; on a GPU it is that of the device alone.
