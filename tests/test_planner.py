@@ -222,6 +222,16 @@ def test_restored_from_json(stdc: SegmentationNetwork, streamed: ScenePlan) -> N
         assert (again.storage, again.work) == (plan.storage, plan.work)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mode", "none"), ("reason", True), ("tile", [72, None]), ("tile", [1, 2, 3]), ("overlap", -1), ("memory", 1e400)],
+)
+def test_settings_that_are_no_plan(name: str, value: object, stdc: SegmentationNetwork) -> None:
+    settings = plan_scene(stdc, (200, 300), memory=AMPLE, storage=0).settings() | {name: value}
+    with pytest.raises(ValueError, match=r"is no mode|whole number"):
+        restored(stdc, (200, 300), json.loads(json.dumps(settings)))
+
+
 @pytest.mark.parametrize("name", ["stdc1_seg", "isnet_resnet50_lip", "dabnet_resnet18_p1"])
 def test_small_images_fit_without_a_closer_look(name: str) -> None:
     network, size = _network(name), (1024, 2048)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -205,6 +205,8 @@ def restored(network: SegmentationNetwork, size: tuple[int, int], settings: Mapp
         TypeError: Some are of another type.
         ValueError: Some have other values.
     """
+    if settings["mode"] not in get_args(Mode) or not isinstance(settings["reason"], str):
+        raise ValueError(f"{settings['mode']!r} is no mode, or {settings['reason']!r} no reason.")
     tile, working = _counts(settings["tile"], 2), _counts(settings["working"], 2)
     tiling = TilingPlan(size, (tile[0], tile[1]), *_counts([settings["overlap"]], 1))
     geometries = _geometries(
