@@ -266,7 +266,8 @@ class VideoSink:
             if self._can_hold(track):
                 tracks[track.index] = self._container.add_stream_from_template(track)
             else:
-                codec = track.codec_context.codec.canonical_name
+                # FFmpeg has no decoder for what the file says, if that is damaged.
+                codec = track.codec_context.codec.canonical_name if track.codec_context else "unknown"
                 say_once(
                     _log, f"{source.path.name}: {self.path.suffix} cannot hold its sound ({codec}), it is left out."
                 )
