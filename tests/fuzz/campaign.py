@@ -221,8 +221,7 @@ def main() -> int:
                 for number in range(max(count * arguments.files // sum(counts.values()), 1))
             ]
             if arguments.only:
-                chosen = dict(word.partition(":")[::2] for word in arguments.only)
-                tries = [(n, k) for n, k in tries if n in chosen and chosen[n] in ("", str(k))]
+                tries = [(n, k) for n, k in tries if n in arguments.only or f"{n}:{k}" in arguments.only]
             Random(0).shuffle(tries)
             waiting = [pool.submit(attempt, *each, arguments.seed, arguments.keep) for each in tries]
             findings, done, spent = Counter(), Counter(), Counter()
