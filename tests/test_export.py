@@ -293,6 +293,7 @@ def test_a_full_disk_leaves_nothing(suffix: str, limit: int, tmp_path: Path) -> 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert f"error: {target} " in " ".join(done.stderr.split())
+    assert ".partial" not in done.stderr
     assert "MB are free in" in done.stderr
     assert not list(target.parent.iterdir())
 

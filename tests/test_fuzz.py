@@ -37,7 +37,8 @@ def test_checksums_are_mended_to_get_past_them() -> None:
         if made[8:16] == png[8:16] and len(made) > 33:
             whole += struct.unpack_from(">I", made, 29)[0] == zlib.crc32(made[12:29])
     assert whole > 60
-    assert all(json.loads(mutations.json_values(b"[1, 2]", Random(number))) is not ... for number in range(20))
+    made = [json.loads(mutations.json_values(b"[1, 2]", Random(number))) for number in range(20)]
+    assert sum(document != [1, 2] for document in made) > 15
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from segscape.checkpoints.card import WeightsCard
 from segscape.export.metadata import CARD_KEY, GRAPH_KEY, Format, GraphMetadata, format_of
 from segscape.export.read import open_exported
 from segscape.export.verify import MOST_DIFFERENT, MOST_ERROR, Verification, verify
-from segscape.files import atomic_path, cannot_be_written, write_from_memory, written_by_library
+from segscape.files import atomic_path, cannot_be_written, written_by_library
 from segscape.networks import SegmentationNetwork
 from segscape.runtime.deploy import deploy
 from segscape.runtime.graphs import (
@@ -136,6 +136,8 @@ def _write(
             program, least = torch_program(deployed, size=size, labels=labels)
             # They are as large as the images, and no reader needs them.
             program.example_inputs = None
-            extra = entries(deployed.min_size if size else least)
-            with quiet(), written_by_library(path):
-                write_from_memory(temporary, partial(torch.export.save, program, extra_files=extra))
+            # In memory: where the disk is full, PyTorch's own writing ends the process.
+            contents = io.BytesIO()
+            with quiet():
+                torch.export.save(program, contents, extra_files=entries(deployed.min_size if size else least))
+            temporary.write_bytes(contents.getbuffer())
