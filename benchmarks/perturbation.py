@@ -28,7 +28,9 @@ from PIL import Image
 from torchvision import tv_tensors
 
 import segscape
-from segscape.data.refinement import PairSample, RefinementAugmentation, perturb
+from segscape.data.refinement.perturbation import perturb
+from segscape.data.refinement.samples import PairSample
+from segscape.data.refinement.transforms import RefinementAugmentation
 
 SIDE = 224
 

@@ -131,7 +131,7 @@ def segmenter(name: str, pipeline: str) -> Segmenter:
     import segscape
     from segscape.benchmark.subject import example_frames
     from segscape.checkpoints.card import WeightsCard
-    from segscape.checkpoints.store import find_weights, read_card
+    from segscape.checkpoints.shipped import find_weights, read_card
     from segscape.normalisation import Normalisation
 
     network = load(name)

@@ -25,7 +25,8 @@ import numpy.typing as npt
 import torch
 
 import segscape
-from segscape.data.refinement import PerturbedPairs, RefinementPairs
+from segscape.data.refinement.pairs import RefinementPairs
+from segscape.data.refinement.transforms import PerturbedPairs
 from segscape.metrics import boundary_accuracy
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import read_mask

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from segscape.cutout.cutter import DEFAULT_WEIGHTS, Cutter
+from segscape.choices import CUTOUT_WEIGHTS, REFINER_WEIGHTS
+from segscape.cutout.cutter import Cutter
 from segscape.data.datasets import find_dataset
 from segscape.metrics import MaskScores, SaliencyScores
-from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmenter
 
@@ -65,10 +65,10 @@ class Row:
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="?", default=DEFAULT_WEIGHTS, help="a name or a file (default: %(default)s)")
+    parser.add_argument("weights", nargs="?", default=CUTOUT_WEIGHTS, help="a name or a file (default: %(default)s)")
     parser.add_argument("root", type=Path, help="a folder with images/<split>/ and masks/<split>/")
     parser.add_argument("--split", default="val", help="(default: %(default)s)")
-    parser.add_argument("--refine-weights", default=DEFAULT_REFINER, help="(default: %(default)s)")
+    parser.add_argument("--refine-weights", default=REFINER_WEIGHTS, help="(default: %(default)s)")
     parser.add_argument("--bands", type=int, nargs="*", default=[], metavar="PIXELS", help="further bands to compare")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures")

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from segscape.checkpoints.store import find_weights, read_card
-from segscape.cli.arguments import pixels
-from segscape.data.refinement import RefinementPairs, reduce_mask
-from segscape.data.refinement.grades import exact, perturbed
+from segscape.arguments.values import pixels
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.data.refinement.grades import exact, perturbed, reduce_mask
+from segscape.data.refinement.pairs import RefinementPairs
 from segscape.files import atomic_path
 from segscape.metrics import MaskScores
 from segscape.refinement.refiner import Refiner

@@ -23,7 +23,7 @@ import openvino
 import torch
 
 import segscape
-from segscape.cli.config import find_config, load_config
+from segscape.config_file import find_config, load_config
 from segscape.data.datasets import SegmentationDataset, find_dataset
 from segscape.data.transforms import CameraAugmentation
 from segscape.labels import CAMVID, IGNORE_INDEX, ClassMapping

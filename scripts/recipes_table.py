@@ -14,9 +14,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from segscape.checkpoints.store import find_weights, list_weights, read_card
-from segscape.cli.config import PUBLISHED_KEY, find_config, load_config, shipped_configs
-from segscape.data.refinement import RefinementAugmentation
+from segscape.checkpoints.shipped import find_weights, list_weights, read_card
+from segscape.config_file import PUBLISHED_KEY, find_config, load_config, shipped_configs
+from segscape.data.refinement.transforms import RefinementAugmentation
 from segscape.data.transforms import CameraAugmentation, MmsegAugmentation, StdcAugmentation
 from segscape.evaluation.protocols import EvaluationProtocol
 from segscape.losses import CrossEntropy, LossTerm

@@ -15,7 +15,7 @@ from rich.console import Console
 from ship_weights import ROOT, pack, parser_of_a_run, write_records
 
 from segscape.checkpoints.store import read_weights, write_weights
-from segscape.data.refinement import RefinementPairs
+from segscape.data.refinement.pairs import RefinementPairs
 from segscape.refinement.refiner import Refiner
 from segscape.registry import model_entry
 

@@ -23,7 +23,7 @@ from segscape.benchmark.entry import Entry, as_row
 from segscape.benchmark.measure import MeasurementError, measure, measure_apart
 from segscape.benchmark.plot import plot_speed
 from segscape.benchmark.protocol import Protocol, Timing
-from segscape.checkpoints.store import find_weights, read_card
+from segscape.checkpoints.shipped import find_weights, read_card
 from segscape.cli.commands.benchmark import cost_table, time_table
 from segscape.cli.main import main
 

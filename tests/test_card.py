@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segscape.checkpoints.card import METADATA_KEY, WeightsCard
-from segscape.checkpoints.store import create_model, find_weights, list_weights, read_card, read_weights
+from segscape.checkpoints.shipped import find_weights, list_weights, read_card
+from segscape.checkpoints.store import create_model, read_weights
 from segscape.normalisation import Normalisation
 from segscape.segmentation.segmenter import Segmenter
 

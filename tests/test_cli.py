@@ -16,7 +16,8 @@ from PIL import Image
 
 import segscape
 from segscape.cli.commands import demo
-from segscape.cli.main import _EXTRAS, main
+from segscape.cli.main import main
+from segscape.cli.run import _EXTRAS
 from segscape.files import atomic_path
 from segscape.labels import CAMVID
 
@@ -156,10 +157,10 @@ def test_the_extra_that_is_named_provides_the_import() -> None:
 
 @pytest.mark.parametrize(("package", "advice"), [("av", "'segscape[video]'"), ("numpy", "--force-reinstall segscape")])
 def test_a_missing_package_is_said_with_what_brings_it(package: str, advice: str, monkeypatch, capsys) -> None:
-    def main_without(words: list[str]) -> int:
+    def run_without(arguments: object) -> int:
         raise ModuleNotFoundError("there is none", name=f"{package}.part")
 
-    monkeypatch.setattr("segscape.cli.commands.models.main", main_without)
+    monkeypatch.setattr("segscape.cli.commands.models.run", run_without)
     assert main(["models"]) == 1
     assert f"needs the package {package}: pip install {advice}" in " ".join(capsys.readouterr().err.split())
 
@@ -212,7 +213,7 @@ def test_demo(refiner_weights: Path, camvid_examples: Path, tmp_path: Path, monk
     for name in ("aeroplane.jpg", "aeroplane.png"):
         Image.open(camvid_examples.parent / "refine" / name).resize((524, 349)).save(examples / "refine" / name)
     monkeypatch.setattr(demo, "_EXAMPLES", examples)
-    monkeypatch.setattr(demo, "DEFAULT_REFINER", str(refiner_weights))
+    monkeypatch.setattr(demo, "REFINER_WEIGHTS", str(refiner_weights))
     assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr().out
     for word in ("Road", "524 x 349", "contact_sheet.png"):

@@ -12,7 +12,8 @@ import torch
 
 import segscape
 from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import read_card, read_weights
+from segscape.checkpoints.shipped import read_card
+from segscape.checkpoints.store import read_weights
 from segscape.cli.main import main
 from tests.references.bisestdc import official_state
 

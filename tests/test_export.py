@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import segscape
+from segscape.arguments.values import size_or_dynamic
 from segscape.checkpoints.card import FOREGROUND, WeightsCard
-from segscape.checkpoints.store import find_weights, read_card
-from segscape.cli.commands.export import image_size
+from segscape.checkpoints.shipped import find_weights, read_card
 from segscape.cli.main import main
 from segscape.export import write
 from segscape.export.metadata import CARD_KEY, GRAPH_KEY, SUFFIXES, GraphMetadata
@@ -364,13 +364,13 @@ def test_damaged_traits(text: str) -> None:
 
 @given(st.integers(1, 99999), st.integers(1, 99999))
 def test_sizes_are_height_by_width(height: int, width: int) -> None:
-    assert image_size(f"{height}x{width}") == (height, width)
+    assert size_or_dynamic(f"{height}x{width}") == (height, width)
 
 
 @pytest.mark.parametrize("text", ["", "x", "64", "64x", "0x64", "64x-3", "64X64x3", "Dynamic", "64 x 64"])
 def test_texts_that_are_no_size(text: str) -> None:
     with pytest.raises(Exception, match="is no size; write HEIGHTxWIDTH"):
-        image_size(text)
+        size_or_dynamic(text)
 
 
 def test_refiner_is_one_stage(tmp_path: Path, refiner_weights: Path) -> None:

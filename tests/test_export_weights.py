@@ -7,9 +7,10 @@ import torch
 import yaml
 
 import segscape
-from segscape.checkpoints.store import read_card, read_weights
-from segscape.cli.config import find_config, load_config
+from segscape.checkpoints.shipped import read_card
+from segscape.checkpoints.store import read_weights
 from segscape.cli.main import main
+from segscape.config_file import find_config, load_config
 from tests.fake.data_sets import WRITERS
 
 

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 
 import segscape
-from segscape.checkpoints.store import find_weights, read_card, read_weights
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.checkpoints.store import read_weights
 from segscape.cli.main import main
 from tests.fake.folder import write_folder
 

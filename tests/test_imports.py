@@ -13,16 +13,18 @@ import segscape
 ROOT = Path(segscape.__file__).parent
 
 FLOORS = [
-    {"files", "yaml_file", "normalisation", "registry", "concurrency", "messages"},
-    {"labels", "geometry"},
+    {"choices", "figures", "files", "yaml_file", "normalisation", "registry", "concurrency", "messages"},
+    {"labels", "geometry", "config_file"},
     {"networks", "losses", "metrics", "rasters", "viz"},
     {"checkpoints", "runtime", "data"},
     {"export"},
+    {"arguments"},
     {"segmentation"},
     {"scenes", "refinement", "evaluation"},
     {"cutout", "training"},
     {"benchmark"},
     {"cli"},
+    {"__main__"},
 ]
 """The rooms of the package from the ground up: a room may import the floors below its own, and nothing else."""
 

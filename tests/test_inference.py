@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 import segscape
 from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.store import find_weights, inference_state, read_card, read_weights, write_weights
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.checkpoints.store import inference_state, read_weights, write_weights
 from segscape.labels import CAMVID
 from segscape.normalisation import Normalisation
 from segscape.viz.overlay import colourise

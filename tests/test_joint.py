@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torchvision import tv_tensors
 
-from segscape.checkpoints.store import read_card
-from segscape.cli.config import find_config, load_config
+from segscape.checkpoints.shipped import read_card
 from segscape.cli.main import main
+from segscape.config_file import find_config, load_config
 from segscape.data.stream import SampleStream, StreamSource
 from segscape.data.transforms import CameraAugmentation
 from segscape.data.transforms.camera import OtherCamera, ScaledCrop

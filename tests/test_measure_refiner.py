@@ -12,7 +12,7 @@ from scripts import measure_refiner
 import segscape
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import write_weights
-from segscape.data.refinement import RefinementPairs
+from segscape.data.refinement.pairs import RefinementPairs
 from segscape.metrics import boundary_accuracy
 from tests.fake.refinement import write_folder
 

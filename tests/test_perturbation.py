@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segscape.data.refinement import perturb
-from segscape.data.refinement.perturbation import change_regions, simplify_contours
+from segscape.data.refinement.perturbation import change_regions, perturb, simplify_contours
 from tests.fake.refinement import disk
 
 

@@ -20,9 +20,9 @@ from scripts.recipes_table import PAGE, Recipe, page, resolve
 
 import segscape
 from segscape.checkpoints.convert import to_official
-from segscape.checkpoints.store import read_card
-from segscape.cli.config import find_config, load_config, shipped_configs
+from segscape.checkpoints.shipped import read_card
 from segscape.cli.main import main
+from segscape.config_file import find_config, load_config, shipped_configs
 from segscape.data.datasets import DATASETS
 from segscape.data.transforms import MmsegAugmentation, Rotation, StdcAugmentation
 from segscape.registry import model_entry

@@ -15,9 +15,9 @@ from rasterio.transform import from_origin
 
 import segscape
 from segscape import refine_classes
+from segscape.arguments.values import memory
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.store import write_weights
-from segscape.cli.arguments import memory
 from segscape.cli.main import main
 from segscape.labels import CAMVID, IGNORE_INDEX
 from segscape.rasters.georeference import Georeference

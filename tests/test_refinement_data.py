@@ -15,18 +15,14 @@ from torch.nn import functional as F
 from torchvision import tv_tensors
 
 from segscape.cli.main import main
-from segscape.data.datasets.base import InMemory
 from segscape.data.prepare import PAIR_PREPARATIONS
-from segscape.data.refinement import (
-    GRADES,
-    PairSample,
-    PerturbedPairs,
-    RefinementAugmentation,
-    RefinementPairs,
-    RefinementTriples,
-    reduce_mask,
-)
-from segscape.data.refinement.pairs import SOURCES
+from segscape.data.refinement.grades import GRADES, reduce_mask
+from segscape.data.refinement.pairs import RefinementPairs
+from segscape.data.refinement.samples import PairSample
+from segscape.data.refinement.sources import SOURCES
+from segscape.data.refinement.transforms import PerturbedPairs, RefinementAugmentation
+from segscape.data.refinement.triples import RefinementTriples
+from segscape.data.samples import InMemory
 from segscape.data.stream import SampleStream, StreamSource
 from tests.fake import refinement as fake
 

@@ -15,10 +15,12 @@ from torch.nn import functional as F
 
 import segscape
 from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.store import read_card, write_weights
-from segscape.cli.config import find_config, load_config
+from segscape.checkpoints.shipped import read_card
+from segscape.checkpoints.store import write_weights
 from segscape.cli.main import main
-from segscape.data.refinement import PerturbedPairs, RefinementPairs
+from segscape.config_file import find_config, load_config
+from segscape.data.refinement.pairs import RefinementPairs
+from segscape.data.refinement.transforms import PerturbedPairs
 from segscape.losses import RefinementLoss, RefinementWeights
 from segscape.losses.refinement import EdgeStrength
 from segscape.metrics import boundary_accuracy

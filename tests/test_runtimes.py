@@ -18,13 +18,14 @@ from torch import Tensor
 
 import segscape
 from segscape.checkpoints.card import WeightsCard
+from segscape.choices import Precision
 from segscape.networks import SegmentationNetwork
 from segscape.normalisation import Normalisation
 from segscape.rasters.image import read_image
 from segscape.runtime import cache, choice, machine
 from segscape.runtime import onnx as onnx_module
 from segscape.runtime import openvino as openvino_module
-from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.runtime.base import Deployed, Runtime, RuntimeUnavailableError
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy
 from segscape.segmentation.calibration import MOST_IMAGES, calibration_of

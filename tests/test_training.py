@@ -18,9 +18,9 @@ from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 
 import segscape
-from segscape.checkpoints.store import read_card
-from segscape.cli.config import load_config
+from segscape.checkpoints.shipped import read_card
 from segscape.cli.main import main
+from segscape.config_file import load_config
 from segscape.training.optimisers import OptimiserSettings, Schedule, averaging, parameter_groups
 from tests.references.bisestdc import NETWORKS, SEGMENTATION, golden, official_keys
 

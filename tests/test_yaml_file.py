@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segscape.cli.config import load_config
 from segscape.cli.main import main
+from segscape.config_file import load_config
 from segscape.yaml_file import read_yaml
 
 _LEVELS = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segscape.checkpoints.convert import convert_checkpoint
-    from segscape.checkpoints.store import create_model, list_weights
+    from segscape.checkpoints.shipped import list_weights
+    from segscape.checkpoints.store import create_model
     from segscape.cutout.cutter import CutOut, Cutter
     from segscape.networks import list_models
     from segscape.refinement.class_maps import refine_classes
@@ -56,7 +57,7 @@ _HOMES = {
     "convert_checkpoint": "segscape.checkpoints.convert",
     "create_model": "segscape.checkpoints.store",
     "list_models": "segscape.networks",
-    "list_weights": "segscape.checkpoints.store",
+    "list_weights": "segscape.checkpoints.shipped",
     "refine_classes": "segscape.refinement.class_maps",
 }
 

@@ -1,4 +1,4 @@
-"""What is said once, however often it is found: choices that nobody has stated."""
+"""What is said to people: once, however often it is found, and in one line, whatever strangers' names hold."""
 
 from __future__ import annotations
 
@@ -10,3 +10,24 @@ from functools import lru_cache
 def say_once(log: logging.Logger, message: str) -> None:
     """Log a message as information, the first time that it is given."""
     log.info(message)
+
+
+_CODES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def shown(text: str) -> str:
+    """Return a text with its control characters as codes, except for line breaks and tabs."""
+    return text.translate(_CODES)
+
+
+_LONGEST = 2000
+"""The characters of the longest line that is printed whole."""
+
+
+def one_line(text: str) -> str:
+    """Return a text with all its control characters as codes, line breaks too, and without the middle if it is long.
+
+    Messages quote what files hold, which may be anything.
+    """
+    line = shown(text).replace("\n", "\\n").replace("\t", "\\t")
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The statistics of ImageNet, which all five systems use.
 _MEAN = (0.485, 0.456, 0.406)
@@ -21,6 +22,9 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Convert images (N, 3, H, W) uint8 to (N, 3, H, W) float32, of mean about 0 and standard deviation about 1."""
+        # Cards hold a normalisation, and are read by commands that must answer before PyTorch could be loaded.
+        import torch
+
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).reshape(1, -1, 1, 1)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
         return torch.addcmul(shift.reshape(1, -1, 1, 1), images, scale)

@@ -48,6 +48,7 @@ def prepare(root: Path) -> None:
     import shapely  # noqa: F401
 
     from segscape.cli.commands import cutout, refine, segment, train  # noqa: F401
+    from segscape.refinement.refiner import Refiner
     from segscape.segmentation.segmenter import Segmenter
     from tests.fuzz.kinds import WEIGHTS, kinds
 
@@ -63,9 +64,11 @@ def prepare(root: Path) -> None:
         return kept(weights, *arguments, tuple(options.items()))
 
     Segmenter.from_weights = classmethod(from_kept)
-    load_refiner = cache(lambda *arguments: refiner_of(*arguments[:-1], **dict(arguments[-1])))
-    refiner_of = refine.load_refiner
-    refine.load_refiner = lambda *arguments, **options: load_refiner(*arguments, tuple(options.items()))
+    refiner_of = Refiner.from_weights.__func__
+    kept_refiner = cache(lambda *arguments: refiner_of(Refiner, *arguments[:-1], **dict(arguments[-1])))
+    Refiner.from_weights = classmethod(
+        lambda _, *arguments, **options: kept_refiner(*arguments, tuple(options.items()))
+    )
     global _root
     _root = Path(tempfile.mkdtemp(dir=root))
     (_root / "originals").mkdir()
@@ -168,7 +171,7 @@ def judge(name: str, status: int | None, text: str, memory: int, work: Path) -> 
         return "does not end"
     if status < 0:
         return f"ended by signal {-status}"
-    if "Traceback" in text or status not in (0, 1, 2):
+    if "Traceback" in text or status not in (0, 1, 2, 3):
         return f"traceback, status {status}: {last[:160]}"
     if found := re.search(r"could not be done \((\w+)", " ".join(text.split())):
         return f"an error named by its type: {found[1]}"

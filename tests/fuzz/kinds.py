@@ -21,7 +21,8 @@ from rasterio.control import GroundControlPoint
 
 import segscape
 from segscape.checkpoints.convert import to_official
-from segscape.checkpoints.store import find_weights, read_card, read_weights
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.checkpoints.store import read_weights
 from segscape.cli.main import main
 from segscape.export.write import export_network
 from segscape.scenes.journal import Journal

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from segscape.benchmark.protocol import Protocol, Timing
-from segscape.runtime.base import Precision
+from segscape.choices import Precision
 
 Figure = Literal["network", "labels", "file"]
 """The part that is timed: the network from normalised images on the device to logits; the same with upsampling and

@@ -15,14 +15,15 @@ from torch.nn import functional as F
 
 from segscape.benchmark.entry import Entry, Figure
 from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.checkpoints.store import create_model
+from segscape.choices import Precision, RefinerPrecision
 from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
 from segscape.networks import RefinementNetwork, SegmentationNetwork, list_models
 from segscape.normalisation import Normalisation
 from segscape.rasters.image import read_image
 from segscape.rasters.masks import read_mask
-from segscape.refinement.refiner import Refiner, RefinerPrecision
-from segscape.runtime.base import Precision
+from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmenter
 from segscape.segmentation.upsampling.argmax import upsample_argmax
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from segscape.checkpoints.card import METADATA_KEY, WeightsCard
+from segscape.checkpoints.shipped import ADVICE, find_weights, read_card
 from segscape.files import atomic_path
 from segscape.networks import SegmentationNetwork
 from segscape.registry import model_entry
@@ -20,65 +20,19 @@ _LEFTOVER = "official:"
 """Prefix of the official entries that a weights file keeps beside our state dict."""
 
 
-def _shipped() -> dict[str, Path]:
-    folder = Path(str(files("segscape"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
-
-
-def list_weights() -> list[str]:
-    """Return the names of the weights that ship with the package, as `<network>.<data set>`."""
-    return list(_shipped())
-
-
-def find_weights(name_or_path: str | Path) -> Path:
-    """Return the path of a weights file, given by a name from `list_weights` or by a path.
-
-    Raises:
-        FileNotFoundError: There is no such name or file; the message lists the names.
-    """
-    shipped = _shipped()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    names = ", ".join(shipped) or "none ships with this version"
-    raise FileNotFoundError(f"There are no weights {name_or_path}; give the path of a file, or a name: {names}.")
-
-
-def read_card(path: Path) -> WeightsCard:
-    """Read the card of a weights file, without its tensors.
-
-    Raises:
-        ValueError: The file is damaged or has no card.
-    """
-    return _read(path, tensors=False)[0]
-
-
 def read_weights(path: Path) -> tuple[WeightsCard, dict[str, Tensor]]:
     """Read a weights file's card and its tensors, those of a floating-point type as float32.
 
     Raises:
         ValueError: The file is damaged or has no card.
     """
-    return _read(path, tensors=True)
-
-
-def _read(path: Path, *, tensors: bool) -> tuple[WeightsCard, dict[str, Tensor]]:
-    advice = "a weights file is made by `segscape fit` or `segscape convert`"
+    card = read_card(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if METADATA_KEY not in metadata:
-                raise ValueError(f"{path} has no Segscape card; {advice}.")
-            wanted = [key for key in file.keys() if tensors and not key.startswith(_LEFTOVER)]  # noqa: SIM118
+            wanted = [key for key in file.keys() if not key.startswith(_LEFTOVER)]  # noqa: SIM118
             state = {key: file.get_tensor(key) for key in wanted}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a weights file ({error}); {advice}.") from None
-    try:
-        card = WeightsCard.from_json(metadata[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {error}; {advice}.") from None
+        raise ValueError(f"{path} cannot be read as a weights file ({error}); {ADVICE}.") from None
     check_finite(path, state)
     return card, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 

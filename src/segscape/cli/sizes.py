@@ -1,45 +1,17 @@
-"""The arguments that set the size at which the network sees images: `--working-size` and `--full-size`."""
+"""The size at which a network sees images, in words."""
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from segscape.cli.arguments import pixels
 from segscape.rasters.source import open_source
 from segscape.scenes.scene import SceneSettings
 from segscape.segmentation.segmenter import Segmenter
-from segscape.segmentation.working_size import WorkingSize, sight_of
-
-
-def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to those of a command."""
-    group = parser.add_argument_group("size at which the network sees")
-    group.add_argument(
-        "--working-size",
-        type=pixels,
-        metavar="PIXELS",
-        help="the shorter side to which photographs and videos are brought; results keep their own size (default: what "
-        "the weights state)",
-    )
-    group.add_argument(
-        "--full-size", action="store_true", help="see photographs, videos and rasters as they are, whatever is stated"
-    )
-
-
-def working_size(arguments: argparse.Namespace) -> WorkingSize:
-    """Return the working size that the arguments ask for.
-
-    Raises:
-        ValueError: They contradict each other.
-    """
-    if arguments.full_size and arguments.working_size:
-        raise ValueError("--full-size and --working-size contradict each other; leave out one of them.")
-    return None if arguments.full_size else arguments.working_size or "card"
+from segscape.segmentation.working_size import sight_of
 
 
 def print_sizes(

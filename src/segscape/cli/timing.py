@@ -9,7 +9,7 @@ from typing import Literal
 
 from rich.table import Column, Table
 
-from segscape.cli.console import one_line
+from segscape.messages import one_line
 
 _LISTED = 20
 """The number of images with a row of their own."""

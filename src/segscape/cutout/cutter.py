@@ -13,18 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from segscape.choices import CUTOUT_WEIGHTS, REFINER_WEIGHTS, Precision
 from segscape.cutout.background import BackgroundInput, as_background, background_pixels
 from segscape.cutout.foreground import foreground
 from segscape.rasters.image import write_image
-from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
 from segscape.refinement.refiner import Refiner
-from segscape.runtime.base import Precision
 from segscape.segmentation.calibration import ImageLike
 from segscape.segmentation.inputs import as_pixels
 from segscape.segmentation.segmenter import Segmenter
 
-DEFAULT_WEIGHTS = "scapenet_lite0.salient"
-"""The default weights of the network that finds the object."""
 _BACKGROUND = "background"
 _LEAST = 0.5
 
@@ -126,10 +123,10 @@ class Cutter:
     @classmethod
     def from_weights(
         cls,
-        name_or_path: str | Path = DEFAULT_WEIGHTS,
+        name_or_path: str | Path = CUTOUT_WEIGHTS,
         device: str | torch.device | None = None,
         *,
-        refine_weights: str | Path | None = DEFAULT_REFINER,
+        refine_weights: str | Path | None = REFINER_WEIGHTS,
         runtime: str = "torch",
         precision: Precision | Literal["auto"] = "auto",
         calibration: Sequence[ImageLike] = (),

@@ -107,7 +107,7 @@ def check_split(dataset: type[SegmentationDataset], root: Path, split: str, *, t
         report = SplitReport(split, len(pairs), problems=problems)
 
         def read(pair: Pair) -> Finding:
-            mask = dataset.read_pair(pair, spec)["mask"].numpy()
+            _, mask = dataset.read_pair(pair, spec)
             return Finding(mask.shape, _count(mask))
 
         readings = read_all(pairs, read)

@@ -14,6 +14,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
+from segscape.data.samples import Samples
+
 
 @dataclass(frozen=True)
 class StreamSource:
@@ -25,7 +27,7 @@ class StreamSource:
         draws: The number of samples that it contributes to every round of the stream.
     """
 
-    dataset: Dataset[Any]
+    dataset: Samples[Any]
     transform: v2.Transform
     draws: int = 1
 
@@ -47,7 +49,7 @@ class SampleStream(Dataset[Any]):
     def __init__(self, sources: Sequence[StreamSource], *, seed: int) -> None:
         self.sources = tuple(sources)
         self.seed = seed
-        self.lengths = [len(source.dataset) for source in sources]  # type: ignore[arg-type]
+        self.lengths = [len(source.dataset) for source in sources]
         self.epoch_length = sum(self.lengths)
         # The source at each place of a round. All rounds share one order, so the samples that a source has contributed
         # before a position can be computed instead of counted.

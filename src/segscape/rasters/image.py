@@ -100,6 +100,19 @@ def read_label_image(path: str | Path) -> tuple[npt.NDArray[np.uint8], npt.NDArr
     return labels, np.array([*colours, *[0] * (768 - len(colours))], np.uint8).reshape(256, 3)
 
 
+def read_grey(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an image of any kind as grey levels; colours are weighted as in ITU-R 601-2.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no image, or damaged; the message names it.
+    """
+    return np.array(Image.fromarray(read_image(path)).convert("L"))
+
+
 def write_image(path: str | Path, pixels: npt.NDArray[np.uint8]) -> None:
     """Write an image in the format of the suffix; the file appears whole or not at all.
 

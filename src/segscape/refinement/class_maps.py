@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from segscape.choices import CLASS_BAND
 from segscape.labels import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from segscape.refinement.refiner import Refiner
 
-CLASS_BAND = 2
 """The default distance from a class's edge within which its mask is refined, in pixels; measured in docs/weights.md."""
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.checkpoints.store import create_model
+from segscape.choices import RefinerPrecision
 from segscape.files import atomic_path
 from segscape.networks import RefinementNetwork
 from segscape.networks.crm import CRM
@@ -32,10 +34,6 @@ ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A path, a Pillow image, or an array (H, W, 3) uint8, red, green, blue."""
 MaskInput = str | Path | Image.Image | npt.NDArray[Any]
 """A path, a Pillow image, or an array (H, W): uint8, bool, or floating point from 0 to 1."""
-DEFAULT_WEIGHTS = "crm_efficientnet_lite0.objects"
-"""The default weights for refinement."""
-RefinerPrecision = Literal["fp32", "bf16", "fp16"]
-"""A floating-point type of PyTorch, by its name."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from segscape.choices import Precision
 from segscape.networks import SegmentationNetwork
 
 _AMPLE = (256, 256)
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class Runtime(ABC):

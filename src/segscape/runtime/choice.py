@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from segscape.choices import Precision
 from segscape.normalisation import Normalisation
-from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.runtime.base import Deployed, Runtime, RuntimeUnavailableError
 from segscape.runtime.cache import find, keep
 from segscape.runtime.create import RUNTIME_NAMES, create_runtime
 from segscape.runtime.eager import EagerRuntime

@@ -9,7 +9,8 @@ import shutil
 import torch
 from torch import Tensor
 
-from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.choices import Precision
+from segscape.runtime.base import Deployed, Runtime, RuntimeUnavailableError
 from segscape.runtime.eager import DTYPES
 from segscape.runtime.machine import require_float_precision
 

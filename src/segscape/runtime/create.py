@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.choices import Precision
+from segscape.runtime.base import Deployed, Runtime, RuntimeUnavailableError
 from segscape.runtime.compiled import CompiledRuntime
 from segscape.runtime.eager import EagerRuntime
 from segscape.runtime.graphs import ConversionError

@@ -11,7 +11,8 @@ import copy
 import torch
 from torch import Tensor
 
-from segscape.runtime.base import Deployed, Precision, Runtime
+from segscape.choices import Precision
+from segscape.runtime.base import Deployed, Runtime
 from segscape.runtime.fused import AVAILABLE, fuse
 from segscape.runtime.machine import require_float_precision
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from segscape.runtime.base import Precision, RuntimeUnavailableError
+from segscape.choices import Precision
+from segscape.runtime.base import RuntimeUnavailableError
 
 _CPUINFO = Path("/proc/cpuinfo")
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.choices import Precision
+from segscape.runtime.base import Deployed, Runtime, RuntimeUnavailableError
 from segscape.runtime.cache import cached
 from segscape.runtime.machine import has_bf16, processor, versions
 

@@ -50,8 +50,19 @@ class SceneFiles:
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        every = (self.labels, self.confidence, self.scores, self.polygons, self.overlay)
-        return [path for path in every if path is not None]
+        return list(self.by_kind.values())
+
+    @property
+    def by_kind(self) -> dict[str, Path]:
+        """All files, by what they hold: the names of the attributes."""
+        every = {
+            "labels": self.labels,
+            "confidence": self.confidence,
+            "scores": self.scores,
+            "polygons": self.polygons,
+            "overlay": self.overlay,
+        }
+        return {kind: path for kind, path in every.items() if path is not None}
 
 
 def write_files(

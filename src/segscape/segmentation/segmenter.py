@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segscape.checkpoints.card import WeightsCard
-from segscape.checkpoints.store import create_model, find_weights, read_card
+from segscape.checkpoints.shipped import find_weights, read_card
+from segscape.checkpoints.store import create_model
+from segscape.choices import Precision
 from segscape.export.read import SUFFIXES as EXPORT_SUFFIXES
 from segscape.export.read import load_exported
 from segscape.geometry.window import Window
@@ -24,7 +26,7 @@ from segscape.labels import IGNORE_INDEX
 from segscape.networks import SegmentationNetwork
 from segscape.rasters.image import write_labels
 from segscape.rasters.resize import resize_smoothly
-from segscape.runtime.base import Deployed, Precision, Runtime
+from segscape.runtime.base import Deployed, Runtime
 from segscape.runtime.choice import Choice, choose_runtime
 from segscape.runtime.create import create_runtime
 from segscape.runtime.deploy import deploy

@@ -15,11 +15,12 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
 from segscape.data.check import check_labels
-from segscape.data.datasets import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages, find_dataset
+from segscape.data.datasets import SegmentationDataset, find_dataset
+from segscape.data.samples import ImageSample, InMemory, Sample, Samples, SplitImages
 from segscape.data.stream import StreamSource
 from segscape.data.transforms import Augmentation, CameraAugmentation
 from segscape.labels import AERIAL, ClassMapping, LabelSpec, unions_of
@@ -97,7 +98,7 @@ class SegmentationDataModule(L.LightningDataModule):
         return f"{self.label_spec.name} {getattr(self, f'{split}_split')}"
 
     @property
-    def shown(self) -> list[tuple[Dataset[Sample], LabelSpec]]:
+    def shown(self) -> list[tuple[Samples[Sample], LabelSpec]]:
         """Whole images to show predictions on, with their classes."""
         return [(self._val, self.label_spec)]
 
@@ -105,7 +106,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """Find the files of the splits that `stage` needs."""
         if stage == TrainerFn.FITTING:
             train = self.dataset(self.root, self.train_split)
-            self._train: Dataset[Sample] = InMemory(train) if self.in_memory else train
+            self._train: Samples[Sample] = InMemory(train) if self.in_memory else train
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             self._val = self.dataset(self.root, self.val_split)
         if stage == TrainerFn.FITTING:
@@ -143,7 +144,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """Return the loader of this process's share of the images to predict: whole, in order, one at a time."""
         return self._eval_loader(self._predict, 1)
 
-    def _eval_loader(self, dataset: SegmentationDataset | SplitImages, batch_size: int) -> DataLoader[Any]:
+    def _eval_loader(self, dataset: Samples[Any], batch_size: int) -> DataLoader[Any]:
         assert self.trainer is not None
         return eval_loader(self.trainer, dataset, batch_size=batch_size, num_workers=self.num_workers)
 
@@ -189,7 +190,7 @@ class JointSet:
         return self.resolution / coarsest, self.resolution / finest
 
 
-class _Relabelled(Dataset[Sample]):
+class _Relabelled:
     """Samples with the labels of training: classes of the network, and unions of them."""
 
     def __init__(self, dataset: SegmentationDataset, table: npt.NDArray[np.uint8]) -> None:
@@ -276,7 +277,7 @@ class JointDataModule(L.LightningDataModule):
         return " + ".join(f"{name} {each.val_split}" for name, each in named if each.val_split is not None)
 
     @property
-    def shown(self) -> list[tuple[Dataset[Sample], LabelSpec]]:
+    def shown(self) -> list[tuple[Samples[Sample], LabelSpec]]:
         """Whole images of each set to show predictions on, with their classes."""
         return [(dataset, each.own) for dataset, each in zip(self._val, self.maps, strict=True)]
 
@@ -294,7 +295,7 @@ class JointDataModule(L.LightningDataModule):
                 _check(dataset, f"{each.root} {each.train_split}")
             tables = [each.table(self.unions) for each in self._maps]
             joint = [_Relabelled(*pair) for pair in zip(trained, tables, strict=True)]
-            self._train: list[Dataset[Sample]] = [InMemory(each) if self.in_memory else each for each in joint]
+            self._train: list[Samples[Sample]] = [InMemory(each) if self.in_memory else each for each in joint]
         self._val = [self._open(each, each.val_split) for each in self.sets if each.val_split is not None]
 
     def _open(self, each: JointSet, split: str) -> SegmentationDataset:

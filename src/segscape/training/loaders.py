@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from segscape.data.samples import Samples
 from segscape.data.stream import SampleStream, StreamSampler, StreamSource
 
 
@@ -50,7 +51,7 @@ def train_loader(
     return _loader(stream, batch_size, sampler, num_workers, keep_workers=num_workers > 0)
 
 
-def eval_loader(trainer: L.Trainer, dataset: Dataset[Any], *, batch_size: int, num_workers: int) -> DataLoader[Any]:
+def eval_loader(trainer: L.Trainer, dataset: Samples[Any], *, batch_size: int, num_workers: int) -> DataLoader[Any]:
     """Return the loader of this process's share of a split, in order.
 
     Over all processes each sample is read once; none is repeated to give all processes the same number. With more than
@@ -62,7 +63,7 @@ def eval_loader(trainer: L.Trainer, dataset: Dataset[Any], *, batch_size: int, n
         batch_size: Samples per step and process.
         num_workers: Loader processes.
     """
-    share = range(trainer.global_rank, len(dataset), trainer.world_size)  # type: ignore[arg-type]
+    share = range(trainer.global_rank, len(dataset), trainer.world_size)
     collate = collate_by_size if batch_size > 1 else None
     return _loader(dataset, batch_size, share, num_workers, keep_workers=False, collate=collate)
 
@@ -80,7 +81,7 @@ def collate_by_size(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _loader(
-    dataset: Dataset[Any],
+    dataset: Samples[Any] | SampleStream,
     batch_size: int,
     sampler: Iterable[int],
     num_workers: int,
@@ -89,7 +90,7 @@ def _loader(
     collate: Callable[[Sequence[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
     return _ResumableLoader(
-        dataset,
+        cast("Dataset[Any]", dataset),
         # By keyword, because Lightning creates the loader of a prediction again with arguments of its own.
         batch_size=batch_size,
         sampler=sampler,

@@ -17,7 +17,8 @@ from torchmetrics import Metric, SumMetric
 from segscape.checkpoints.backbone import load_pretrained
 from segscape.checkpoints.card import FOREGROUND, WeightsCard
 from segscape.checkpoints.convert.file import read_weights_of
-from segscape.checkpoints.store import create_model, find_weights, load_inference_state
+from segscape.checkpoints.shipped import find_weights
+from segscape.checkpoints.store import create_model, load_inference_state
 from segscape.losses import RefinementLoss, RefinementWeights
 from segscape.metrics import MaskResult, MaskScores, ObjectResult, ObjectScores
 from segscape.networks.crm import CRM

@@ -7,18 +7,13 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader
 
-from segscape.data.datasets import InMemory
-from segscape.data.refinement import (
-    NoPairsError,
-    PairSample,
-    PerturbedPairs,
-    RefinementAugmentation,
-    RefinementPairs,
-    RefinementTriples,
-    TripleSample,
-)
+from segscape.data.refinement.pairs import NoPairsError, RefinementPairs
+from segscape.data.refinement.samples import PairSample, TripleSample
+from segscape.data.refinement.transforms import PerturbedPairs, RefinementAugmentation
+from segscape.data.refinement.triples import RefinementTriples
+from segscape.data.samples import InMemory, Samples
 from segscape.data.stream import StreamSource
 from segscape.training.loaders import eval_loader, train_loader
 
@@ -89,7 +84,7 @@ class RefinementDataModule(L.LightningDataModule):
             raise ValueError("There is no split to validate on; name one: --data.val_split SPLIT.")
         if stage == TrainerFn.FITTING:
             parts = self._parts(self.train_split)
-            self._train: list[Dataset[PairSample]] = [InMemory(part) if self.in_memory else part for part in parts]
+            self._train: list[Samples[PairSample]] = [InMemory(part) if self.in_memory else part for part in parts]
             self.shown = PerturbedPairs(ConcatDataset(parts), seed=self.seed)
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING) and self.val_split is not None:
             self.shown = PerturbedPairs(ConcatDataset(self._parts(self.val_split, some=True)), seed=self.seed)
@@ -135,7 +130,7 @@ class RefinementDataModule(L.LightningDataModule):
         """Return the loader of this process's share of the triples, as whole images in order."""
         return self._eval_loader(self._test)
 
-    def _eval_loader(self, dataset: Dataset[TripleSample]) -> DataLoader[TripleSample]:
+    def _eval_loader(self, dataset: Samples[TripleSample]) -> DataLoader[TripleSample]:
         assert self.trainer is not None
         return eval_loader(self.trainer, dataset, batch_size=1, num_workers=self.num_workers)
 

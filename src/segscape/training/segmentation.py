@@ -14,7 +14,8 @@ from torch import Tensor
 from segscape.checkpoints.backbone import load_pretrained
 from segscape.checkpoints.card import WeightsCard
 from segscape.checkpoints.convert.file import read_weights_of
-from segscape.checkpoints.store import create_model, find_weights, load_inference_state
+from segscape.checkpoints.shipped import find_weights
+from segscape.checkpoints.store import create_model, load_inference_state
 from segscape.checkpoints.transfer import transfer
 from segscape.evaluation.protocols import EvaluationProtocol, score_maps
 from segscape.labels import IGNORE_INDEX, ClassMapping, LabelSpec

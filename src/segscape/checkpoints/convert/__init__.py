@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from segscape.checkpoints.convert import crm, dabnet, isdnet, isnet, stdc
-from segscape.checkpoints.convert.official import OfficialFormat, Which, unwrap
+from segscape.checkpoints.convert.official import OfficialFormat, unwrap
+from segscape.choices import Which
 from segscape.registry import model_entry
 
 FORMATS: dict[str, tuple[OfficialFormat, ...]] = {

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from segscape.checkpoints.card import CHECKPOINT_KEY, FOREGROUND, WeightsCard
 from segscape.checkpoints.convert import convert_checkpoint, detect_format, leftovers, num_classes_of
-from segscape.checkpoints.convert.official import Which
 from segscape.checkpoints.read import read_state_dict
-from segscape.checkpoints.store import check_finite, find_weights, read_weights
+from segscape.checkpoints.shipped import find_weights
+from segscape.checkpoints.store import check_finite, read_weights
+from segscape.choices import Which
 from segscape.normalisation import Normalisation
 from segscape.registry import model_entry
 

@@ -6,17 +6,15 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from segscape.choices import Which
 from segscape.messages import say_once
 
 _log = logging.getLogger(__name__)
-
-Which = Literal["averaged", "raw"]
-"""The weights that are wanted of a checkpoint that holds both."""
 
 _RAW = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "student")
 _AVERAGED = (

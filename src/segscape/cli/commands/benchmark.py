@@ -21,60 +21,17 @@ from segscape.benchmark.protocol import Protocol
 from segscape.benchmark.report import write_report
 from segscape.benchmark.subject import card_of, is_refiner
 from segscape.cli.console import PlainConsole
-from segscape.cli.progress import progress
-from segscape.runtime.create import RUNTIME_NAMES
+from segscape.cli.output import Output
+from segscape.cli.progress import progress, show_error
+from segscape.cli.run import status_of
 from segscape.segmentation.inputs import usable_device
 
-_DEFAULT_SIZE = (1024, 2048)
 _WIDTH = 120
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="segscape benchmark",
-        description="Time networks here, one image at a time, each in a process of its own: the network alone, with "
-        "upsampling and arg-max, and from an image file to a label file. All timed runs count.",
-    )
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="networks, which get random weights, or weights by name or file"
-    )
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        type=_size,
-        metavar="HxW",
-        default=[_DEFAULT_SIZE],
-        help="of the image, height x width (default: 1024x2048)",
-    )
-    parser.add_argument(
-        "--runtimes",
-        nargs="+",
-        choices=["auto", *RUNTIME_NAMES],
-        default=["torch", "auto"],
-        help="what computes (default: torch auto)",
-    )
-    parser.add_argument(
-        "--precision",
-        nargs="+",
-        choices=["auto", "fp32", "bf16", "fp16", "int8"],
-        default=["auto"],
-        help="the numbers to compute with; int8 is calibrated on the shipped street frames (default: auto)",
-    )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
-    protocol = Protocol()
-    parser.add_argument(
-        "--repeats", type=int, default=protocol.repeats, help="timed runs of each figure (default: %(default)s)"
-    )
-    parser.add_argument("--warm-up", type=int, default=protocol.warm_up, help="runs before them (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all results, after every row")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw speed against the mIoU of the weights")
-    return parser
-
-
-def main(words: list[str]) -> int:
-    """Run `segscape benchmark`; return 1 if a row could not be measured, after all others were."""
-    arguments = parser().parse_args(words[1:])
+def run(arguments: argparse.Namespace) -> int:
+    """Run `segscape benchmark`; a row that cannot be measured does not end the others."""
+    output = Output(arguments)
     device = usable_device(arguments.device)
     protocol = Protocol(warm_up=arguments.warm_up, repeats=arguments.repeats)
     scores = {name: _score(name) for name in arguments.names}
@@ -85,28 +42,35 @@ def main(words: list[str]) -> int:
             dict.fromkeys(arguments.names), arguments.sizes, arguments.runtimes, arguments.precision
         )
     ]
+    if arguments.dry_run:
+        for entry in entries:
+            output.console.print(_title(entry))
+            output.record("plan", name=entry.name, size=entry.size, runtime=entry.runtime, precision=entry.precision)
+        return 0
     rows: list[dict[str, Any]] = []
-    with progress() as bar:
+    with progress(quiet=output.quiet) as bar:
         task = bar.add_task("measuring", total=sum(map(_runs, entries)))
         for number, entry in enumerate(entries):
             bar.update(task, description=_title(entry))
             outcome = _outcome(entry, lambda: bar.advance(task))
             if isinstance(outcome, MeasurementError):
-                bar.console.print(f"{_title(entry)}: {outcome}")
+                show_error(bar, MeasurementError(f"{_title(entry)}: {outcome}"))
             bar.update(task, completed=sum(map(_runs, entries[: number + 1])))
             rows.append(as_row(entry, outcome, score=scores[entry.name]))
+            output.record("measurement", **rows[-1])
             if arguments.output:
                 write_report(arguments.output, rows, protocol=protocol, device=device)
     # In narrow terminals, wrapped lines are easier to read than truncated cells.
-    console = PlainConsole(width=max(PlainConsole().width, _WIDTH))
+    console = PlainConsole(width=max(PlainConsole().width, _WIDTH), quiet=output.console.quiet)
     measured = [row for row in rows if "error" not in row]
     if measured:
         console.print(time_table(measured, protocol), cost_table(measured))
-    if len(measured) < len(rows):
-        console.print(f"{len(rows) - len(measured)} of {len(rows)} could not be measured; the messages above say why.")
+    failed = len(rows) - len(measured)
+    if failed:
+        console.print(f"{failed} of {len(rows)} could not be measured; the messages above say why.")
     if plot:
         plot(measured, arguments.plot)
-    return 0 if len(measured) == len(rows) else 1
+    return status_of(len(measured), failed)
 
 
 def time_table(rows: Sequence[dict[str, Any]], protocol: Protocol) -> Table:
@@ -165,14 +129,6 @@ def _outcome(entry: Entry, on_run: Callable[[], None]) -> Measurement | Measurem
         return found
     cost = network_cost(found.network, num_classes=found.num_classes, size=entry.size)
     return replace(found, macs=cost.macs)
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, found, width = text.partition("x")
-    sides = (height, width)
-    if not found or not all(side.isascii() and side.isdecimal() and int(side) > 0 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text} is no size; write HEIGHTxWIDTH, as in 1024x2048.")
-    return int(height), int(width)
 
 
 def _score(name: str) -> float | None:

@@ -7,15 +7,15 @@ import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from segscape.checkpoints.convert import official_formats, to_official
 from segscape.checkpoints.convert.file import read_official
-from segscape.checkpoints.convert.official import Which
-from segscape.checkpoints.store import find_weights, read_leftovers, read_weights, write_weights
-from segscape.cli.console import PlainConsole
+from segscape.checkpoints.shipped import find_weights
+from segscape.checkpoints.store import read_leftovers, read_weights, write_weights
+from segscape.cli.output import Output
 from segscape.data.datasets import find_dataset
 from segscape.files import write_from_memory
 from segscape.labels.file import read_label_file
@@ -24,58 +24,31 @@ from segscape.registry import model_entry
 _log = logging.getLogger(__name__)
 
 
-def main(words: list[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run `segscape convert`."""
-    arguments = _parser().parse_args(words[1:])
-    console = PlainConsole()
-    written = _write_official(arguments) if arguments.to_official else _write_ours(arguments)
-    console.print(f"{written} entries written to {arguments.output}")
+    output = Output(arguments)
+    count = _write_official(arguments) if arguments.to_official else _write_ours(arguments)
+    if arguments.dry_run:
+        output.console.print(f"{count} entries would be written to {arguments.output}")
+    else:
+        output.console.print(f"{count} entries written to {arguments.output}")
+    output.record("weights", network=arguments.name, output=arguments.output, entries=count, dry_run=arguments.dry_run)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="segscape convert",
-        description="Convert a checkpoint of the network's authors to a weights file, or a weights file back.",
-    )
-    parser.add_argument("name", help="the network, one of `segscape models`")
-    parser.add_argument("checkpoint", type=Path, help="the official file (.pth, .pt, .tar, .safetensors) to convert")
-    parser.add_argument("output", type=Path, help="the weights file to write (.safetensors)")
-    parser.add_argument("--num-classes", type=int, help="the number of classes (default: what the checkpoint says)")
-    parser.add_argument("--labels", help="the data set, or the labels.yaml, whose class names and colours it has")
-    parser.add_argument(
-        "--which",
-        choices=get_args(Which),
-        default="averaged",
-        help="of a checkpoint that holds averaged weights beside the raw ones (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--to-official",
-        action="store_true",
-        help="the other way: CHECKPOINT is a weights file, OUTPUT the official one (.pth)",
-    )
-    parser.add_argument(
-        "--origin", help="with --to-official: the code base whose names are wanted (default: where it came from)"
-    )
-    return parser
-
-
 def _write_ours(arguments: argparse.Namespace) -> int:
-    if arguments.output.suffix != ".safetensors":
-        raise ValueError(f"A weights file ends in .safetensors; rename {arguments.output}.")
-    if arguments.origin is not None:
-        raise ValueError("--origin goes with --to-official; an official file's format is told by its entries.")
+    """Write a weights file from an official checkpoint, and return its number of entries."""
     official = read_official(arguments.checkpoint, arguments.name, arguments.num_classes, which=arguments.which)
     card = official.card
     if arguments.labels is not None and model_entry(arguments.name).task != "refinement":
         card = replace(card, **_classes(arguments.labels, card.num_classes))
-    write_weights(arguments.output, card, official.state, leftovers=official.leftovers)
+    if not arguments.dry_run:
+        write_weights(arguments.output, card, official.state, leftovers=official.leftovers)
     return len(official.state)
 
 
 def _write_official(arguments: argparse.Namespace) -> int:
-    if arguments.output.suffix != ".pth":
-        raise ValueError(f"An official checkpoint ends in .pth; rename {arguments.output}.")
+    """Write an official checkpoint from a weights file, and return its number of entries."""
     path = find_weights(arguments.checkpoint)
     card, state = read_weights(path)
     if card.network != arguments.name:
@@ -94,7 +67,8 @@ def _write_official(arguments: argparse.Namespace) -> int:
             min(absent),
         )
     wrapper = next(known.wrapper for known in official_formats(card.network) if known.origin == origin)
-    write_from_memory(arguments.output, partial(torch.save, {wrapper: official} if wrapper else official))
+    if not arguments.dry_run:
+        write_from_memory(arguments.output, partial(torch.save, {wrapper: official} if wrapper else official))
     return len(official)
 
 

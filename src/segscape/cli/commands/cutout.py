@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from segscape.cli.arguments import pixels
-from segscape.cli.commands.refine import load_refiner
-from segscape.cli.console import PlainConsole
-from segscape.cli.jobs.files import OnProgress, Targets, find_images, run_jobs
-from segscape.cli.jobs.videos import VIDEO_SUFFIXES, Drawing, Frame, convert_video
+from segscape.choices import REFINER_WEIGHTS
+from segscape.cli.jobs.files import OnProgress, Targets, run_jobs
+from segscape.cli.jobs.videos import Drawing, Frame, convert_video
+from segscape.cli.output import Output, record_failure
 from segscape.cli.progress import progress, show_error
-from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
+from segscape.cli.run import status_of
+from segscape.cli.runtimes import calibration_images, print_choice
 from segscape.cli.timing import Timing, timing_table
 from segscape.cutout.background import Background, as_background
-from segscape.cutout.cutter import DEFAULT_WEIGHTS, CutOut, Cutter
+from segscape.cutout.cutter import CutOut, Cutter
 from segscape.rasters.image import read_image, write_image
-from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
+from segscape.rasters.suffixes import VIDEO_SUFFIXES
+from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmenter
 
 _STAGES = {stage: stage for stage in ("read", "network", "refine", "write")}
@@ -42,6 +43,11 @@ class CutoutJob:
     cut_out: Path | None
     mask: Path | None
 
+    @property
+    def targets(self) -> list[Path]:
+        """The files to write."""
+        return [path for path in (self.cut_out, self.mask) if path is not None]
+
 
 @dataclass
 class Tally:
@@ -58,88 +64,58 @@ class Tally:
     failed: int = 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="segscape cutout",
-        description="Cut out the main object of photographs: <name>_cutout.png is the object on transparency, of the "
-        "photograph's own size.",
-    )
-    parser.add_argument("photos", nargs="+", help="files, folders (searched for images with their subfolders) or globs")
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
-    parser.add_argument(
-        "--background",
-        metavar="COLOUR|PICTURE",
-        help="put the object on a colour, such as white or '#ff8800', or on a picture, which is cropped to fit",
-    )
-    parser.add_argument("--mask", action="store_true", help="also write <name>_mask.png, the opacity from 0 to 255")
-    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
-    add_runtime(parser)
-    refining = parser.add_argument_group("refinement")
-    refining.add_argument("--no-refine", action="store_true", help="write the mask of the first network as it is")
-    refining.add_argument(
-        "--refine-weights", metavar="NAME", help=f"a name or a weights file (default: {DEFAULT_REFINER})"
-    )
-    refining.add_argument(
-        "--band",
-        type=pixels,
-        metavar="PIXELS",
-        help="refine only so near to the mask's edge (default: a 32nd of the photograph's shorter side)",
-    )
-    return parser
-
-
-def main(words: list[str]) -> int:
-    """Run `segscape cutout`; return 1 if an input failed, after all others are done."""
-    arguments = parser().parse_args(words[1:])
-    if arguments.no_refine and (arguments.refine_weights or arguments.band):
-        raise ValueError("--refine-weights and --band are for refinement, which --no-refine leaves out.")
+def run(arguments: argparse.Namespace) -> int:
+    """Run `segscape cutout`; an input that fails does not end the others."""
+    output = Output(arguments)
     background = None if arguments.background is None else as_background(arguments.background)
-    photos, videos = plan(arguments)
-    cutter = _load(arguments, [job.source for job in photos])
-    console = PlainConsole()
-    print_choice(cutter.segmenter, console)
+    photos, videos, skipped = plan(arguments)
+    if arguments.dry_run:
+        for job in [*photos, *videos]:
+            output.console.print(f"{job.source} -> {', '.join(map(str, job.targets))}")
+            output.record("plan", image=job.source, cutout=job.cut_out, mask=job.mask)
+        return 0
     tally = Tally()
-    with progress() as bar:
-        _cut_photos(cutter, photos, background, arguments.band, bar, tally)
-        for video in videos:
-            _cut_video(cutter, video, background, arguments.band, bar, tally)
-    if tally.timings:
-        console.print(timing_table(tally.timings, _STAGES, image="photograph", outcome="object"))
     total = len(photos) + len(videos)
+    if total:
+        cutter = _load(arguments, [job.source for job in photos])
+        print_choice(cutter.segmenter, output.console)
+        with progress(quiet=output.quiet) as bar:
+            _cut_photos(cutter, photos, background, arguments.band, bar, output, tally)
+            for video in videos:
+                _cut_video(cutter, video, background, arguments.band, bar, output, tally)
+    if tally.timings:
+        output.console.print(timing_table(tally.timings, _STAGES, image="photograph", outcome="object"))
+    done = total - tally.failed
     nothing = f", {tally.empty} of them empty, as nothing was found" if tally.empty else ""
-    console.print(f"{total - tally.failed} cut-out(s) in {arguments.output}{nothing}")
+    output.console.print(f"{done} cut-out(s) in {arguments.output}{nothing}")
+    if skipped:
+        output.console.print(f"{skipped} input(s) left out, as their files are there already.")
     if tally.failed:
-        console.print(f"{tally.failed} of {total} input(s) could not be cut out; the messages above say why.")
-    return 1 if tally.failed else 0
+        output.console.print(f"{tally.failed} of {total} input(s) could not be cut out; the messages above say why.")
+    output.record("summary", done=done, empty=tally.empty, skipped=skipped, failed=tally.failed)
+    return status_of(done + skipped, tally.failed)
 
 
-def plan(arguments: argparse.Namespace) -> tuple[list[CutoutJob], list[CutoutJob]]:
+def plan(arguments: argparse.Namespace) -> tuple[list[CutoutJob], list[CutoutJob], int]:
     """Plan which files to read and to write, before any work is done.
 
     A folder's photographs keep their subfolders below the output; any other file is written directly into it.
 
     Args:
-        arguments: As the parser returns them.
+        arguments: As `segscape.arguments.cutout.check` leaves them.
 
     Returns:
-        The photographs and the videos.
+        The photographs, the videos, and how many are left out, as their files are there already.
 
     Raises:
-        FileNotFoundError: An input matches nothing.
         ValueError: Two results would be written to one file, or one over an input; or a video would need transparency.
         OSError: There is no permission to write.
     """
-    output = arguments.output
-    found: dict[Path, Path] = {}
-    for text in arguments.photos:
-        for source, place in find_images(text, output):
-            found.setdefault(source, place)
-    targets = Targets([*found, *map(Path, filter(None, [arguments.background]))])
+    targets = Targets([*arguments.found, *map(Path, filter(None, [arguments.background]))])
     photos: list[CutoutJob] = []
     videos: list[CutoutJob] = []
-    for source, place in found.items():
+    skipped = 0
+    for source, place in arguments.found.items():
         is_video = source.suffix.lower() in VIDEO_SUFFIXES
         if is_video and not (arguments.background or arguments.mask):
             raise ValueError(
@@ -147,17 +123,20 @@ def plan(arguments: argparse.Namespace) -> tuple[list[CutoutJob], list[CutoutJob
                 "for the opacity alone."
             )
         suffix = ".mp4" if is_video else ".png"
-        target = output / place
+        target = arguments.output / place
         with_object = not is_video or arguments.background is not None
         job = CutoutJob(
             source,
             target.with_name(f"{target.stem}_cutout{suffix}") if with_object else None,
             target.with_name(f"{target.stem}_mask{suffix}") if arguments.mask else None,
         )
-        for path in filter(None, (job.cut_out, job.mask)):
+        for path in job.targets:
             targets.claim(path, source=source)
-        (videos if is_video else photos).append(job)
-    return photos, videos
+        if arguments.skip_existing and all(path.is_file() for path in job.targets):
+            skipped += 1
+        else:
+            (videos if is_video else photos).append(job)
+    return photos, videos, skipped
 
 
 def _load(arguments: argparse.Namespace, photographs: Sequence[Path]) -> Cutter:
@@ -170,12 +149,18 @@ def _load(arguments: argparse.Namespace, photographs: Sequence[Path]) -> Cutter:
     )
     refiner = None
     if not arguments.no_refine:
-        refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
+        refiner = Refiner.from_weights(arguments.refine_weights or REFINER_WEIGHTS, arguments.device)
     return Cutter(segmenter, refiner)
 
 
 def _cut_photos(
-    cutter: Cutter, jobs: list[CutoutJob], background: Background | None, band: int | None, bar: Progress, tally: Tally
+    cutter: Cutter,
+    jobs: list[CutoutJob],
+    background: Background | None,
+    band: int | None,
+    bar: Progress,
+    output: Output,
+    tally: Tally,
 ) -> None:
     def work(image: Frame, on_progress: OnProgress) -> CutOut:
         return cutter.cut_out(image, band=band, on_progress=on_progress)
@@ -191,6 +176,7 @@ def _cut_photos(
     for job, result, seconds in steps:
         if not isinstance(result, CutOut):
             show_error(bar, result)
+            record_failure(output, job.source, result)
             tally.failed += 1
             continue
         if not result.found:
@@ -200,6 +186,8 @@ def _cut_photos(
         times = {**result.seconds, "read": seconds["read"], "write": seconds["write"]}
         share = f"{float(result.mask.mean()):.0%}" if result.found else "nothing"
         tally.timings.append(Timing(job.source.name, (height, width), times, share))
+        files = {"image": job.source, "cutout": job.cut_out, "mask": job.mask}
+        output.record("cutout", status="done", **files, found=result.found, size=(height, width), seconds=times)
 
 
 def _write(job: CutoutJob, result: CutOut, background: Background | None) -> None:
@@ -210,7 +198,13 @@ def _write(job: CutoutJob, result: CutOut, background: Background | None) -> Non
 
 
 def _cut_video(
-    cutter: Cutter, job: CutoutJob, background: Background | None, band: int | None, bar: Progress, tally: Tally
+    cutter: Cutter,
+    job: CutoutJob,
+    background: Background | None,
+    band: int | None,
+    bar: Progress,
+    output: Output,
+    tally: Tally,
 ) -> None:
     drawings: dict[Path, Drawing[CutOut]] = {}
     if job.cut_out is not None and background is not None:
@@ -226,14 +220,16 @@ def _cut_video(
         return result
 
     try:
-        convert_video(job.source, work, drawings, bar)
+        frames = convert_video(job.source, work, drawings, bar)
     except (ValueError, OSError) as error:
         show_error(bar, error)
+        record_failure(output, job.source, error)
         tally.failed += 1
         return
     if not found:
         _say_empty(bar, job)
         tally.empty += 1
+    output.record("video", status="done", video=job.source, cutout=job.cut_out, mask=job.mask, frames=frames)
 
 
 def _say_empty(bar: Progress, job: CutoutJob) -> None:

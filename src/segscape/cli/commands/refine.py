@@ -8,21 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from segscape.checkpoints.store import find_weights, list_weights, read_card
-from segscape.cli.arguments import bands, memory, pixels, scaling, scaling_of
-from segscape.cli.console import PlainConsole
+from segscape.choices import CLASS_BAND
 from segscape.cli.jobs.big import plan_big, read_big, refine_big, write_big
 from segscape.cli.jobs.files import OnProgress, run_jobs
 from segscape.cli.jobs.pairs import PairJob, plan
-from segscape.cli.progress import progress
+from segscape.cli.output import Output, record_failure
+from segscape.cli.progress import progress, show_error
+from segscape.cli.run import status_of
+from segscape.cli.scaling import scaling_of
 from segscape.cli.timing import Timing, timing_table
-from segscape.networks import list_models
 from segscape.rasters.channels import Scaling
 from segscape.rasters.gdal import has_rasterio
 from segscape.rasters.georeference import Georeference
@@ -31,8 +30,8 @@ from segscape.rasters.image import read_image, write_image
 from segscape.rasters.masks import ClassMap, ObjectMask, read_mask_file, write_class_map, write_mask
 from segscape.rasters.suffixes import TIFF_SUFFIXES
 from segscape.rasters.world_file import place_files, read_place
-from segscape.refinement.class_maps import CLASS_BAND, refine_classes
-from segscape.refinement.refiner import DEFAULT_WEIGHTS, Refiner, RefinerPrecision
+from segscape.refinement.class_maps import refine_classes
+from segscape.refinement.refiner import Refiner
 
 _log = logging.getLogger(__name__)
 
@@ -68,78 +67,44 @@ class Refined:
     changed: float
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="segscape refine", description="Make coarse masks, or every class of class maps, follow the image's edges."
-    )
-    parser.add_argument("image", help="an image, a folder, or a quoted glob")
-    parser.add_argument(
-        "mask", nargs="?", help="its coarse mask; a folder or glob is matched with the images by file name"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="the file to write (.png or .tif), or a folder (default, for one pair: <image>_refined beside the image)",
-    )
-    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
-    parser.add_argument(
-        "--steps", type=int, choices=range(1, 5), default=4, help="stages, from coarse to fine (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--band",
-        type=pixels,
-        metavar="PIXELS",
-        help=f"refine only so near to the mask's edge (default: everywhere, in class maps {CLASS_BAND})",
-    )
-    parser.add_argument("--bands", type=bands, metavar="R,G,B", help="of the image, from 1, such as 4,3,2 or 1")
-    parser.add_argument(
-        "--scaling",
-        type=scaling,
-        metavar="LOW,HIGH",
-        help="the image's values that become black and white, or `common` for those that suit all",
-    )
-    parser.add_argument("--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB, 1500MB or 4GiB")
-    parser.add_argument(
-        "--precision", choices=get_args(RefinerPrecision), default="fp32", help="(default: %(default)s)"
-    )
-    kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--binary", action="store_true", help="write 0 and 255 instead of a soft mask")
-    kinds.add_argument("--classes", action="store_true", help="take grey masks for class maps")
-    parser.add_argument("--alpha", action="store_true", help="also write <image>_alpha.png, the object cut out")
-    parser.add_argument(
-        "--layout",
-        choices=("big",),
-        help="IMAGE is a folder of <name>_im.* and <name>_seg.* files, as of the data set BIG; --output gets the files "
-        "that CRM's own script leaves",
-    )
-    parser.add_argument("--stages", action="store_true", help="with --layout big: write the masks of every stage")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
-    return parser
-
-
-def main(words: list[str]) -> int:
-    """Run `segscape refine`; return 1 if an input failed, after all others are done."""
-    arguments = parser().parse_args(words[1:])
+def run(arguments: argparse.Namespace) -> int:
+    """Run `segscape refine`; an input that fails does not end the others."""
+    output = Output(arguments)
     if arguments.layout is not None:
-        return _refine_big(arguments)
-    if arguments.stages:
-        raise ValueError("--stages goes with --layout big.")
-    if arguments.mask is None:
-        raise ValueError(f"Name the coarse mask after the image: segscape refine {arguments.image} MASK.")
-    if arguments.classes and arguments.alpha:
-        raise ValueError("--alpha cuts out one object; it does not go with --classes.")
+        return _refine_big(arguments, output)
     jobs, partnerless = plan(arguments.image, arguments.mask, arguments.output, with_cut_out=arguments.alpha)
-    refiner = load_refiner(
-        arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
-    )
-    console = PlainConsole()
-    errors = PlainConsole(stderr=True)
+    planned = len(jobs)
+    if arguments.skip_existing:
+        jobs = [job for job in jobs if not all(path.is_file() for path in job.targets)]
+    skipped = planned - len(jobs)
     for message in partnerless:
-        errors.print(f"error: {message}")
-    timings = []
+        output.errors.print(f"error: {message}")
+        output.record("failure", status="failed", error=message)
+    if arguments.dry_run:
+        for job in jobs:
+            output.console.print(f"{job.image} with {job.mask} -> {', '.join(map(str, job.targets))}")
+            output.record("plan", image=job.image, mask=job.mask, refined=job.target, alpha=job.cut_out)
+        return status_of(len(jobs) + skipped, len(partnerless))
+    timings = _refine_pairs(jobs, arguments, output) if jobs else []
+    if timings:
+        output.console.print(refine_timing_table(timings))
+    written = jobs[0].target if planned == len(jobs) == 1 else arguments.output or "place"
+    output.console.print(f"{len(timings)} refined mask(s) in {written}")
+    if skipped:
+        output.console.print(f"{skipped} mask(s) left out, as their files are there already.")
+    failed = len(jobs) - len(timings) + len(partnerless)
+    if failed:
+        output.console.print(f"{failed} input(s) could not be refined; the messages above say why.")
+    output.record("summary", done=len(timings), skipped=skipped, failed=failed)
+    return status_of(len(timings) + skipped, failed)
+
+
+def _refine_pairs(jobs: Sequence[PairJob], arguments: argparse.Namespace, output: Output) -> list[Timing]:
+    """Refine pairs, and return the timings of those that did not fail."""
+    refiner = _load(arguments)
     asked = scaling_of(arguments.scaling, [job.image for job in jobs], bands=arguments.bands, nodata=None)
-    with progress() as bar:
+    timings = []
+    with progress(quiet=output.quiet) as bar:
         for job, result, seconds in run_jobs(
             jobs,
             read=partial(
@@ -154,36 +119,25 @@ def main(words: list[str]) -> int:
             bar=bar,
             description="refining",
         ):
-            if isinstance(result, Refined):
-                timings.append(refine_timing(job, result, seconds))
-            else:
-                bar.console.print(f"error: {result}")
-    if timings:
-        console.print(refine_timing_table(timings))
-    written = jobs[0].target if len(jobs) == 1 else arguments.output
-    console.print(f"{len(timings)} refined mask(s) in {written}")
-    failed = len(jobs) - len(timings) + len(partnerless)
-    if failed:
-        console.print(f"{failed} input(s) could not be refined; the messages above say why.")
-    return 1 if failed else 0
+            if not isinstance(result, Refined):
+                show_error(bar, result)
+                record_failure(output, job.image, result)
+                continue
+            timings.append(refine_timing(job, result, seconds))
+            files = {"image": job.image, "mask": job.mask, "refined": job.target, "alpha": job.cut_out}
+            output.record(
+                "mask", status="done", **files, size=result.values.shape, changed=result.changed, seconds=seconds
+            )
+    return timings
 
 
-def _refine_big(arguments: argparse.Namespace) -> int:
+def _refine_big(arguments: argparse.Namespace, output: Output) -> int:
     """Refine a folder in the layout of BIG."""
-    if arguments.mask is not None or arguments.output is None:
-        raise ValueError("--layout big takes one folder, and another as --output.")
-    defaults = {"steps": 4, "band": None, "bands": None, "scaling": None}
-    defaults |= dict.fromkeys(("binary", "classes", "alpha"), False)
-    strange = [f"--{name}" for name, value in defaults.items() if getattr(arguments, name) != value]
-    if strange:
-        raise ValueError(f"{strange[0]} does not go with --layout big, which does what the authors' script does.")
     jobs = plan_big(Path(arguments.image), arguments.output, stages=arguments.stages)
-    refiner = load_refiner(
-        arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
-    )
+    refiner = _load(arguments)
     done = 0
-    with progress() as bar:
-        for _, result, _ in run_jobs(
+    with progress(quiet=output.quiet) as bar:
+        for job, result, seconds in run_jobs(
             jobs,
             read=read_big,
             work=partial(refine_big, refiner, stages=arguments.stages),
@@ -192,29 +146,21 @@ def _refine_big(arguments: argparse.Namespace) -> int:
             description="refining",
         ):
             if isinstance(result, Exception):
-                bar.console.print(f"error: {result}")
+                show_error(bar, result)
+                record_failure(output, job.image, result)
             else:
                 done += 1
-    PlainConsole().print(f"{done} of {len(jobs)} object(s) refined in {arguments.output}")
-    return 0 if done == len(jobs) else 1
+                output.record("mask", status="done", image=job.image, mask=job.mask, folder=job.folder, seconds=seconds)
+    failed = len(jobs) - done
+    output.console.print(f"{done} of {len(jobs)} object(s) refined in {arguments.output}")
+    output.record("summary", done=done, skipped=0, failed=failed)
+    return status_of(done, failed)
 
 
-def load_refiner(
-    name: str, device: str | None = None, *, max_memory: int | None = None, precision: RefinerPrecision = "fp32"
-) -> Refiner:
-    """Load a refiner, see `Refiner.from_weights`; if there are no such weights, the message lists refiners only.
-
-    Raises:
-        FileNotFoundError: There are no such weights.
-        ValueError: The file is damaged, or not of a refiner.
-    """
-    shipped = list_weights()
-    if name not in shipped and not Path(name).is_file():
-        cards = {other: read_card(find_weights(other)) for other in shipped}
-        refiners = [other for other, card in cards.items() if card.network in list_models(task="refinement")]
-        names = ", ".join(refiners) or "none ships with this version"
-        raise FileNotFoundError(f"There are no weights {name}; give the path of a refiner's file, or a name: {names}.")
-    return Refiner.from_weights(name, device, max_memory=max_memory, precision=precision)
+def _load(arguments: argparse.Namespace) -> Refiner:
+    return Refiner.from_weights(
+        arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
+    )
 
 
 def read(

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from rich.progress import Progress
 
-from segscape.cli.arguments import bands, memory, numbers, pixels, scaling, scaling_of
-from segscape.cli.commands.refine import load_refiner
-from segscape.cli.console import PlainConsole
-from segscape.cli.jobs.files import Targets, find_images
+from segscape.choices import CLASS_BAND, REFINER_WEIGHTS
+from segscape.cli.jobs.files import Targets
 from segscape.cli.jobs.photographs import PhotoJob, photo_timing, photo_timing_table, segment_photos
 from segscape.cli.jobs.scenes import SceneJob, SceneKind, plan_scenes, segment_scenes, segment_scenes_on_ray
-from segscape.cli.jobs.videos import VIDEO_SUFFIXES, VideoJob, segment_video
+from segscape.cli.jobs.videos import VideoJob, segment_video
+from segscape.cli.output import Output, record_failure, record_image
 from segscape.cli.progress import progress, show_error
-from segscape.cli.runtimes import add_runtime, calibration_images, print_choice
-from segscape.cli.sizes import add_sizes, print_sizes, working_size
+from segscape.cli.run import status_of
+from segscape.cli.runtimes import calibration_images, print_choice
+from segscape.cli.scaling import scaling_of
+from segscape.cli.sizes import print_sizes
 from segscape.cli.timing import Timing
 from segscape.rasters.decoded import claimed_size
-from segscape.rasters.suffixes import PHOTO_SUFFIXES
+from segscape.rasters.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from segscape.rasters.world_file import place_files
-from segscape.refinement.class_maps import CLASS_BAND, refine_classes
-from segscape.refinement.refiner import DEFAULT_WEIGHTS as DEFAULT_REFINER
+from segscape.refinement.class_maps import refine_classes
 from segscape.refinement.refiner import Refiner
 from segscape.runtime.system_memory import free_memory, resident
 from segscape.scenes.files import SceneFiles
@@ -36,7 +36,6 @@ from segscape.scenes.views import views
 from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.segmentation.working_size import photograph_sight
 
-DEFAULT_WEIGHTS = "scapenet_lite0.street"
 _LABEL_BYTES = 16
 _OVERLAY_BYTES = 100
 """Bytes per pixel that reading a photograph and writing its labels takes, without and with an overlay."""
@@ -50,11 +49,22 @@ class Jobs:
         photos: Photographs that are computed as a whole, with nothing but labels and overlays to write.
         scenes: GeoTIFF and other rasters, and all other photographs.
         videos: Videos.
+        skipped: The number of images that are left out, as their files are there.
     """
 
     photos: list[PhotoJob] = field(default_factory=list)
     scenes: list[SceneJob] = field(default_factory=list)
     videos: list[VideoJob] = field(default_factory=list)
+    skipped: int = 0
+
+    def add(self, job: PhotoJob | SceneJob | VideoJob) -> None:
+        """Add a job to those of its kind."""
+        if isinstance(job, PhotoJob):
+            self.photos.append(job)
+        elif isinstance(job, SceneJob):
+            self.scenes.append(job)
+        else:
+            self.videos.append(job)
 
     @property
     def photographs(self) -> list[Path]:
@@ -79,118 +89,21 @@ class Jobs:
         return len(self.photos) + len(self.scenes) + len(self.videos)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="segscape segment",
-        description="Segment images of any size, and write a label map with its colours for each: GeoTIFF for TIFF and "
-        "other rasters, PNG for photographs, a video for a video. A large scene that was interrupted goes on when the "
-        "same command is given again.",
-    )
-    parser.add_argument("images", nargs="+", help="files, folders (searched for images with their subfolders) or globs")
-    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="a name or a weights file (default: %(default)s)")
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
-    add_sizes(parser)
-    add_runtime(parser)
-    _add_outputs(parser)
-    _add_scenes(parser)
-    _add_engine(parser)
-    refining = parser.add_argument_group("refinement")
-    refining.add_argument("--refine", action="store_true", help="make every class follow the image's edges afterwards")
-    refining.add_argument(
-        "--refine-weights", metavar="NAME", help=f"a name or a weights file (default: {DEFAULT_REFINER})"
-    )
-    refining.add_argument(
-        "--band", type=pixels, metavar="PIXELS", help=f"refine only so near to a class's edge (default: {CLASS_BAND})"
-    )
-    return parser
-
-
-def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("further files")
-    group.add_argument(
-        "--overlay",
-        action="store_true",
-        help="also write <name>_overlay.jpg, the image in class colours; of large scenes reduced",
-    )
-    group.add_argument(
-        "--confidence",
-        action="store_true",
-        help="also write <name>_confidence, 255 times the probability of the label",
-    )
-    group.add_argument(
-        "--scores",
-        action="store_true",
-        help="also write <name>_scores.tif, 255 times the probability of every class, a band each",
-    )
-    group.add_argument("--polygons", choices=["gpkg", "geojson"], help="also write the classes' areas as polygons")
-    group.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.0,
-        metavar="UNITS",
-        help="simplify polygons by so much, in units of the coordinate reference system (default: not at all)",
-    )
-
-
-def _add_scenes(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("images of any size")
-    group.add_argument(
-        "--max-memory", type=memory, metavar="AMOUNT", help="such as 2GB or 4GiB (default: half of what is free)"
-    )
-    group.add_argument(
-        "--context",
-        choices=["scene", "window"],
-        help="what a network's global means are taken of: the whole image, however large, or windows of the training "
-        "crops' size (default: the whole of photographs; windows of other rasters, where a network takes such means)",
-    )
-    group.add_argument("--dry-run", action="store_true", help="print how each image would be segmented, and stop")
-    group.add_argument("--bands", type=bands, metavar="R,G,B", help="of a raster, from 1, such as 4,3,2 or 1")
-    group.add_argument(
-        "--scaling",
-        type=scaling,
-        metavar="LOW,HIGH",
-        help="the values that become black and white, such as 0,3000, or `common` for those that suit all images "
-        "together (default: for images that are not of 8 bits, those that suit each)",
-    )
-    group.add_argument(
-        "--nodata",
-        type=float,
-        metavar="VALUE",
-        help="pixels of this value in every band hold no data: no class there",
-    )
-    group.add_argument(
-        "--scales", type=numbers, default=(1.0,), metavar="S,S", help="average over the image at these scales"
-    )
-    group.add_argument("--flip", action="store_true", help="average over the image and its mirror image")
-
-
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("many machines")
-    group.add_argument(
-        "--engine", choices=["local", "ray"], default="local", help="where to compute: in this process, or with Ray"
-    )
-    group.add_argument(
-        "--address", help="of a Ray cluster, such as auto or host:6379 (default: a Ray of this machine is started)"
-    )
-
-
-def main(words: list[str]) -> int:
-    """Run `segscape segment`; return 1 if an image failed, after all others are done."""
-    arguments = parser().parse_args(words[1:])
-    _check(arguments)
-    size = working_size(arguments)
-    jobs = plan(arguments.images, arguments.output, arguments)
+def run(arguments: argparse.Namespace) -> int:
+    """Run `segscape segment`; an image that fails does not end the others."""
+    output = Output(arguments)
+    jobs = plan(arguments)
     if arguments.working_size and not jobs.with_working_size:
         raise ValueError("--working-size is for photographs and videos, and there are none; leave it out.")
+    if not len(jobs):
+        return _finish(output, arguments, jobs, failed=0)
     segmenter = Segmenter.from_weights(
         arguments.weights,
         arguments.device,
         runtime=arguments.runtime,
         precision=arguments.precision,
         calibration=calibration_images(arguments, jobs.photographs),
-        working_size=size,
+        working_size=None if arguments.full_size else arguments.working_size or "card",
     )
     settings = SceneSettings(
         memory=arguments.max_memory or resident() + free_memory(segmenter.device) // 2,
@@ -199,8 +112,7 @@ def main(words: list[str]) -> int:
         scaling=scaling_of(arguments.scaling, jobs.images, bands=arguments.bands, nodata=arguments.nodata),
         nodata=arguments.nodata,
     )
-    console = PlainConsole()
-    print_choice(segmenter, console)
+    print_choice(segmenter, output.console)
     if arguments.dry_run or arguments.engine == "ray":
         jobs.scenes += map(_as_scene, jobs.photos)
         jobs.photos.clear()
@@ -213,12 +125,13 @@ def main(words: list[str]) -> int:
         (jobs.of_kind("raster"), replace(settings, context=arguments.context or of_scenes)),
     ]
     if arguments.dry_run:
-        return 1 if sum(plan_scenes(segmenter, scenes, how, console) for scenes, how in of_kind) else 0
+        failed = sum(plan_scenes(segmenter, scenes, how, output) for scenes, how in of_kind)
+        return status_of(len(jobs) - failed, failed)
     rasters = [scene.image for scene in jobs.of_kind("raster")]
-    print_sizes(segmenter, jobs.with_working_size, rasters, settings, console)
+    print_sizes(segmenter, jobs.with_working_size, rasters, settings, output.console)
     refiner = None
     if arguments.refine:
-        refiner = load_refiner(arguments.refine_weights or DEFAULT_REFINER, arguments.device)
+        refiner = Refiner.from_weights(arguments.refine_weights or REFINER_WEIGHTS, arguments.device)
     band = arguments.band or CLASS_BAND
     run_scenes: Callable[..., int] = segment_scenes
     if arguments.engine == "ray":
@@ -226,97 +139,96 @@ def main(words: list[str]) -> int:
     refine = None if refiner is None else partial(refine_classes, refiner, band=band)
     timings: list[Timing] = []
     failed = 0
-    with progress() as bar:
+    with progress(quiet=output.quiet) as bar:
         if jobs.photos:
-            timings = _segment_photos(segmenter, jobs.photos, bar, refiner, band)
+            timings = _segment_photos(segmenter, jobs.photos, bar, output, refiner, band)
             failed += len(jobs.photos) - len(timings)
         for scenes, how in of_kind:
             if scenes:
-                failed += run_scenes(segmenter, scenes, how, bar, refine=refine)
-        failed += sum(not _segment_video(segmenter, video, bar) for video in jobs.videos)
+                failed += run_scenes(segmenter, scenes, how, bar, output, refine=refine)
+        failed += sum(not _segment_video(segmenter, video, bar, output) for video in jobs.videos)
     if timings:
-        console.print(photo_timing_table(timings))
-    console.print(f"{len(jobs) - failed} label map(s) in {arguments.output}")
+        output.console.print(photo_timing_table(timings))
+    return _finish(output, arguments, jobs, failed=failed)
+
+
+def _finish(output: Output, arguments: argparse.Namespace, jobs: Jobs, *, failed: int) -> int:
+    """Print how many images are done, and return the exit status."""
+    done = len(jobs) - failed
+    output.console.print(f"{done} label map(s) in {arguments.output}")
+    if jobs.skipped:
+        output.console.print(f"{jobs.skipped} image(s) left out, as their files are there already.")
     if failed:
-        console.print(f"{failed} of {len(jobs)} image(s) could not be segmented; the messages above say why.")
-    return 1 if failed else 0
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.refine and (arguments.refine_weights or arguments.band):
-        raise ValueError("--refine-weights and --band are for --refine, which is missing.")
-    if arguments.address and arguments.engine != "ray":
-        raise ValueError("--address is for --engine ray, which is missing.")
-    if arguments.tolerance and not arguments.polygons:
-        raise ValueError("--tolerance is for --polygons, which is missing.")
-    if arguments.tolerance < 0:
-        raise ValueError(f"--tolerance is a length and cannot be {arguments.tolerance:g}.")
+        output.console.print(f"{failed} of {len(jobs)} image(s) could not be segmented; the messages above say why.")
+    output.record("summary", done=done, skipped=jobs.skipped, failed=failed)
+    return status_of(done + jobs.skipped, failed)
 
 
 def _segment_photos(
-    segmenter: Segmenter, jobs: list[PhotoJob], bar: Progress, refiner: Refiner | None, band: int
+    segmenter: Segmenter, jobs: list[PhotoJob], bar: Progress, output: Output, refiner: Refiner | None, band: int
 ) -> list[Timing]:
     """Segment photographs and return the timings of those that did not fail."""
     timings = []
     for photo, result in segment_photos(segmenter, jobs, bar, refiner=refiner, band=band):
+        written = {"labels": photo.labels, "overlay": photo.overlay}
         if isinstance(result, Segmentation):
             timings.append(photo_timing(photo, result))
+            record_image(
+                output, photo.image, written, result.shares(), size=result.labels.shape, seconds=result.seconds
+            )
         else:
             show_error(bar, result)
+            record_failure(output, photo.image, result)
     return timings
 
 
-def _segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress) -> bool:
+def _segment_video(segmenter: Segmenter, job: VideoJob, bar: Progress, output: Output) -> bool:
     """Segment a video and return whether it succeeded."""
     try:
-        segment_video(segmenter, job, bar)
+        frames = segment_video(segmenter, job, bar)
     except (ValueError, OSError) as error:
         show_error(bar, error)
+        record_failure(output, job.video, error)
         return False
+    output.record("video", status="done", video=job.video, labels=job.labels, overlay=job.overlay, frames=frames)
     return True
 
 
-def plan(inputs: Iterable[str], output: Path, wanted: argparse.Namespace) -> Jobs:
+def plan(wanted: argparse.Namespace) -> Jobs:
     """Plan which files to read and to write, before any work is done.
 
-    A folder's images keep their subfolders below `output`; any other file is written directly into it.
+    A folder's images keep their subfolders below the output; any other file is written directly into it.
 
     Args:
-        inputs: Files, folders or globs.
-        output: The folder to write to.
-        wanted: The files and settings that are wanted, as the parser returns them.
+        wanted: The images that were found and what is wanted of them; see `segscape.arguments.segment.check`.
 
     Raises:
-        FileNotFoundError: An input matches nothing.
-        ValueError: Two images would be written to one file, a result over an image, or an option is given that does not
-            apply to a video.
+        ValueError: Two images would be written to one file, or a result over an image.
         OSError: There is no permission to write.
     """
-    found: dict[Path, Path] = {}
-    for text in inputs:
-        for image, place in find_images(text, output):
-            found.setdefault(image, place)
     jobs = Jobs()
-    targets = Targets(found)
-    for image, place in found.items():
-        target = output / place
+    targets = Targets(wanted.found)
+    for image, place in wanted.found.items():
+        target = wanted.output / place
         if image.suffix.lower() in VIDEO_SUFFIXES:
-            _refuse_for_video(image, wanted)
             overlay = target.with_name(f"{target.stem}_overlay.mp4") if wanted.overlay else None
-            video = VideoJob(image, target.with_suffix(".mp4"), overlay)
-            jobs.videos.append(video)
-            paths = [video.labels, *filter(None, [video.overlay])]
+            job: PhotoJob | SceneJob | VideoJob = VideoJob(image, target.with_suffix(".mp4"), overlay)
+            paths = [target.with_suffix(".mp4"), *filter(None, [overlay])]
         else:
             kind: SceneKind = "photograph" if image.suffix.lower() in PHOTO_SUFFIXES else "raster"
-            scene = SceneJob(image, _files(image, target, wanted), kind)
-            paths = scene.files.paths
+            files = _files(image, target, wanted)
+            paths = files.paths
             # Those with a place get a world file, as a scene's labels do.
             if kind == "photograph" and _is_plain(wanted) and not place_files(image):
-                jobs.photos.append(PhotoJob(image, scene.files.labels, scene.files.overlay))
+                job = PhotoJob(image, files.labels, files.overlay)
             else:
-                jobs.scenes.append(scene)
+                job = SceneJob(image, files, kind)
         for path in paths:
             targets.claim(path, source=image)
+        if wanted.skip_existing and all(path.is_file() for path in paths):
+            jobs.skipped += 1
+        else:
+            jobs.add(job)
     return jobs
 
 
@@ -345,26 +257,6 @@ def _is_plain(wanted: argparse.Namespace) -> bool:
         wanted.scales != (1.0,),
     )
     return not any(special)
-
-
-def _refuse_for_video(video: Path, wanted: argparse.Namespace) -> None:
-    options = (
-        "confidence",
-        "scores",
-        "polygons",
-        "bands",
-        "scaling",
-        "flip",
-        "context",
-        "refine",
-        "dry_run",
-        "address",
-    )
-    given = [f"--{name.replace('_', '-')}" for name in options if getattr(wanted, name)]
-    given += ["--scales"] if wanted.scales != (1.0,) else []
-    given += ["--engine ray"] if wanted.engine == "ray" else []
-    if given:
-        raise ValueError(f"{video} is a video, and {', '.join(given)} is for images only; leave out one of them.")
 
 
 def _move_large(jobs: Jobs, segmenter: Segmenter, memory: int) -> None:

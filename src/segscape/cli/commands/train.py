@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
-import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
+from segscape.arguments.training import kind_of
 from segscape.checkpoints.card import FOREGROUND
-from segscape.cli.config import PUBLISHED_KEY, find_config, load_config
-from segscape.cli.console import PlainConsole
+from segscape.cli.output import Output
 from segscape.cli.scores import refinement_report, refinement_tables, scores_report, scores_tables
 from segscape.files import atomic_path
 from segscape.registry import model_entry
@@ -68,6 +71,10 @@ class _CommandLine(LightningCLI):
     """Lightning's command line with our loggers, checkpoints and report, all below `trainer.default_root_dir`."""
 
     report: ClassVar[type[RunReport]]
+
+    def __init__(self, *parts: Any, output: Output, **settings: Any) -> None:
+        self.output = output
+        super().__init__(*parts, **settings)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--ema", type=float | None, default=None, help="decay of an average of the weights")
@@ -144,6 +151,8 @@ class _CommandLine(LightningCLI):
             if config.predictions is None:
                 raise ValueError("Name the folder to write to: --predictions FOLDER.")
             extra.append(PredictionWriter(Path(config.predictions), train_ids=config.train_ids))
+        if self.output.quiet:
+            config.trainer.enable_progress_bar = False
         if config.trainer.enable_progress_bar is not False:
             extra.append(RichProgressBar(leave=True))
         kwargs.setdefault("plugins", []).append(AtomicCheckpoints())
@@ -182,11 +191,24 @@ class _CommandLine(LightningCLI):
     def _print_scores(self, split: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        report = self.show_scores(PlainConsole(), split)
+        report = self.show_scores(self.output.console, split)
         path = Path(self.trainer.default_root_dir) / f"{split}_scores.json"
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
         _log.info("The scores are in %s.", path)
+        self.output.record("scores", split=split, scores=report, file=path)
+
+    def after_fit(self) -> None:
+        """Say in JSON what the run has left."""
+        if self.trainer.is_global_zero:
+            folder = Path(self.trainer.default_root_dir)
+            weights = folder / "weights.safetensors"
+            self.output.record("run", folder=folder, weights=weights if weights.is_file() else None)
+
+    def after_predict(self) -> None:
+        """Say in JSON where the predictions are."""
+        if self.trainer.is_global_zero:
+            self.output.record("predictions", folder=self.config_init.predict.predictions)
 
     def show_scores(self, console: Console, split: str) -> dict[str, Any]:
         """Print the scores of a split with their protocols, and return them for a file."""
@@ -266,28 +288,70 @@ class _RefinementCommandLine(_CommandLine):
         return refinement_report(self.model, measured_on)
 
 
-def main(words: list[str]) -> int:
-    """Run `segscape fit`, `validate`, `test` or `predict`; `--config` takes a path or the name of a shipped config."""
+class _Run(NamedTuple):
+    """What Lightning's command line is made of for a kind of runs."""
+
+    command_line: type[_CommandLine]
+    task: type[L.LightningModule]
+    data: type[L.LightningDataModule]
+
+
+_RUNS = {
+    "segmentation": _Run(_SegmentationCommandLine, SegmentationTask, SegmentationDataModule),
+    "joint": _Run(_SegmentationCommandLine, SegmentationTask, JointDataModule),
+    "refinement": _Run(_RefinementCommandLine, RefinementTask, RefinementDataModule),
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `segscape fit`, `validate`, `test` or `predict`."""
     # Lightning calls jsonargparse and torch by names that they renamed; its users can do nothing about it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # A resumed run writes into its own folder, which is not empty.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    words = _with_merged_configs(words)
-    name = _setting(words, "model", "name")
-    refines = name is not None and model_entry(name).task == "refinement"
-    command_line = _RefinementCommandLine if refines else _SegmentationCommandLine
-    several = _setting(words, "data", "sets") is not None
-    command_line(
-        RefinementTask if refines else SegmentationTask,
-        RefinementDataModule if refines else JointDataModule if several else SegmentationDataModule,
-        args=words,
+    if arguments.quiet:
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # A config may name classes of a file beside it, and import one that registers networks.
+    sys.path[:0] = [str(folder.resolve()) for folder in arguments.folders]
+    for module in arguments.imports:
+        import_module(module)
+    name = arguments.given.get("model.name")
+    refines = isinstance(name, str) and model_entry(name).task == "refinement"
+    _command_line(_RUNS["refinement" if refines else kind_of(arguments.given)], arguments)
+    return 0
+
+
+def training_parsers() -> Iterator[tuple[str, LightningArgumentParser]]:
+    """Yield the parser of each kind of runs, for the list of all settings."""
+
+    class ParsedError(Exception):
+        """Carries a parser out of the constructor, which would go on to train."""
+
+    def stop(self: _CommandLine, parser: LightningArgumentParser, args: Any) -> None:
+        raise ParsedError(parser)
+
+    for kind, found in _RUNS.items():
+        unparsed = type("Unparsed", (found.command_line,), {"parse_arguments": stop})
+        arguments = argparse.Namespace(command="fit", settings=[], json=False, quiet=True)
+        try:
+            _command_line(found._replace(command_line=unparsed), arguments)
+        except ParsedError as parsed:
+            yield kind, parsed.args[0]
+
+
+def _command_line(of: _Run, arguments: argparse.Namespace) -> None:
+    """Run Lightning's command line, which does everything while it is constructed."""
+    of.command_line(
+        of.task,
+        of.data,
+        output=Output(arguments),
+        args=arguments.settings,
         auto_configure_optimizers=False,
         save_config_callback=_SaveConfig,
         save_config_kwargs={"save_to_log_dir": False},
     )
-    return 0
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
@@ -310,42 +374,3 @@ def _whole_checkpoint(last: Path) -> Path:
         raise ValueError(f"{last} is damaged, and its run has no other checkpoint; delete it to begin anew.")
     _log.warning("%s is damaged; the run goes on from the one before it, %s.", last, previous.name)
     return previous
-
-
-def _with_merged_configs(arguments: list[str]) -> list[str]:
-    """Replace each `--config NAME` by the settings that it stands for, its bases merged."""
-    expanded: list[str] = []
-    position = 0
-    while position < len(arguments):
-        argument = arguments[position]
-        name = None
-        if argument in ("--config", "-c") and position + 1 < len(arguments):
-            position += 1
-            name = arguments[position]
-        elif argument.startswith("--config="):
-            name = argument.removeprefix("--config=")
-        if name is None:
-            expanded.append(argument)
-        else:
-            config = load_config(find_config(name))
-            config.pop(PUBLISHED_KEY, None)
-            expanded += ["--config", yaml.safe_dump(config, sort_keys=False)]
-        position += 1
-    return expanded
-
-
-def _setting(arguments: list[str], section: str, name: str) -> Any:
-    """Return the last value of a setting in arguments and merged configs; it selects the task or the data."""
-    found = None
-    option = f"--{section}.{name}"
-    for word, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        if word == "--config":
-            settings = (yaml.safe_load(value) or {}).get(section) or {}
-            if not isinstance(settings, dict):
-                raise ValueError(f"`{section}` of a config is a mapping of settings, not {settings!r}.")
-            found = settings.get(name, found)
-        elif word == option:
-            found = value
-        elif word.startswith(f"{option}="):
-            found = word.removeprefix(f"{option}=")
-    return found

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segscape.cli.jobs.files import OnProgress, Targets
-from segscape.data.refinement.samples import read_grey
 from segscape.data.scan import files_by_name
-from segscape.rasters.image import read_image, write_image
+from segscape.rasters.image import read_grey, read_image, write_image
 from segscape.rasters.suffixes import IMAGE_SUFFIXES
 from segscape.refinement.refiner import Refiner
 from segscape.refinement.stages import SCALES

@@ -1,8 +1,7 @@
-"""Shared parts of the commands over many files: finding them, protecting them, reading ahead of the work."""
+"""Shared parts of the commands over many files: protecting them, reading ahead of the work."""
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +11,7 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
-from segscape.files import check_readable, resolved
-from segscape.rasters.suffixes import IMAGE_SUFFIXES
+from segscape.files import resolved
 
 Job = TypeVar("Job")
 Material = TypeVar("Material")
@@ -21,51 +19,6 @@ Result = TypeVar("Result")
 
 OnProgress = Callable[[int, int], None]
 """Takes the work done and all the work of one job, in arbitrary units."""
-
-
-def names_many(text: str) -> bool:
-    """Return whether an argument is a folder or a glob, and not a file."""
-    path = Path(text)
-    return path.is_dir() or (not path.exists() and glob.has_magic(text))
-
-
-def find_images(text: str, output: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Find the images that an argument names, each with its place below the output folder.
-
-    A folder is searched with its subfolders; hidden files and those in the output folder are left out.
-
-    Args:
-        text: A file, a folder or a glob.
-        output: The folder that will be written to, if it is known.
-
-    Raises:
-        FileNotFoundError: A folder or glob holds no image, or the argument is a pipe or a device. A file that does not
-            exist fails later, alone.
-    """
-    path = Path(text)
-    if not names_many(text):
-        if path.exists():
-            check_readable(path)
-        yield path, Path(path.name)
-    elif path.is_dir():
-        files = (
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.is_file()
-        )
-        images = sorted(file for file in files if output is None or not resolved(file).is_relative_to(resolved(output)))
-        if not images:
-            raise FileNotFoundError(
-                f"There are no images in {path}; known suffixes are {' '.join(sorted(IMAGE_SUFFIXES))}."
-            )
-        yield from ((image, image.relative_to(path)) for image in images)
-    else:
-        images = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
-        if not images:
-            raise FileNotFoundError(f"Nothing matches {text}.")
-        yield from ((image, Path(image.name)) for image in images)
 
 
 class Targets:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segscape.cli.jobs.files import Targets, find_images, names_many
+from segscape.arguments.inputs import find_images, names_many
+from segscape.cli.jobs.files import Targets
 from segscape.files import resolved
 from segscape.rasters.gdal import has_rasterio
 from segscape.rasters.suffixes import TIFF_SUFFIXES
@@ -29,6 +30,11 @@ class PairJob:
     mask: Path
     target: Path
     cut_out: Path | None
+
+    @property
+    def targets(self) -> list[Path]:
+        """The files to write."""
+        return [self.target] if self.cut_out is None else [self.target, self.cut_out]
 
 
 def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> tuple[list[PairJob], list[str]]:
@@ -69,7 +75,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
     for job in jobs:
         if resolved(job.image) == resolved(job.mask):
             raise ValueError(f"{job.image} is given both as image and as mask.")
-        for path in filter(None, (job.target, job.cut_out)):
+        for path in job.targets:
             targets.claim(path, source=job.image)
         if job.target.suffix.lower() in TIFF_SUFFIXES and not has_rasterio():
             raise ModuleNotFoundError(f"{job.target} needs rasterio: pip install 'segscape[raster]'.", name="rasterio")

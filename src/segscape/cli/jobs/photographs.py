@@ -13,10 +13,11 @@ import numpy.typing as npt
 from rich.progress import Progress
 from rich.table import Table
 
+from segscape.choices import CLASS_BAND
 from segscape.cli.jobs.files import OnProgress, run_jobs
 from segscape.cli.timing import Timing, timing_table
 from segscape.rasters.image import read_image, write_image
-from segscape.refinement.class_maps import CLASS_BAND, refine_classes
+from segscape.refinement.class_maps import refine_classes
 from segscape.refinement.refiner import Refiner
 from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.segmentation.upsampling.argmax import load_kernels
@@ -65,8 +66,10 @@ def segment_photos(
         labels = refine_classes(refiner, image, result.labels, band=band, on_progress=on_progress)
         return replace(result, labels=labels, seconds={**result.seconds, "refine": time.perf_counter() - start})
 
-    # Loading takes up to a second, during which the first photograph is read and the network runs.
-    Thread(target=load_kernels, daemon=True).start()
+    # Loading takes up to a second, during which the first photograph is read and the network runs. For one it is not
+    # worth its while, see `Upsampling.argmax`.
+    if len(jobs) > 1:
+        Thread(target=load_kernels, daemon=True).start()
     steps = run_jobs(
         jobs, read=lambda job: read_image(job.image), work=work, write=_write, bar=bar, description="segmenting"
     )

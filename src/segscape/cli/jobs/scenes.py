@@ -6,15 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from segscape.cli.console import one_line
 from segscape.cli.jobs.files import named
+from segscape.cli.output import Output, record_failure, record_image
 from segscape.cli.progress import show_error
+from segscape.messages import one_line
 from segscape.runtime.system_memory import resident
 from segscape.scenes.files import Refine, SceneFiles
 from segscape.scenes.planner import seconds_per_pixel
@@ -43,7 +43,13 @@ class SceneJob:
 
 
 def segment_scenes(
-    segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, bar: Progress, *, refine: Refine | None
+    segmenter: Segmenter,
+    jobs: Sequence[SceneJob],
+    settings: SceneSettings,
+    bar: Progress,
+    output: Output,
+    *,
+    refine: Refine | None,
 ) -> int:
     """Segment each job, and print its outcome.
 
@@ -52,6 +58,7 @@ def segment_scenes(
         jobs: In the order in which they are done.
         settings: How to segment.
         bar: Shows the progress of each job.
+        output: Gets a record of each job.
         refine: See `Scene`.
 
     Returns:
@@ -64,10 +71,11 @@ def segment_scenes(
     for job in jobs:
         try:
             with Scene(segmenter, job.image, job.files, settings, refine=refine) as scene:
-                _segment(scene, job, segmenter, bar, is_alone=len(jobs) == 1)
+                _segment(scene, job, segmenter, bar, output, is_alone=len(jobs) == 1)
         except Exception as error:  # one file that a library stumbles over does not end the others
             failed += 1
             show_error(bar, named(error, job))
+            record_failure(output, job.image, named(error, job))
     return failed
 
 
@@ -76,6 +84,7 @@ def segment_scenes_on_ray(
     jobs: Sequence[SceneJob],
     settings: SceneSettings,
     bar: Progress,
+    output: Output,
     *,
     address: str | None,
     refine: Refine | None,
@@ -87,6 +96,7 @@ def segment_scenes_on_ray(
         jobs: In any order.
         settings: How to segment.
         bar: Shows the progress of all jobs, in images.
+        output: Gets a record of each job.
         address: Of the cluster; without one, a Ray of this machine is started.
         refine: See `Scene`.
 
@@ -114,14 +124,18 @@ def segment_scenes_on_ray(
             if isinstance(outcome, Exception):
                 failed += 1
                 show_error(bar, outcome)
+                record_failure(output, image, outcome)
             else:
                 bar.console.print(f"{wanted[image].labels}: {largest(outcome)}")
+                record_image(output, image, wanted[image].by_kind, outcome)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from what is done.") from None
     return failed
 
 
-def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *, is_alone: bool) -> None:
+def _segment(
+    scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, output: Output, *, is_alone: bool
+) -> None:
     height, width = scene.size
     if is_alone or height * width >= _LARGE:
         bar.console.print(plan_table(scene, job.image.name, segmenter))
@@ -144,16 +158,17 @@ def _segment(scene: Scene, job: SceneJob, segmenter: Segmenter, bar: Progress, *
         f"{job.files.labels}: {width} x {height} in {duration(seconds)}, {megapixels / seconds:.2f} megapixels/s; "
         f"{largest(shares)}",
     )
+    record_image(output, job.image, job.files.by_kind, shares, size=scene.size, seconds={"all": seconds})
 
 
-def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, console: Console) -> int:
+def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneSettings, output: Output) -> int:
     """Print the plan of each job without carrying it out.
 
     Args:
         segmenter: Holds the network and its card.
         jobs: The scenes to plan.
         settings: How to segment.
-        console: Where to print.
+        output: Where to print.
 
     Returns:
         The number of jobs that could not be planned.
@@ -162,12 +177,27 @@ def plan_scenes(segmenter: Segmenter, jobs: Sequence[SceneJob], settings: SceneS
     for job in jobs:
         try:
             with Scene(segmenter, job.image, job.files, settings) as scene:
-                console.print(plan_table(scene, job.image.name, segmenter))
+                output.console.print(plan_table(scene, job.image.name, segmenter))
+                output.record("plan", image=job.image, **job.files.by_kind, **_plan_fields(scene))
         except Exception as error:  # see `segment_scenes`
             failed += 1
-            error = named(error, job)
-            console.print(f"error: {error}")
+            output.errors.print(f"error: {named(error, job)}")
+            record_failure(output, job.image, named(error, job))
     return failed
+
+
+def _plan_fields(scene: Scene) -> dict[str, Any]:
+    """Return what is planned, for a line of JSON; memory and disk in bytes."""
+    plan = scene.plan
+    return {
+        "size": plan.size,
+        "seen_at": scene.sight.size,
+        "mode": plan.mode,
+        "exact": plan.exact,
+        "reason": plan.reason,
+        "memory": plan.memory + resident(),
+        "disk": plan.storage,
+    }
 
 
 def plan_table(scene: Scene, name: str, segmenter: Segmenter) -> Table:

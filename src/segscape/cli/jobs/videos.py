@@ -18,9 +18,6 @@ from segscape.rasters.video import IncompleteVideoError, VideoSink, VideoSource
 from segscape.segmentation.segmenter import Segmentation, Segmenter
 from segscape.viz.overlay import colourise
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
-"""Suffixes of the files that are taken for videos, in lower case."""
-
 Result = TypeVar("Result")
 Frame = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, red, green, blue."""

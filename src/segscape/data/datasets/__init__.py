@@ -2,7 +2,7 @@
 
 from segscape.data.datasets.ade20k import Ade20k
 from segscape.data.datasets.aerial import DeepGlobe, InriaAerial
-from segscape.data.datasets.base import ImageSample, InMemory, Sample, SegmentationDataset, SplitImages
+from segscape.data.datasets.base import SegmentationDataset
 from segscape.data.datasets.camvid import CamVid, CamVidOriginal
 from segscape.data.datasets.cityscapes import Cityscapes
 from segscape.data.datasets.coco_stuff import CocoStuff10k, CocoStuff10k182, CocoStuff164k
@@ -53,10 +53,6 @@ __all__ = [
     "CamVid",
     "Cityscapes",
     "Folder",
-    "ImageSample",
-    "InMemory",
-    "Sample",
     "SegmentationDataset",
-    "SplitImages",
     "find_dataset",
 ]

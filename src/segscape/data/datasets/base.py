@@ -5,46 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
 from segscape.data.annotations import find_annotations
 from segscape.data.masks import read_indices
 from segscape.labels import LabelSpec
 from segscape.rasters.image import read_image, write_labels
 
-Item = TypeVar("Item")
-
-
-class Sample(TypedDict):
-    """One image with its labels.
-
-    Attributes:
-        image: (3, H, W) uint8, red, green, blue.
-        mask: (H, W) uint8, class indices and the ignore index.
-        name: The image's name, unique in its data set.
-    """
-
-    image: tv_tensors.Image
-    mask: tv_tensors.Mask
-    name: str
-
-
-class ImageSample(TypedDict):
-    """One image, whether it has labels or not.
-
-    Attributes:
-        image: (3, H, W) uint8, red, green, blue.
-        name: The image's name, unique in its data set.
-    """
-
-    image: tv_tensors.Image
-    name: str
+if TYPE_CHECKING:
+    from segscape.data.samples import Sample
 
 
 class Pair(NamedTuple):
@@ -61,7 +33,7 @@ class Pair(NamedTuple):
     mask: Path
 
 
-class SegmentationDataset(Dataset[Sample], ABC):
+class SegmentationDataset(ABC):
     """Images with a label file each, in one split.
 
     Args:
@@ -149,8 +121,11 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return read_indices(path, spec)
 
     @classmethod
-    def read_pair(cls, pair: Pair, spec: LabelSpec) -> Sample:
+    def read_pair(cls, pair: Pair, spec: LabelSpec) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Decode one sample.
+
+        Returns:
+            The image (H, W, 3) uint8, and the class indices (H, W) uint8.
 
         Raises:
             ValueError: A file is damaged, its sizes differ, or a label value is strange; the message names the file.
@@ -164,7 +139,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
                 f"{image.shape[1]} x {image.shape[0]}; the two must be of one size"
                 + (", and only one of them may have been turned by its orientation tag" if turned else "")
             )
-        return Sample(image=_as_image(image), mask=tv_tensors.Mask(torch.from_numpy(indices)), name=pair.name)
+        return image, indices
 
     @classmethod
     def prediction_name(cls, name: str, *, train_ids: bool = False) -> str:
@@ -204,40 +179,12 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.read_pair(self.pairs[index], self.label_spec)
+        # Files are found, counted and checked without PyTorch, which takes a second to load.
+        from segscape.data.samples import Sample, as_image, as_mask
 
-
-class SplitImages(Dataset[ImageSample]):
-    """The images of a split alone, for prediction.
-
-    Args:
-        dataset: The data set's class.
-        root: Its folder.
-        split: One of its splits or joined splits.
-    """
-
-    def __init__(self, dataset: type[SegmentationDataset], root: str | Path, split: str) -> None:
-        self.files = dataset.images(Path(root), split)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> ImageSample:
-        name, path = self.files[index]
-        return ImageSample(image=_as_image(read_image(path)), name=name)
-
-
-class InMemory(Dataset[Item]):
-    """A data set decoded once and kept as uint8, for sets that fit: 4 bytes a pixel."""
-
-    def __init__(self, dataset: Dataset[Item]) -> None:
-        self.samples = [dataset[index] for index in range(len(dataset))]  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.samples[index]
+        pair = self.pairs[index]
+        image, indices = self.read_pair(pair, self.label_spec)
+        return Sample(image=as_image(image), mask=as_mask(indices), name=pair.name)
 
 
 def match_files(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[list[Pair], list[str]]:
@@ -246,7 +193,3 @@ def match_files(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[
     problems = [f"{images[name]} has no label file" for name in sorted(images.keys() - masks.keys())]
     problems += [f"{masks[name]} has no image" for name in sorted(masks.keys() - images.keys())]
     return pairs, problems
-
-
-def _as_image(pixels: npt.NDArray[np.uint8]) -> tv_tensors.Image:
-    return tv_tensors.Image(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segscape.data.datasets.base import SegmentationDataset
-from segscape.data.refinement.samples import read_grey
 from segscape.data.scan import files_by_name
 from segscape.labels import SALIENT, LabelSpec
+from segscape.rasters.image import read_grey
 from segscape.rasters.suffixes import IMAGE_SUFFIXES
 
 _MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segscape.data.check import read_all
-from segscape.data.refinement.pairs import SOURCES, SPLITS, PairFiles
-from segscape.data.refinement.samples import read_with_masks
+from segscape.data.refinement.sources import SOURCES, SPLITS, PairFiles, read_aligned
 
 _THRESHOLD = 127
 
@@ -97,7 +96,6 @@ def check_pairs(root: Path, source: str, split: str, *, track: Track) -> PairRep
 
 
 def _measure(pair: PairFiles) -> PairFinding:
-    _, [mask] = read_with_masks(pair.image, pair.truth)
-    grey = mask[0].numpy()
+    _, [grey] = read_aligned(pair.image, pair.truth)
     foreground, fringe = int((grey > _THRESHOLD).sum()), int(((grey > 0) & (grey < 255)).sum())
     return PairFinding(pair.truth, grey.shape, foreground, fringe)

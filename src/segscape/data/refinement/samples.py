@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torchvision import tv_tensors
 
-from segscape.rasters.image import read_image
+from segscape.data.refinement.sources import read_aligned
 
 
 class PairSample(TypedDict):
@@ -44,37 +41,12 @@ class TripleSample(TypedDict):
     name: str
 
 
-def read_grey(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image of any kind as grey levels; colours are weighted as in ITU-R 601-2.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no image, or damaged; the message names it.
-    """
-    return np.array(Image.fromarray(read_image(path)).convert("L"))
-
-
 def read_with_masks(image: Path, *masks: Path) -> tuple[tv_tensors.Image, list[tv_tensors.Mask]]:
-    """Read an image and masks of its size.
+    """Read an image and masks of its size, as tensors; see `segscape.data.refinement.sources.read_aligned`.
 
     Returns:
         The image (3, H, W) uint8 and the masks (1, H, W) uint8.
-
-    Raises:
-        FileNotFoundError: A file is missing; the message names it.
-        ValueError: A file is damaged, or a mask has another size than the image; the message names it.
     """
-    pixels = read_image(image)
-    tensors = []
-    for path in masks:
-        grey = read_grey(path)
-        if grey.shape != pixels.shape[:2]:
-            raise ValueError(
-                f"{path} is {grey.shape[1]} x {grey.shape[0]} pixels but its image {image} is "
-                f"{pixels.shape[1]} x {pixels.shape[0]}; the two must be of one size."
-            )
-        tensors.append(tv_tensors.Mask(torch.from_numpy(grey)[None]))
+    pixels, greys = read_aligned(image, *masks)
+    tensors = [tv_tensors.Mask(torch.from_numpy(grey)[None]) for grey in greys]
     return tv_tensors.Image(torch.from_numpy(pixels.transpose(2, 0, 1).copy())), tensors

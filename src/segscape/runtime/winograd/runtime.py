@@ -7,8 +7,9 @@ import copy
 import torch
 from torch import Tensor
 
+from segscape.choices import Precision
 from segscape.runtime import fused
-from segscape.runtime.base import Deployed, Precision, Runtime, RuntimeUnavailableError
+from segscape.runtime.base import Deployed, Runtime, RuntimeUnavailableError
 
 
 class WinogradRuntime(Runtime):

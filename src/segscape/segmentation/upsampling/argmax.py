@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from types import ModuleType
 
 import torch
@@ -17,6 +18,12 @@ from segscape.segmentation.upsampling import blocks
 
 # The most classes that labels of eight bits distinguish.
 _MAX_CLASSES = 256
+
+# The most pixels of a process's first map that is computed without the compiled loops.
+_SMALL = 3_000_000
+
+# Counts the maps of labels of this process.
+_maps = count()
 
 
 def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
@@ -42,6 +49,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: boo
 
 def load_kernels() -> None:
     """Load the compiled loops for CPUs, which takes up to a second; a thread can do so while the network runs."""
+    next(_maps)
     upsample_argmax(torch.zeros(2, 2, 2), (4, 4), align_corners=False)
 
 
@@ -137,7 +145,10 @@ class Upsampling:
                 empty, leaves the labels or needs logits outside `held`.
         """
         rows, cols = self._held_interpolations(logits, window, held)
-        return _kernels(logits).argmax(logits.detach(), rows, cols)
+        is_one_alone = next(_maps) == 0 and len(rows.low) * len(cols.low) <= _SMALL
+        # Both compute the same to the bit; loading the compiled loops takes longer than they save on a single image.
+        kernels = blocks if is_one_alone and logits.device.type == "cpu" else _kernels(logits)
+        return kernels.argmax(logits.detach(), rows, cols)
 
     def confidence(self, logits: Tensor, *, window: Window | None = None, held: Window | None = None) -> Tensor:
         """Compute the largest softmax probability of the resized logits at every pixel of a rectangle of the labels.

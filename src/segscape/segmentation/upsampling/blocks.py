@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from segscape.geometry.interval import Interval
-from segscape.geometry.resample import Interpolation, resample_map
+from segscape.geometry.resample import Interpolation, resample, resample_map
 
 # Bytes of upsampled scores held at a time: within a core's share of the cache, large enough for a GPU to be busy.
 _BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
 
 
 def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
-    """Compute the class of the largest logit at every pixel.
+    """Compute the class of the largest logit at every pixel, on CPUs to the bit as `cells.argmax` does.
 
     Args:
         logits: (K, h, w), floating point.
@@ -25,12 +25,41 @@ def argmax(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:
     Returns:
         (H, W) uint8.
     """
-    return by_row_blocks(
-        len(rows.low),
-        len(cols.low) * logits.shape[0],
-        lambda block: resample_map(logits, rows.part(block), cols).max(dim=0).indices,
-        device=logits.device,
-    )
+    # Along the columns first, as `cells` does, and for all source rows at once.
+    logits = logits.float()
+    wide = resample(logits, 2, cols)
+    needed = _needed(logits).index_select(2, torch.from_numpy(cols.low).to(logits.device))
+
+    def of_block(block: Interval) -> Tensor:
+        part = rows.part(block)
+        kept = needed.index_select(1, torch.from_numpy(part.low).to(logits.device))
+        return resample(wide, 1, part).masked_fill_(~kept, -torch.inf).max(dim=0).indices
+
+    return by_row_blocks(len(rows.low), len(cols.low) * logits.shape[0], of_block, device=logits.device)
+
+
+def _needed(logits: Tensor) -> Tensor:
+    """Find the classes that may be best within a cell, the pixels between four neighbouring logits.
+
+    A class that the best one of a corner equals or beats at all four corners cannot be, except by rounding.
+
+    Args:
+        logits: (K, h, w) float32.
+
+    Returns:
+        (K, h, w) bool, for the cell to the lower right of each logit; those at the last row and column have no extent.
+    """
+    down, right = (torch.arange(1, side + 1, device=logits.device).clamp(max=side - 1) for side in logits.shape[1:])
+    corners = [logits, logits[:, :, right], logits[:, down], logits[:, down][:, :, right]]
+    classes = torch.arange(len(logits), device=logits.device)[:, None, None]
+    needed = torch.ones_like(logits, dtype=torch.bool)
+    for corner in corners:
+        winner = corner.max(dim=0).indices[None]
+        beaten = classes != winner
+        for values in corners:
+            beaten &= values <= values.gather(0, winner)
+        needed &= ~beaten
+    return needed
 
 
 def confidence(logits: Tensor, rows: Interpolation, cols: Interpolation) -> Tensor:

@@ -1,17 +1,13 @@
-"""Parsers of argument values that several commands share."""
+"""The values that arguments take: text to pixels, bytes, numbers and sizes."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from segscape.rasters.channels import Scaling, common_scaling
-from segscape.rasters.source import open_stored
-from segscape.rasters.stored import StoredImage
+if TYPE_CHECKING:
+    from segscape.rasters.channels import Scaling
 
 _MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]I?)?B?", re.IGNORECASE)
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -25,6 +21,17 @@ def pixels(text: str) -> int:
     """
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of pixels; it is a whole number from 1 on.")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Parse a whole number from 1 on.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is not one.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on.")
     return int(text)
 
 
@@ -77,31 +84,53 @@ def scaling(text: str) -> Scaling | Literal["common"]:
         raise argparse.ArgumentTypeError(
             f"{text} is no scaling; write it as 0,3000, the values of black and white, or common."
         )
+    # Loads NumPy, which few commands need for their arguments.
+    from segscape.rasters.channels import Scaling
+
     try:
         return Scaling(*limits)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def scaling_of(
-    asked: Scaling | Literal["common"] | None,
-    images: Sequence[Path],
-    *,
-    bands: Sequence[int] | None,
-    nodata: float | None,
-) -> Scaling | None:
-    """Return the scaling that `--scaling` asks for; of `common`, the one of all images that can be read.
+def size(text: str) -> tuple[int, int]:
+    """Parse a (height, width) such as `1024x2048`.
 
     Raises:
-        ValueError: Some images are of 8 bits and others are not.
+        argparse.ArgumentTypeError: The text is no size.
     """
-    if asked != "common":
-        return asked
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} is no size; write HEIGHTxWIDTH, as in 1024x2048.")
+    return int(found[1]), int(found[2])
 
-    def opened() -> Iterator[StoredImage]:
-        for image in images:
-            # What cannot be read is said when it is to be segmented.
-            with suppress(ValueError, OSError):
-                yield open_stored(image)
 
-    return common_scaling(opened(), bands=bands, nodata=nodata)
+def size_or_dynamic(text: str) -> tuple[int, int] | None:
+    """Parse a (height, width) such as `1024x2048`, or return None for `dynamic`.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is neither.
+    """
+    if text == "dynamic":
+        return None
+    try:
+        return size(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no size; write HEIGHTxWIDTH, as in 1024x2048, or dynamic."
+        ) from None
+
+
+def length(text: str) -> float:
+    """Parse a length that is not negative.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is not one.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no length; it is a number from 0 on.")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from segscape.files import resolved
 from segscape.yaml_file import read_yaml
 
 BASE_KEY = "base"
+"""The key of the configs that a config builds on: one or a list of paths relative to it, or names of shipped ones."""
+
+IMPORT_KEY = "import"
+"""The key of the modules beside a config that a run imports first: one name or a list. They may register networks."""
 
 PUBLISHED_KEY = "published"
 """The key of a recipe's published result, which is not a setting: the authors' `score`, its `source`, and the number of
@@ -34,7 +39,7 @@ def find_config(name: str) -> Path:
         name: A path, or a name such as `stdc1_seg/camvid` or `configs/stdc1_seg/camvid.yaml`.
 
     Raises:
-        FileNotFoundError: There is neither; the message lists the names.
+        FileNotFoundError: There is neither; the message gives the nearest names.
     """
     path = Path(name)
     if path.is_file():
@@ -42,11 +47,13 @@ def find_config(name: str) -> Path:
     inside = _folder() / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
     if inside.is_file():
         return inside
-    raise FileNotFoundError(f"There is no config {name}; give a path or one of {', '.join(shipped_configs())}.")
+    near = difflib.get_close_matches(name, shipped_configs(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "give a file, or a name of `segscape config list`."
+    raise FileNotFoundError(f"There is no config {name}; {hint}")
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """Load a config, merged over those that its key `base` names by paths relative to it, in their order.
+    """Load a config, merged over those that its key `base` names, in their order.
 
     Mappings are merged; any other value replaces the earlier one.
 
@@ -60,14 +67,17 @@ def load_config(path: Path) -> dict[str, Any]:
 def _load(path: Path, built_by: tuple[Path, ...]) -> dict[str, Any]:
     own = read_yaml(path)
     bases = own.pop(BASE_KEY, [])
+    bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
-        raise ValueError(f"{path}: `{BASE_KEY}` must be a list of the configs that it builds on.")
+        raise ValueError(f"{path}: `{BASE_KEY}` must be the name of the config that it builds on, or a list of them.")
     above = (*built_by, resolved(path))
     merged: dict[str, Any] = {}
     for name in bases:
-        if resolved(path.parent / name) in above:
+        beside = path.parent / name
+        base = beside if beside.is_file() else find_config(name)
+        if resolved(base) in above:
             raise ValueError(f"{path} builds on {name}, which builds on it.")
-        merged = _merge(merged, _load(path.parent / name, above))
+        merged = _merge(merged, _load(base, above))
     return _merge(merged, own)
 
 
