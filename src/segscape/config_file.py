@@ -74,7 +74,10 @@ def _load(path: Path, built_by: tuple[Path, ...]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for name in bases:
         beside = path.parent / name
-        base = beside if beside.is_file() else find_config(name)
+        try:
+            base = beside if beside.is_file() else find_config(name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path} builds on a config that is not there: {error}") from None
         if resolved(base) in above:
             raise ValueError(f"{path} builds on {name}, which builds on it.")
         merged = _merge(merged, _load(base, above))

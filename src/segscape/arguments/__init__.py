@@ -7,6 +7,7 @@ the commands then do is in `segscape.cli.commands`.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from segscape.arguments import (
     segment,
     training,
 )
-from segscape.arguments.base import Parser
+from segscape.arguments.base import USAGE_ERROR, Parser
 from segscape.arguments.usage import UsageAction
 
 
@@ -95,7 +96,7 @@ def whole_parser(only: str | None = None) -> Parser:
     """Return the parser of the command line.
 
     Args:
-        only: The command whose arguments are added; by default those of all.
+        only: The command whose arguments are added, or none of this name; by default those of all.
     """
     parser = Parser(
         prog="segscape",
@@ -121,8 +122,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: Help was printed (0), or the words are wrong, which was said (2).
     """
-    name = words[0] if words else None
+    if not words:
+        whole_parser("").print_help(sys.stderr)
+        raise SystemExit(USAGE_ERROR)
+    name = words[0]
     if name in training.COMMANDS and not {"-h", "--help"} & set(words[1:]):
         return training.parse(words)
     # Without a known command all of it is needed, for the usage as JSON.
-    return whole_parser(name if name in COMMANDS or name is None else None).parse_args(words)
+    return whole_parser(name if name in COMMANDS else None).parse_args(words)

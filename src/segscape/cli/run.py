@@ -111,6 +111,17 @@ def _show_messages(level: int) -> None:
 
 
 @contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """Have an interrupt say how a command over many files goes on, unless it says more already."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        said = str(stop) if not isinstance(stop, _Terminated) else ""
+        how = "stopped; what is done is kept, and the same command with --skip-existing goes on from there."
+        raise KeyboardInterrupt(said or how) from None
+
+
+@contextmanager
 def _ending_cleanly() -> Iterator[None]:
     """Make a signal to end raise an exception in this process while the context is open."""
     owner = os.getpid()

@@ -16,7 +16,7 @@ from segscape.cli.jobs.files import OnProgress, Targets, run_jobs
 from segscape.cli.jobs.videos import Drawing, Frame, convert_video
 from segscape.cli.output import Output, record_failure
 from segscape.cli.progress import progress, show_error
-from segscape.cli.run import status_of
+from segscape.cli.run import saying_how_to_go_on, status_of
 from segscape.cli.runtimes import calibration_images, print_choice
 from segscape.cli.timing import Timing, timing_table
 from segscape.cutout.background import Background, as_background
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if total:
         cutter = _load(arguments, [job.source for job in photos])
         print_choice(cutter.segmenter, output.console)
-        with progress(quiet=output.quiet) as bar:
+        with saying_how_to_go_on(), progress(quiet=output.quiet) as bar:
             _cut_photos(cutter, photos, background, arguments.band, bar, output, tally)
             for video in videos:
                 _cut_video(cutter, video, background, arguments.band, bar, output, tally)

@@ -19,7 +19,7 @@ from segscape.cli.jobs.files import OnProgress, run_jobs
 from segscape.cli.jobs.pairs import PairJob, plan
 from segscape.cli.output import Output, record_failure
 from segscape.cli.progress import progress, show_error
-from segscape.cli.run import status_of
+from segscape.cli.run import saying_how_to_go_on, status_of
 from segscape.cli.scaling import scaling_of
 from segscape.cli.timing import Timing, timing_table
 from segscape.rasters.channels import Scaling
@@ -104,7 +104,7 @@ def _refine_pairs(jobs: Sequence[PairJob], arguments: argparse.Namespace, output
     refiner = _load(arguments)
     asked = scaling_of(arguments.scaling, [job.image for job in jobs], bands=arguments.bands, nodata=None)
     timings = []
-    with progress(quiet=output.quiet) as bar:
+    with saying_how_to_go_on(), progress(quiet=output.quiet) as bar:
         for job, result, seconds in run_jobs(
             jobs,
             read=partial(

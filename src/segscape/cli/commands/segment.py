@@ -18,7 +18,7 @@ from segscape.cli.jobs.scenes import SceneJob, SceneKind, plan_scenes, segment_s
 from segscape.cli.jobs.videos import VideoJob, segment_video
 from segscape.cli.output import Output, record_failure, record_image
 from segscape.cli.progress import progress, show_error
-from segscape.cli.run import status_of
+from segscape.cli.run import saying_how_to_go_on, status_of
 from segscape.cli.runtimes import calibration_images, print_choice
 from segscape.cli.scaling import scaling_of
 from segscape.cli.sizes import print_sizes
@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     refine = None if refiner is None else partial(refine_classes, refiner, band=band)
     timings: list[Timing] = []
     failed = 0
-    with progress(quiet=output.quiet) as bar:
+    with saying_how_to_go_on(), progress(quiet=output.quiet) as bar:
         if jobs.photos:
             timings = _segment_photos(segmenter, jobs.photos, bar, output, refiner, band)
             failed += len(jobs.photos) - len(timings)
