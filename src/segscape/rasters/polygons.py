@@ -144,7 +144,7 @@ def _areas(polygons: npt.NDArray[Any], crs: Any) -> npt.NDArray[np.float64]:
 def _check_packages(path: Path) -> None:
     for name in ("pyogrio", "pyproj", "rasterio", "shapely"):
         if importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(f"The polygons {path} need {name}: pip install 'segscape[raster]'.", name=name)
+            raise ModuleNotFoundError(f"The polygons {path} need {name}: pip install {name}.", name=name)
 
 
 def _place(georeference: Georeference | None) -> tuple[Any, Any]:

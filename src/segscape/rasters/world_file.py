@@ -46,7 +46,7 @@ def read_place(path: Path) -> Georeference | None:
     beside = place_files(path)
     if not beside:
         return None
-    reason = "rasterio is needed to read it (pip install 'segscape[raster]')"
+    reason = "rasterio is needed to read it (pip install rasterio)"
     if has_rasterio():
         place = None
         try:

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import sys
 import time
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,11 @@ def _machine() -> dict[str, str]:
 def extras() -> dict[str, str]:
     """Return what is there and what is missing of each extra, by the package's own metadata."""
     wanted: dict[str, dict[str, str]] = {}
-    for requirement in requires("segscape") or []:
+    try:
+        requirements = requires("segscape") or []
+    except PackageNotFoundError:
+        return {"unknown": "this copy of the package is not installed, and says nothing of its extras"}
+    for requirement in requirements:
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"""extra == ['"]([\w-]+)['"]""", requirement)
         if name and extra and name[0] != "segscape":

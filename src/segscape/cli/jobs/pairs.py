@@ -78,7 +78,7 @@ def plan(image: str, mask: str, output: Path | None, *, with_cut_out: bool) -> t
         for path in job.targets:
             targets.claim(path, source=job.image)
         if job.target.suffix.lower() in TIFF_SUFFIXES and not has_rasterio():
-            raise ModuleNotFoundError(f"{job.target} needs rasterio: pip install 'segscape[raster]'.", name="rasterio")
+            raise ModuleNotFoundError(f"{job.target} needs rasterio: pip install rasterio.", name="rasterio")
     return jobs, partnerless
 
 
