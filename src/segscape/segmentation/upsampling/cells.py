@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from segscape.geometry.resample import Interpolation
+from segscape.runtime.machine_code import say_if_compiled_now
 from segscape.segmentation.upsampling.cell_kernels import SIDE, Tiles, fill_confidence, fill_labels
+
+say_if_compiled_now(fill_labels)
 
 # Below this number of pixels starting threads takes longer than the work.
 _SMALL = 1 << 18
