@@ -1,12 +1,18 @@
 """The pages around the code say the same as the code."""
 
 import re
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
+import yaml
 
 import segscape
 
 ROOT = Path(__file__).parents[1]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 
 
 def test_the_newest_version_of_the_changelog_is_this_one() -> None:
@@ -21,3 +27,52 @@ def test_changes_are_sorted_by_their_kind() -> None:
     kinds = set(re.findall(r"^### (.+)$", CHANGELOG, re.MULTILINE))
     assert kinds
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_the_citation_has_what_its_form_asks_for() -> None:
+    assert CITATION["cff-version"] == "1.2.0"
+    assert CITATION["type"] == "software"
+    assert CITATION["version"] == segscape.__version__
+    assert CITATION["license"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+    assert CITATION["message"]
+
+
+@pytest.mark.parametrize("work", [CITATION, *CITATION["references"]], ids=lambda work: work["title"].split()[0])
+def test_every_cited_work_has_its_fields(work: dict) -> None:
+    assert work["title"]
+    assert work["authors"]
+    for author in work["authors"]:
+        assert set(author) in ({"name"}, {"family-names", "given-names"}), author
+    container = {"software": "title", "article": "journal", "conference-paper": "collection-title"}[work["type"]]
+    assert work[container]
+    if work is not CITATION:
+        assert 2020 <= work["year"] <= 2030
+        assert work["repository-code"].startswith("https://github.com/")
+    assert work.get("end", 0) >= work.get("start", 0)
+
+
+def test_every_cited_work_has_its_bibtex() -> None:
+    page = (ROOT / "docs" / "citation.md").read_text()
+    entries = {
+        re.sub(r"[{}]", "", re.search(r"title = \{(.+)\},?$", entry, re.MULTILINE)[1]): entry
+        for entry in re.findall(r"^@\w+\{.+?^\}$", page, re.MULTILINE | re.DOTALL)
+    }
+    assert set(entries) == {work["title"] for work in (CITATION, *CITATION["references"])}
+    for work in CITATION["references"]:
+        entry = entries[work["title"]]
+        names = [f"{author['family-names']}, {author['given-names']}" for author in work["authors"]]
+        assert " ".join(re.search(r"author = \{(.+?)\}", entry, re.DOTALL)[1].split()) == " and ".join(names)
+        assert f"year = {{{work['year']}}}" in entry
+        assert ("start" in work) == ("pages" in entry)
+        assert "start" not in work or f"pages = {{{work['start']}--{work['end']}}}" in entry
+
+
+def test_the_bibtex_of_every_network_is_named() -> None:
+    page = (ROOT / "docs" / "citation.md").read_text()
+    table = page[page.index("| networks |") : page.index("```bibtex\n@inproceedings")]
+    patterns = re.findall(r"`(\w+\*?)`", table)
+    networks = segscape.list_models(task="segmentation") + segscape.list_models(task="refinement")
+    missing = [name for name in networks if not any(fnmatch(name, pattern) for pattern in patterns)]
+    assert not missing
+    keys = set(re.findall(r"^@\w+\{(\w+),$", page, re.MULTILINE)) - {"segscape"}
+    assert keys <= set(patterns)
