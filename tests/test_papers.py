@@ -11,6 +11,8 @@ import yaml
 import segscape
 
 ROOT = Path(__file__).parents[1]
+GITHUB = ROOT / ".github"
+PAGES = ["CHANGELOG.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "docs/citation.md"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 
@@ -76,3 +78,27 @@ def test_the_bibtex_of_every_network_is_named() -> None:
     assert not missing
     keys = set(re.findall(r"^@\w+\{(\w+),$", page, re.MULTILINE)) - {"segscape"}
     assert keys <= set(patterns)
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_forms_of_issues_are_as_github_reads_them(name: str) -> None:
+    form = yaml.safe_load((GITHUB / "ISSUE_TEMPLATE" / f"{name}.yml").read_text())
+    assert form["name"]
+    assert form["description"]
+    parts = [part for part in form["body"] if part["type"] != "markdown"]
+    assert {part["type"] for part in parts} <= {"textarea", "input", "dropdown", "checkboxes"}
+    assert len({part["id"] for part in parts}) == len(parts)
+    assert all(part["attributes"]["label"] for part in parts)
+    assert any(part.get("validations", {}).get("required") for part in parts)
+
+
+def test_who_reports_a_bug_is_asked_for_the_versions() -> None:
+    assert "segscape doctor" in (GITHUB / "ISSUE_TEMPLATE" / "bug.yml").read_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files(name: str) -> None:
+    page = (ROOT / name).read_text()
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", page) if "://" not in target]
+    missing = [target for target in targets if not (ROOT / name).parent.joinpath(target).exists()]
+    assert not missing
