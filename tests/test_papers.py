@@ -12,7 +12,7 @@ import segscape
 
 ROOT = Path(__file__).parents[1]
 GITHUB = ROOT / ".github"
-PAGES = ["CHANGELOG.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "docs/citation.md"]
+PAGES = ["CHANGELOG.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "THIRD_PARTY_LICENCES.md", "docs/citation.md"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 
