@@ -12,6 +12,7 @@ import segscape
 
 ROOT = Path(__file__).parents[1]
 GITHUB = ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 PAGES = ["CHANGELOG.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "THIRD_PARTY_LICENCES.md", "docs/citation.md"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
@@ -102,3 +103,38 @@ def test_links_lead_to_files(name: str) -> None:
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", page) if "://" not in target]
     missing = [target for target in targets if not (ROOT / name).parent.joinpath(target).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_may_do_no_more_than_they_need(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        wanted = {"id-token": "write"} if name == "publish" else None
+        assert job.get("permissions") == wanted, name
+        assert job["timeout-minutes"] <= 120
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            if "uses" in step:
+                assert re.fullmatch(r"[\w-]+/[\w-]+@(release/)?v\d+", step["uses"]), step["uses"]
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_workflows_call_what_the_repository_has() -> None:
+    assert WORKFLOWS
+    for path in WORKFLOWS:
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            for words in (step["run"].split() for step in job["steps"] if "run" in step):
+                for word in words:
+                    assert not word.startswith((".ci/", "scripts/")) or (ROOT / word).exists(), word
+                if words[0] == "make":
+                    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_every_supported_python_is_tried() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = yaml.safe_load((GITHUB / "workflows" / "versions.yml").read_text())
+    matrix = versions["jobs"]["python"]["strategy"]["matrix"]["version"]
+    assert project["requires-python"] == f">={matrix[0]}"
+    assert all(isinstance(version, str) for version in matrix)
