@@ -79,7 +79,7 @@ def test_table_json_and_plot(tmp_path: Path, capsys) -> None:
         "cpu",
     ]
     words += ["--repeats", "2", "--warm-up", "1", "--output", str(output), "--plot", str(plot)]
-    assert main(words) == 1
+    assert main(words) == 3
     shown = capsys.readouterr()
     assert "1 of 2 could not be measured" in shown.out
     assert "tensorrt" in shown.err

@@ -129,7 +129,7 @@ def test_runtimes_have_the_names_that_can_be_chosen() -> None:
         (["fit", "--modle.name", "stdc1_seg"], "did you mean --model.name?"),
         (["fit", "--data.batch_size", "many"], "--data.batch_size takes int, not 'many'."),
         (["fit", "--model.optimiser.name", "sdg"], "takes sgd or adam or adamw, not 'sdg'."),
-        (["fit", "--model", "[1]"], "`model` of a config is a mapping"),
+        (["fit", "--model", "[1]"], "--model takes a file of its settings"),
         (
             ["export", "x", "--format", "onx", "--size", "8x8", "--output", "x"],
             "did you mean onnx?",

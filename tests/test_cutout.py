@@ -239,7 +239,7 @@ def test_bad_photographs_among_good_ones(cut, tmp_path: Path, capsys) -> None:
     (tmp_path / "cut.jpg").write_bytes(save(tmp_path / "whole.jpg", disk()).read_bytes()[:500])
     (tmp_path / "text.png").write_text("no picture")
     inputs = [tmp_path / name for name in ("cut.jpg", "text.png", "missing.jpg")]
-    assert cut(*inputs, good, "--output", tmp_path / "out", "--no-refine") == 1
+    assert cut(*inputs, good, "--output", tmp_path / "out", "--no-refine") == 3
     captured = capsys.readouterr()
     for message in ("cut.jpg cannot be decoded", "text.png is not an image that can be read", "There is no file"):
         assert message in captured.err
@@ -315,7 +315,7 @@ def test_videos(cut, tmp_path: Path, capsys) -> None:
     assert cut(*words, "--mask", "--output", tmp_path / "masks") == 0
     assert files(tmp_path / "masks") == {"film_mask.mp4", "wall_mask.mp4"}
     wall.write_text("no video")
-    assert cut(*words, "--background", "lime") == 1
+    assert cut(*words, "--background", "lime") == 3
     assert "1 of 2 input(s) could not be cut out" in capsys.readouterr().out
 
 

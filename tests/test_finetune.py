@@ -142,7 +142,7 @@ def test_sections_of_another_type(section: str, value: object, own_data: Path, t
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({section: value}))
     assert main([*_fit(own_data, tmp_path / "run"), "--config", str(tmp_path / "mine.yaml")]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert f"`{section}` of a config is a mapping of settings, not {value!r}" in said
+    assert f"`{section}` is a mapping of settings, not {value!r}" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -215,7 +215,7 @@ def test_a_damaged_object_of_big_is_reported_and_the_others_done(run, big: Path,
     (big / "b_dog_seg.png").write_bytes((big / "b_dog_seg.png").read_bytes()[:60])
     Image.new("L", (9, 9)).save(big / "c_seg.png")
     Image.new("RGB", (40, 40)).save(big / "c_im.png")
-    assert run(big, "--layout", "big", "--output", tmp_path / "out") == 1
+    assert run(big, "--layout", "big", "--output", tmp_path / "out") == 3
     printed = " ".join("".join(capsys.readouterr()).split())
     assert "1 of 3 object(s)" in printed
     assert "b_dog_seg.png" in printed
@@ -252,7 +252,7 @@ def test_bad_files_and_missing_partners_are_named(run, pairs: Path, tmp_path: Pa
     shutil.copy(pairs / "images" / "a.jpg", pairs / "images" / "photo.jpg")
     Image.new("L", (36, 48)).save(pairs / "masks" / "turned.png")
     shutil.copy(pairs / "images" / "a.jpg", pairs / "images" / "turned.jpg")
-    assert run(pairs / "images", pairs / "masks", "--output", tmp_path / "out") == 1
+    assert run(pairs / "images", pairs / "masks", "--output", tmp_path / "out") == 3
     captured = capsys.readouterr()
     for message in (
         "b.png cannot be decoded",

@@ -228,7 +228,7 @@ def test_one_scaling_for_all_scenes_of_a_run(segmenter, tmp_path: Path, capsys) 
     write(tmp_path / "in" / "dark.tif", dark)
     write(tmp_path / "in" / "bright.tif", bright)
     (tmp_path / "in" / "broken.tif").write_bytes(b"no image")
-    assert segment(tmp_path / "in", "--output", tmp_path / "out", "--scaling", "common", "--context", "scene") == 1
+    assert segment(tmp_path / "in", "--output", tmp_path / "out", "--scaling", "common", "--context", "scene") == 3
     said = " ".join(capsys.readouterr().err.split())
     low, high = np.percentile(np.concatenate([dark[::2, ::2].ravel(), bright[::2, ::2].ravel()]), [0.1, 99.9])
     found = re.search(r"2 images: of its uint16 values ([\d.]+) and ([\d.]+), which 0.1 and 99.9 % lie below", said)
@@ -305,7 +305,7 @@ def test_bad_scenes_are_named_and_skipped(damage, context: str, tmp_path: Path, 
     folder.mkdir()
     expected = damage(folder / "scene.tif")
     write(folder / "tiny.tif", pixels((64, 80)))
-    assert segment(folder, "--output", tmp_path / "out", "--context", context, "--max-memory", "4GB") == 1
+    assert segment(folder, "--output", tmp_path / "out", "--context", context, "--max-memory", "4GB") == 3
     printed = capsys.readouterr()
     message = next(line for line in (printed.out + printed.err).splitlines() if line.startswith("error: "))
     assert expected in message
@@ -407,7 +407,7 @@ def test_a_cluster_is_given_all_images(scene: Path, tmp_path: Path, capsys, monk
 
     monkeypatch.setattr("segscape.scenes.cluster.driver.segment_on_ray", on_ray)
     given = [scene, tmp_path / "photo.png", "--output", tmp_path / "out", "--engine", "ray", "--address", "auto"]
-    assert segment(*given) == 1
+    assert segment(*given) == 3
     assert [(list(scenes), context, address) for scenes, context, address in calls] == [
         ([tmp_path / "photo.png"], "scene", "auto"),
         ([scene], "window", "auto"),

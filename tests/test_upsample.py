@@ -21,7 +21,7 @@ import segscape
 from segscape.geometry.interval import Interval
 from segscape.geometry.resample import interpolation
 from segscape.geometry.window import Window
-from segscape.segmentation.upsampling import blocks
+from segscape.segmentation.upsampling import blocks, cells
 from segscape.segmentation.upsampling.argmax import Upsampling, upsample_argmax
 
 LAYOUTS = ("planes", "channels last", "strided")
@@ -316,7 +316,8 @@ def test_machine_code_is_kept_where_a_folder_can_be_written_to(writable: bool, t
     code = """
 import json, os, numba.core.caching as caching
 caching.CacheImpl._locator_classes = [caching.UserProvidedCacheLocator]
-from segscape.segmentation.upsampling.argmax import upsample_argmax
+from segscape.segmentation.upsampling.argmax import load_kernels, upsample_argmax
+load_kernels()
 from segscape.segmentation.upsampling.cell_kernels import fill_labels
 import torch
 labels = upsample_argmax(torch.eye(4).view(4, 2, 2), (4, 4), align_corners=True)
@@ -329,3 +330,27 @@ print(json.dumps([labels.tolist(), sum(fill_labels.stats.cache_hits.values())]))
         assert labels == [[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2
         hits.append(count)
     assert hits == ([0, 1] if writable else [0])
+
+
+@given(
+    st.integers(1, 24),
+    side,
+    side,
+    long_side,
+    long_side,
+    st.booleans(),
+    st.integers(0, 2**16),
+    st.sampled_from([0, 1, 2]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_first_map_of_a_process_is_as_any_other(
+    classes: int, h: int, w: int, height: int, width: int, align: bool, seed: int, kind: int
+) -> None:
+    """In plain PyTorch, where the compiled loops are not worth loading: the same to the bit, equal logits too."""
+    logits = _logits(classes, (h, w), seed)
+    logits = [logits, (2 * logits).round() / 2, 1 + logits * 1e-6][kind]
+    rows, cols = (
+        interpolation(Interval(0, wanted), wanted, source, torch.float32, align_corners=align)
+        for wanted, source in ((height, h), (width, w))
+    )
+    assert torch.equal(blocks.argmax(logits, rows, cols), cells.argmax(logits, rows, cols))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from segscape.arguments.base import add_device, add_dry_run, add_reporting
-from segscape.arguments.values import count, size
+from segscape.arguments.values import size
 from segscape.checkpoints.shipped import find_weights
 from segscape.choices import Precision, RuntimeName
 from segscape.figures import networks
@@ -49,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the numbers to compute with; int8 is calibrated on the shipped street frames (default: auto)",
     )
     add_device(parser)
-    parser.add_argument(
-        "--repeats", type=count, default=REPEATS, help="timed runs of each figure (default: %(default)s)"
-    )
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="timed runs of each figure (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="runs before them (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all results, after every row")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw speed against the mIoU of the weights")
@@ -64,10 +62,13 @@ def check(arguments: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: There is neither a network nor weights of a name.
-        ValueError: The number of runs to warm up is negative.
+        ValueError: Nothing would be timed, or the number of runs to warm up is negative.
     """
-    if arguments.warm_up < 0:
-        raise ValueError(f"--warm-up is a number of runs and cannot be {arguments.warm_up}.")
+    if arguments.repeats < 1 or arguments.warm_up < 0:
+        raise ValueError(
+            f"A benchmark times at least one run after zero or more to warm up, not {arguments.repeats} after "
+            f"{arguments.warm_up}; give other --repeats and --warm-up."
+        )
     for name in arguments.names:
         if name not in networks():
             find_weights(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from segscape.arguments.base import add_device, add_dry_run, add_reporting, add_skip_existing, add_weights
 from segscape.arguments.inputs import find_all
 from segscape.arguments.runtimes import add_runtime, check_runtime
-from segscape.arguments.values import bands, length, memory, numbers, pixels, scaling
+from segscape.arguments.values import bands, memory, numbers, pixels, scaling
 from segscape.checkpoints.shipped import find_weights
 from segscape.choices import CLASS_BAND, REFINER_WEIGHTS, STREET_WEIGHTS
 from segscape.rasters.suffixes import VIDEO_SUFFIXES
@@ -82,7 +82,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--polygons", choices=["gpkg", "geojson"], help="also write the classes' areas as polygons")
     group.add_argument(
         "--tolerance",
-        type=length,
+        type=float,
         default=0.0,
         metavar="UNITS",
         help="simplify polygons by so much, in units of the coordinate reference system (default: not at all)",
@@ -147,6 +147,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError("--address is for --engine ray, which is missing.")
     if arguments.tolerance and not arguments.polygons:
         raise ValueError("--tolerance is for --polygons, which is missing.")
+    if not arguments.tolerance >= 0:
+        raise ValueError(f"--tolerance is a length and cannot be {arguments.tolerance:g}.")
     check_runtime(arguments)
     find_weights(arguments.weights)
     if arguments.refine_weights:

@@ -33,6 +33,7 @@ _DESCRIPTIONS = {
     "predict": "Write the predicted labels of a split, as its data set has them.",
 }
 _REPORTING = ("--json", "--quiet", "--verbose", "--dry-run")
+_SECTIONS = ("trainer", "model", "data")
 _OF_JSONARGPARSE = ("print_config", "config")
 _BUILTINS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "null": type(None)}
 
@@ -114,7 +115,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: A setting does not exist, or its value is of the wrong type, which was said.
         FileNotFoundError: There is no such config.
-        ValueError: A config cannot be read.
+        ValueError: A config cannot be read, or there is no such network.
     """
     command, *rest = words
     chosen = {flag[2:].replace("-", "_"): flag in rest for flag in _REPORTING}
@@ -125,6 +126,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         command=command, settings=[command, *merged], folders=folders, imports=imports, **chosen
     )
     given = _given(merged)
+    name = given.get("model.name")
+    # First of all, as it decides which settings there are; imported code may register a network.
+    if isinstance(name, str) and not imports:
+        check_network(name)
     try:
         _check_settings(command, given)
     except ValueError as error:
@@ -142,19 +147,14 @@ def kind_of(given: Mapping[str, Any]) -> Literal["segmentation", "joint", "refin
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse a network, a data set or weights that do not exist.
+    """Refuse a data set or weights that do not exist.
 
     Raises:
         FileNotFoundError: There are no such weights, or no such folder of data.
-        ValueError: The network or the data set is unknown.
+        ValueError: The data set is unknown.
     """
     given = arguments.given
-    name, dataset, root, weights = (
-        given.get(setting) for setting in ("model.name", "data.dataset", "data.root", "model.weights")
-    )
-    # Imported code may register a network.
-    if isinstance(name, str) and not arguments.imports:
-        check_network(name)
+    dataset, root, weights = (given.get(setting) for setting in ("data.dataset", "data.root", "model.weights"))
     if isinstance(dataset, str) and dataset not in figures()["datasets"]:
         near = difflib.get_close_matches(dataset, figures()["datasets"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(figures()['datasets'])}."
@@ -188,6 +188,9 @@ def _with_merged_configs(words: Sequence[str]) -> tuple[list[str], list[Path], l
         path = find_config(name)
         config = load_config(path)
         config.pop(PUBLISHED_KEY, None)
+        for section in _SECTIONS:
+            if not isinstance(config.get(section, {}), Mapping):
+                raise ValueError(f"{path}: `{section}` is a mapping of settings, not {config[section]!r}.")
         imported = config.pop(IMPORT_KEY, [])
         imported = [imported] if isinstance(imported, str) else imported
         if not isinstance(imported, list) or not all(isinstance(module, str) for module in imported):
@@ -225,11 +228,10 @@ def _value(text: str) -> Any:
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each setting of a config by its whole name, not those inside of objects."""
-    whole = {setting.name for setting in settings()}
+    """Yield each setting of a config by its whole name, those inside of objects too."""
     for key, value in config.items():
         name = f"{above}{key}"
-        if isinstance(value, Mapping) and name not in whole:
+        if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
         else:
             yield name, value
@@ -250,7 +252,7 @@ def _check_settings(command: str, given: Mapping[str, Any]) -> None:
             # On the command line a section may be given as a file.
             if isinstance(value, str):
                 continue
-            raise ValueError(f"`{name}` of a config is a mapping of settings, not {value!r}.")
+            raise ValueError(f"--{name} takes a file of its settings, not {value!r}.")
         inside = next((whole for whole in known if name.startswith(f"{whole}.") and not known[whole].is_simple), None)
         if name in known:
             _check_value(known[name], value)

@@ -119,18 +119,3 @@ def size_or_dynamic(text: str) -> tuple[int, int] | None:
         raise argparse.ArgumentTypeError(
             f"{text} is no size; write HEIGHTxWIDTH, as in 1024x2048, or dynamic."
         ) from None
-
-
-def length(text: str) -> float:
-    """Parse a length that is not negative.
-
-    Raises:
-        argparse.ArgumentTypeError: The text is not one.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no length; it is a number from 0 on.")
-    return value

@@ -228,12 +228,13 @@ _shtab_segscape_export_defaults_added=0
 
 _shtab_segscape_export_weights_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--which[of a run\'s checkpoints, such as best, last or step-2000\; without it last (a mistyped name lists them)]:NAME:"
   "--output[the weights file to write (.safetensors)]:FILE:_files"
   "--dry-run[print what would be written, and stop]"
   "--json[print a line of JSON for each result, and nothing else on standard output]"
   "--quiet[print errors alone, beside what --json prints]"
   "--verbose[print more\: settings, times, where errors came from]"
-  ":a run\'s folder, whose last checkpoint is taken, or one of the files in its checkpoints\/:"
+  ":a run\'s folder, or one of the files in its checkpoints\/:"
 )
 
 # guard to ensure default positional specs are added only once per session
