@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
-.PHONY: demo test test-all fuzz lint bench bench-gpu parity lock clean
+.PHONY: demo test test-all fuzz lint bench bench-gpu parity renew lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -62,6 +62,11 @@ endif
 	touch $@
 
 # Needs uv (pip install uv).
+# What is kept as data, after a network, weights, a config, an argument or a public name came, went or changed.
+renew: .venv/ready
+	for script in renew_figures renew_settings renew_completions recipes_table freeze_api third_party; do \
+		$(BIN)/python scripts/$$script.py || exit 1; done
+
 lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-package segscape pyproject.toml --output-file requirements.lock

@@ -353,6 +353,20 @@ def test_a_dry_run_writes_nothing(command: str, tmp_path: Path, photos: Path, ca
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_preparation_is_planned(tmp_path: Path, capsys) -> None:
+    from tests.fake.street import write_camvid_download
+
+    write_camvid_download(tmp_path / "download")
+    words = ["data", "prepare", "camvid", "--source", str(tmp_path / "download"), "--root", str(tmp_path / "camvid")]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    [line] = _lines(capsys.readouterr().out)
+    assert line["kind"] == "plan"
+    assert not (tmp_path / "camvid").exists()
+    assert main([*words, "--workers", "1", "--json"]) == 0
+    [line_done] = _lines(capsys.readouterr().out)
+    assert line_done["written"] == sum(line["counts"].values())
+
+
 # Configs.
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from segscape.arguments.base import add_reporting
+from segscape.arguments.base import add_dry_run, add_reporting
 from segscape.figures import figures
 
 PAIRS = "pairs"
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     preparing.add_argument("name", choices=preparable, metavar="NAME", help=", ".join(preparable))
     preparing.add_argument("--source", type=Path, required=True, metavar="FOLDER", help="the unpacked download")
     preparing.add_argument("--root", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    add_dry_run(preparing, "how many files would be written")
     preparing.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: every core)")
     add_reporting(preparing)
     checking = commands.add_parser("check", help="read every file and report counts, sizes, classes and problems")

@@ -17,7 +17,7 @@ from segscape.cli.progress import progress
 from segscape.cli.run import FAILED
 from segscape.data.check import SplitReport, check_split, detect_dataset
 from segscape.data.datasets import DATASETS, Folder, find_dataset
-from segscape.data.prepare import PAIR_PREPARATIONS, PREPARATIONS, prepare
+from segscape.data.prepare import PAIR_PREPARATIONS, PREPARATIONS, plan_of, prepare
 from segscape.data.refinement.check import PairReport, check_pairs, holds_pairs
 from segscape.data.refinement.sources import LAYOUT, SOURCES, SPLITS
 from segscape.labels import IGNORE_INDEX, LabelSpec
@@ -41,6 +41,14 @@ def _prepare(arguments: argparse.Namespace, output: Output) -> int:
     name, root = arguments.name, arguments.root
     if name not in PREPARATIONS | PAIR_PREPARATIONS:
         output.console.print(f"{name} is read as it is, nothing has to be prepared: {DATASETS[name].layout}")
+        return 0
+    if arguments.dry_run:
+        plan = plan_of(name, arguments.source)
+        files = Counter(f"{task.split} {task.kind}" for task in plan.tasks)
+        for what, count in files.items():
+            output.console.print(f"{what}: {count}")
+        output.console.print(f"{len(plan.tasks)} file(s) would be written to {root}; {len(plan.problems)} problem(s)")
+        output.record("plan", dataset=name, root=root, counts=files, problems=plan.problems)
         return 0
     with progress(quiet=output.quiet) as bar:
 

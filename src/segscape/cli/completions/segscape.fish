@@ -198,6 +198,7 @@ complete -c segscape -n '_shtab_segscape_using data; and test $_shtab_segscape_n
 complete -c segscape -n '_shtab_segscape_using data prepare' -s h -l help -d 'show this help message and exit'
 complete -c segscape -n '_shtab_segscape_using data prepare' -l source -xka "(__fish_complete_path (commandline -ct))" -d 'the unpacked download'
 complete -c segscape -n '_shtab_segscape_using data prepare' -l root -xka "(__fish_complete_path (commandline -ct))" -d 'the folder to write'
+complete -c segscape -n '_shtab_segscape_using data prepare' -l dry-run -d 'print how many files would be written, and stop'
 complete -c segscape -n '_shtab_segscape_using data prepare' -l workers -x -d 'processes (default: every core)'
 complete -c segscape -n '_shtab_segscape_using data prepare' -l json -d 'print a line of JSON for each result, and nothing else on standard output'
 complete -c segscape -n '_shtab_segscape_using data prepare' -l quiet -d 'print errors alone, beside what --json prints'

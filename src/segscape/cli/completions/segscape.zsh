@@ -178,6 +178,7 @@ _shtab_segscape_data_prepare_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--source[the unpacked download]:FOLDER:_files"
   "--root[the folder to write]:FOLDER:_files"
+  "--dry-run[print how many files would be written, and stop]"
   "--workers[processes (default\: every core)]:workers:"
   "--json[print a line of JSON for each result, and nothing else on standard output]"
   "--quiet[print errors alone, beside what --json prints]"

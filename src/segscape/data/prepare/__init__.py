@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segscape.data.prepare.manifest import Manifest
 from segscape.data.prepare.pairs import PAIR_PREPARATIONS
+from segscape.data.prepare.plan import Plan
 from segscape.data.prepare.run import PrepareReport, Track, carry_out
 from segscape.data.prepare.sources import PREPARATIONS
 
@@ -33,13 +34,27 @@ def prepare(name: str, source: Path, root: Path, *, workers: int, track: Track) 
         ValueError: The root holds another data set.
         OSError: The disk is full, or a folder may not be written to.
     """
+    plan = plan_of(name, source)
+    return carry_out(plan, Manifest(root, name, shared=name in PAIR_PREPARATIONS), workers=workers, track=track)
+
+
+def plan_of(name: str, source: Path) -> Plan:
+    """Plan the preparation of a data set.
+
+    Args:
+        name: See `prepare`.
+        source: See `prepare`.
+
+    Raises:
+        FileNotFoundError: The source is missing, or is no download of the data set.
+    """
     make_plan, expected = (PREPARATIONS | PAIR_PREPARATIONS)[name]
     if not source.exists():
         raise FileNotFoundError(f"There is no folder {source}.")
     plan = make_plan(source)
     if not plan.tasks and not plan.problems:
         raise FileNotFoundError(f"{source} is no download of {name}; expected in it: {expected}.")
-    return carry_out(plan, Manifest(root, name, shared=name in PAIR_PREPARATIONS), workers=workers, track=track)
+    return plan
 
 
-__all__ = ["PAIR_PREPARATIONS", "PREPARATIONS", "PrepareReport", "prepare"]
+__all__ = ["PAIR_PREPARATIONS", "PREPARATIONS", "PrepareReport", "plan_of", "prepare"]
