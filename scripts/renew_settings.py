@@ -66,7 +66,8 @@ def _simple(hint: Any) -> tuple[list[str], list[Any]] | None:
     if None in parts:
         return None
     return (
-        list(dict.fromkeys(name for names, _ in parts for name in names)),
+        # Sorted, as Python keeps a union's order as it was first written anywhere in the process.
+        sorted({name for names, _ in parts for name in names}),
         list(dict.fromkeys(choice for _, choices in parts for choice in choices)),
     )
 

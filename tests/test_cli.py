@@ -75,7 +75,7 @@ def test_one_bad_image_is_reported_and_skipped(random_weights: Path, frames: Pat
     (frames / "text.png").write_text("not a picture")
     missing = frames / "nothing.png"
     output = tmp_path / "out"
-    assert _segment(random_weights, output, frames / "cut.jpg", missing, frames / "a.jpg", frames / "text.png") == 1
+    assert _segment(random_weights, output, frames / "cut.jpg", missing, frames / "a.jpg", frames / "text.png") == 3
     captured = capsys.readouterr()
     assert f"error: There is no file {missing}." in captured.err
     assert "cut.jpg cannot be decoded" in captured.err

@@ -463,7 +463,7 @@ def test_the_doctor_tells_what_is_there(capsys) -> None:
     [page] = _lines(capsys.readouterr().out)
     assert page["segscape"]["version"] == segscape.__version__
     assert "cpu" in page["devices"]
-    assert {"train", "raster", "video"} <= page["extras"].keys()
+    assert {"train", "onnx", "video"} <= page["extras"].keys()
     assert re.match(r"\d", page["libraries"]["torch"])
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out

@@ -265,5 +265,5 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch) -> None:
     for name in ("shapely", "pyogrio"):
         monkeypatch.delitem(sys.modules, name)
         monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-        with pytest.raises(ModuleNotFoundError, match=r"a.gpkg need \w+: pip install 'segscape\[raster\]'"):
+        with pytest.raises(ModuleNotFoundError, match=r"a.gpkg need (\w+): pip install \1"):
             write_polygons(tmp_path / "a.gpkg", values, class_names=NAMES)

@@ -58,6 +58,6 @@ def test_configs_that_build_on_each_other(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("base: [a.yaml]")
     with pytest.raises(ValueError, match=r"b\.yaml builds on a\.yaml, which builds on it"):
         load_config(tmp_path / "a.yaml")
-    (tmp_path / "a.yaml").write_text("base: b.yaml")
+    (tmp_path / "a.yaml").write_text("base: {b: yaml}")
     with pytest.raises(ValueError, match="`base` must be the name of the config"):
         load_config(tmp_path / "a.yaml")
