@@ -342,8 +342,8 @@ CRM = Figure(
     {
         "image": Box((0, 0), "Image and mask", 1, 4, "extractor.conv1", of="input"),
         "stem": Box((0, 1), "Stem", 2, 64, "extractor.act1", "backbone"),
-        "layer1": Box((0, 2), "ResNet, stage 1", 4, 256, "extractor.layer1", "backbone"),
-        "layer3": Box((0, 3), "Stages 2 and 3", 8, 1024, "extractor.layer3", "backbone"),
+        "layer1": Box((0, 2), "ResNet, stage 1", 4, 256, "extractor.layer1.2", "backbone"),
+        "layer3": Box((0, 3), "Stages 2 and 3", 8, 1024, "extractor.layer3.5", "backbone"),
         "branch1": Box((1, 1), "1x1 convolution", 2, 64, "fusion.branches.0"),
         "branch2": Box((1, 2), "1x1 convolution", 4, 64, "fusion.branches.1"),
         "branch3": Box((1, 3), "1x1 convolution", 8, 128, "fusion.branches.2"),
