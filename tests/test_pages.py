@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
-from scripts import network_figures
+from scripts import concept_figures, network_figures, network_pages
 from scripts.network_figures import Box, Figure
 from torch import Tensor, nn
 
+from segscape import arguments
+from segscape.config_file import shipped_configs
+from segscape.figures import networks
 from segscape.networks.base import RefinementNetwork
 from segscape.networks.layers import GlobalMean
 from segscape.registry import model_entry
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*sorted((DOCS / "networks").glob("*.md")), *sorted((DOCS / "concepts").glob("*.md"))]
 CLASSES = 7
 MOST_BYTES = 30_000
 
@@ -27,9 +35,16 @@ def test_figures_are_what_the_script_draws(figure: Figure) -> None:
     assert path.read_text() == network_figures.draw(figure), "python scripts/network_figures.py draws it anew"
 
 
+@pytest.mark.parametrize("name", concept_figures.FIGURES)
+def test_pictures_of_concepts_are_what_the_script_draws(name: str) -> None:
+    path = concept_figures.FOLDER / f"{name}.svg"
+    assert path.read_text() == concept_figures.FIGURES[name](), "python scripts/concept_figures.py draws it anew"
+
+
 def test_no_other_figures_lie_there() -> None:
     names = {figure.name for figure in network_figures.FIGURES}
     assert {path.stem for path in network_figures.FOLDER.iterdir()} == names
+    assert {path.stem for path in concept_figures.FOLDER.iterdir()} == set(concept_figures.FIGURES)
 
 
 def test_pictures_are_small_and_need_nothing_from_outside() -> None:
@@ -88,3 +103,73 @@ def _maps(name: str, boxes: list[Box], size: tuple[int, int]) -> tuple[dict[tupl
         else:
             network(images)
     return shapes, network
+
+
+@pytest.mark.parametrize("path", network_pages.pages(), ids=lambda path: path.stem)
+def test_tables_are_what_the_script_writes(path: Path) -> None:
+    text, system = path.read_text(), network_pages.pages()[path]
+    assert network_pages.page(text, system) == text, "python scripts/network_pages.py writes it anew"
+    begun = re.findall(r"<!-- Begin of (.+), written by scripts/network_pages.py -->", text)
+    assert begun == re.findall(r"<!-- End of (.+) -->", text)
+    assert set(begun) <= set(network_pages.TABLES)
+
+
+def test_every_network_and_config_has_a_page() -> None:
+    found = [name for system in network_pages.SYSTEMS.values() for name in system.names]
+    assert sorted(found) == sorted(name for name, kept in networks().items() if kept["task"] != "classification")
+    listed = [name for system in network_pages.SYSTEMS.values() for name in system.configs]
+    assert sorted([*listed, "finetune"]) == shipped_configs()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_code_of_pages_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "\n".join(_blocks(path, "python"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(path), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_of_pages_exist(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "\n".join(_blocks(path, "bash")).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("segscape ")]
+    for command in commands:
+        arguments.parse(command[1:])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_of_pages_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (path.parent / name).resolve() if name else path
+        assert found.is_file(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", found.read_text(), flags=re.MULTILINE)
+            assert anchor in {_slug(head) for head in heads}, target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_tests_that_pages_name_exist(path: Path) -> None:
+    for file, name in re.findall(r"(tests/\w+\.py)::(\w+)", path.read_text()):
+        tree = ast.parse((ROOT / file).read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{name}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages_are_formatted(path: Path) -> None:
+    text = path.read_text()
+    for line in re.sub(r"```.*?```", "", text, flags=re.DOTALL).splitlines():
+        assert line.startswith("|") or len(line) <= 120, line
+    assert "/work" not in text
+
+
+def _blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def _slug(head: str) -> str:
+    """The anchor of a heading, as Python-Markdown makes it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", head).strip().lower())
