@@ -163,7 +163,6 @@ def test_pages_are_formatted(path: Path) -> None:
     text = path.read_text()
     for line in re.sub(r"```.*?```", "", text, flags=re.DOTALL).splitlines():
         assert line.startswith("|") or len(line) <= 120, line
-    assert "/work" not in text
 
 
 def _blocks(path: Path, language: str) -> list[str]:
