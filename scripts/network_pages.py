@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "networks"
 RESULTS = ROOT / "benchmarks" / "results"
 
+_COSTS = ("parameters", "GMAC", "GMAC of the authors' code", "stride")
 _WAYS = ("plain", "lean", "torch", "winograd", "openvino fp32", "openvino int8")
 _COMPARED = ("camvid", "dronedeploy")
 
@@ -54,6 +56,77 @@ class System:
     def configs(self) -> list[str]:
         """The names of its configs."""
         return [name for name in shipped_configs() if name.partition("/")[0] in self.names]
+
+
+SYSTEMS = {
+    "isdnet": System("ISDNet", ("isdnet",)),
+    "isnet": System("ISNet", ("isnet",)),
+    "crm": System("CRM", ("crm",)),
+    "bisestdc": System("BiSeSTDC and STDC-Seg", ("stdc", "bisestdc")),
+    "dabnet": System("DABNet", ("dabnet",)),
+    "scapenet": System("ScapeNet", ("scapenet",)),
+}
+
+
+def _module(name: str) -> str:
+    return model_entry(name).build.__module__.rpartition(".")[2]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    # Columns of numbers are set to the right.
+    rows = [list(row) for row in rows]
+    ruler = [
+        "---:" if all(re.match(r"\d|$", row[place]) and " x " not in row[place] for row in rows) else "---"
+        for place in range(len(head))
+    ]
+    lines = [head, ruler, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _costs(name: str) -> list[str]:
+    """Parameters, multiply-accumulates, the authors' multiply-accumulates, stride."""
+    kept = networks()[name]
+    million = f"{kept['parameters'] / 1e6:.2f} M"
+    if "macs" not in kept:
+        return [million, "", "", ""]
+    authors = f"{kept['authors_macs'] / 1e9:.2f}" if name in FORMATS else ""
+    return [million, f"{kept['macs'] / 1e9:.2f}", authors, str(kept["stride"])]
+
+
+def _summary(name: str) -> str:
+    return (model_entry(name).build.__doc__ or "").partition("\n")[0].rstrip(".").replace("`", "")
+
+
+def every_network(_: System) -> str:
+    """The table of all networks."""
+    rows = [[f"[`{name}`]({page}.md)", *_costs(name)] for page, system in SYSTEMS.items() for name in system.names]
+    return _table(("network", *_COSTS), rows)
+
+
+def names(system: System) -> str:
+    """The networks of a system: what each is, and what it costs."""
+    told = [f"- `{name}`: {_summary(name)}{_origins(name)}." for name in system.names]
+    rows = [[f"`{name}`", *_costs(name)] for name in system.names]
+    # What networks that refine masks cost depends on the stages; our own have no authors' code beside them.
+    head = ("network", *_COSTS)
+    filled = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    table = _table([head[place] for place in filled], ([row[place] for place in filled] for row in rows))
+    return "\n".join(_wrapped(line) for line in told) + "\n\n" + table
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _origins(name: str) -> str:
+    """The code bases whose checkpoints it reads, as the end of a sentence."""
+    origins = [known.origin for known in FORMATS.get(name, ())]
+    return f"; reads checkpoints of {' and '.join(origins)}" if origins else ""
+
+
+def configs(self) -> list[str]:
+    """The names of its configs."""
+    return [name for name in shipped_configs() if name.partition("/")[0] in self.names]
 
 
 SYSTEMS = {
