@@ -76,8 +76,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     # Columns of numbers are set to the right.
     rows = [list(row) for row in rows]
     ruler = [
-        "---:" if all(re.match(r"\d|$", row[place]) and " x " not in row[place] for row in rows) else "---"
-        for place in range(len(head))
+        "---:" if all(re.fullmatch(r"[\d.]*( M)?", row[place]) for row in rows) else "---" for place in range(len(head))
     ]
     lines = [head, ruler, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -134,7 +133,7 @@ def configs(system: System) -> str:
         sources.append(published.get("source", ""))
     told = sorted({source for source in sources if source})
     if len(told) == 1:
-        return _table(("config", "data sets", "published score"), rows) + f"\n\nThe scores are from: {told[0]}."
+        return _table(("config", "data sets", "published score"), rows) + f"\n\nSource: {told[0]}."
     head = ("config", "data sets", "published score", "published in") if told else ("config", "data sets")
     return _table(head, ([*row, source][: len(head)] for row, source in zip(rows, sources, strict=True)))
 
