@@ -60,7 +60,8 @@ Image.fromarray(marked(result.mask))
 # %% [markdown]
 # ## Where it changed most
 #
-# On the left the coarse mask, on the right the refined one, enlarged twice.
+# On the left the coarse mask, on the right the refined one, enlarged twice. The wheels and legs have got their own
+# outlines; where the underside lies in the shade, a little of it is lost.
 
 
 # %%

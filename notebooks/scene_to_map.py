@@ -19,9 +19,9 @@
 #
 # **The scene is a drawing.** No image from above ships with Segscape, so fields, trees, roofs, roads and a river are
 # drawn here with NumPy and Pillow, at 0.3 m a pixel, and put into the sea off Africa, where they cannot be mistaken for
-# a real place. The network was trained on photographs and gets parts of a drawing wrong: it takes roofs for road and
-# some meadows for water. The notebook shows how the work is done. How good the network is, its scores on real scenes
-# tell: [weights](../docs/weights.md#scapenet_lite0aerial).
+# a real place. The network was trained on photographs and gets parts of a drawing wrong: it takes parts of the meadows
+# for water or bare ground. This notebook shows how the work is done; how well, only real scenes can tell: the scores on
+# such are on the page on [weights](../docs/weights.md#scapenet_lite0aerial).
 
 # %%
 import json
@@ -49,10 +49,10 @@ for y, x in 256 * np.array([*np.ndindex(8, 8)]):
 for x, y in random.normal((500, 1500), (200, 180), (2500, 2)):
     draw.circle((x, y), random.uniform(8, 20), fill=(58, 78, 44), outline=(44, 56, 34), width=3)  # a tree
 for x, y in np.mgrid[60:800:170, 60:760:190].reshape(2, -1).T:
-    draw.rectangle([x, y, x + 90, y + 80], fill=(172, 110, 92), outline=(120, 76, 64), width=8)  # a roof
+    draw.rectangle([x, y, x + 90, y + 80], fill=(205, 199, 193), outline=(90, 90, 90), width=8)  # a roof
 for road in ((0, 1000, side, 840), (880, 0, 940, side)):
     draw.line(road, fill=(128, 126, 124), width=28)
-for size, amplitude in ((64, 6), (16, 5), (4, 6), (1, 7)):  # unevenness of every size
+for size, amplitude in ((64, 8), (16, 8), (4, 9), (1, 9)):  # unevenness of every size
     noise = random.normal(0, amplitude, (side // size, side // size)).astype(np.float32)
     noise = np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC))
     picture = Image.fromarray((picture + noise[..., None]).clip(0, 255).astype(np.uint8))
