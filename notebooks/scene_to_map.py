@@ -47,7 +47,8 @@ for y, x in 256 * np.array([*np.ndindex(8, 8)]):
     field = fields[random.integers(4) if x + y > 1024 else 0]
     draw.rectangle([x, y, x + 255, y + 255], fill=field, outline=(60, 76, 44), width=5)
 for x, y in random.normal((500, 1500), (200, 180), (2500, 2)):
-    draw.circle((x, y), random.uniform(8, 20), fill=(58, 78, 44), outline=(44, 56, 34), width=3)  # a tree
+    r = random.uniform(8, 20)
+    draw.ellipse([x - r, y - r, x + r, y + r], fill=(58, 78, 44), outline=(44, 56, 34), width=3)  # a tree
 for x, y in np.mgrid[60:800:170, 60:760:190].reshape(2, -1).T:
     draw.rectangle([x, y, x + 90, y + 80], fill=(205, 199, 193), outline=(90, 90, 90), width=8)  # a roof
 for road in ((0, 1000, side, 840), (880, 0, 940, side)):

@@ -13,8 +13,8 @@
 # # A street, segmented
 #
 # Five frames of a drive become label maps: classes in colour, the share of each class, how sure the network is and
-# where it is wrong. At the end stands what the weights say of themselves. This takes about half a minute on two CPU
-# cores and needs nothing but `pip install segscape jupyter`.
+# where it is wrong. At the end stands what the weights say of themselves. This takes less than half a minute on two
+# CPU cores and needs nothing but `pip install segscape jupyter`.
 #
 # The frames ship with Segscape. They are from CamVid (G. Brostow, J. Fauqueur, R. Cipolla, 2009), in the edition of
 # SegNet, under [CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/): not for commercial use.
@@ -70,7 +70,7 @@ bars
 # segscape segment frames/ film.mp4 --output labels --overlay
 # ```
 #
-# In Python it is a loop. The frames are some two seconds apart.
+# In Python it is a loop:
 
 # %%
 results = [segmenter.segment(frame) for frame in frames]
