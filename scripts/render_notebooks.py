@@ -23,7 +23,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 PAGES = ROOT / "docs" / "notebooks"
-MOST_SECONDS = 100
+MOST_SECONDS = 300
 """The most that a cell may take."""
 MOST_BYTES = 120_000
 """The largest picture of a page."""
