@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
+
 import pytest
 from scripts import docs_reference
+
+import segscape
 
 
 @pytest.mark.parametrize("name", docs_reference.PAGES)
@@ -30,3 +35,12 @@ def test_every_config_and_key_is_there() -> None:
     page = (docs_reference.FOLDER / "configs.md").read_text()
     for name in (*docs_reference.shipped_configs(), *(setting.name for setting in docs_reference.settings())):
         assert f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize("name", segscape.__all__)
+def test_every_public_name_has_an_example(name: str) -> None:
+    """Under the heading that the site shows as code, and run as every docstring's examples are."""
+    text = inspect.getdoc(getattr(segscape, name)) or ""
+    examples = doctest.DocTestParser().get_examples(text.partition("\nExamples:\n")[2])
+    assert any("segscape." in example.source for example in examples)
+    assert not any(doctest.SKIP in example.options for example in examples)
