@@ -298,7 +298,7 @@ def api() -> str:
         parts += [f"## {title}", _wrapped(text)]
         parts += [
             f"::: segscape.{name}\n    options:\n      heading_level: 3\n      show_root_heading: true\n"
-            "      show_root_full_path: true"
+            "      show_root_full_path: true\n      merge_init_into_class: true"
             for name in names
         ]
     listed = [name for _, names in API.values() for name in names]

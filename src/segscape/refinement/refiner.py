@@ -100,7 +100,7 @@ class Refiner:
     Examples:
         >>> import segscape
         >>> refiner = segscape.Refiner.from_weights("crm_efficientnet_lite0.objects")
-        >>> result = refiner.refine("photo.jpg", "mask.png")  # or Pillow images, or arrays (H, W, 3) and (H, W)
+        >>> result = refiner.refine("photo.jpg", "mask.png")  # or Pillow images, or arrays
         >>> result.probability.shape
         (160, 240)
     """

@@ -136,7 +136,7 @@ class Segmenter:
     Examples:
         >>> import segscape
         >>> segmenter = segscape.Segmenter.from_weights("scapenet_lite0.street")
-        >>> result = segmenter.segment("photo.jpg")  # or a Pillow image, or an array (H, W, 3) uint8
+        >>> result = segmenter.segment("photo.jpg")  # or a Pillow image, or an array
         >>> result.labels.shape
         (160, 240)
         >>> segmenter.probabilities("photo.jpg").shape
