@@ -176,7 +176,8 @@ def configs() -> str:
         "## Configs that ship",
         _wrapped(
             "The published result is what the authors report, not a result of ours; none was reproduced, as the data "
-            "sets were not available in full ([Recipes](../recipes.md)). Sizes are height x width."
+            "sets were not available in full ([Recipes](../recipes.md)). A config's name begins with that of its "
+            "network; `finetune` takes any, by `--model.name`. Crops are height x width in pixels."
         ),
     ]
     by_system: dict[str, list[list[str]]] = {}
@@ -186,8 +187,12 @@ def configs() -> str:
         system = "Your own images" if "/" not in name else SYSTEMS.get(prefix[0] if prefix else "", name)
         by_system.setdefault(system, []).append(_config_row(name, config))
     for system, rows in sorted(by_system.items(), key=lambda item: item[0].lower()):
-        columns = ["config", "network", "data set", "length", "crop", "published result", "published in"]
-        parts += [f"### {system}", _table(*_without_empty(columns, rows))]
+        columns = ["config", "data set", "length", "crop", "published result"]
+        sources = list(dict.fromkeys(row.pop() for row in rows))
+        parts.append(f"### {system}")
+        if any(sources):
+            parts.append(_wrapped(f"Source: {'; '.join(filter(None, sources))}."))
+        parts.append(_table(*_without_empty(columns, rows)))
     parts += [
         "## Keys",
         _wrapped(
@@ -248,11 +253,10 @@ def _config_row(name: str, config: dict[str, Any]) -> list[str]:
     augmentation = data.get("augmentation", {})
     crop = augmentation.get("init_args", augmentation).get("crop")
     published = config.get(PUBLISHED_KEY, {})
-    network = config["model"].get("name")
+    assert config["model"].get("name") in (None, name.partition("/")[0]), "a config's name begins with its network"
     steps, epochs = trainer.get("max_steps"), trainer.get("max_epochs")
     return [
         f"`{name}`",
-        f"`{network}`" if network else "any, by `--model.name`",
         _data(data),
         f"{steps:,} steps" if steps else f"{epochs} epochs" if epochs else "",
         " x ".join(map(str, crop)) if crop else "",
