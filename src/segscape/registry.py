@@ -71,6 +71,13 @@ def list_models(pattern: str = "*", *, task: NetworkTask = "segmentation") -> li
         pattern: A shell pattern such as `"stdc*"`.
         task: Only networks of this task; those that refine masks are `"refinement"`, the ImageNet forms of the
             backbones `"classification"`.
+
+    Examples:
+        >>> import segscape
+        >>> segscape.list_models("stdc*")
+        ['stdc1_seg', 'stdc2_seg']
+        >>> "crm_resnet50" in segscape.list_models(task="refinement")
+        True
     """
     return sorted(name for name, entry in _ENTRIES.items() if entry.task == task and fnmatch.fnmatchcase(name, pattern))
 

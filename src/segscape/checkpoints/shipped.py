@@ -21,7 +21,13 @@ def _shipped() -> dict[str, Path]:
 
 
 def list_weights() -> list[str]:
-    """Return the names of the weights that ship with the package, as `<network>.<data set>`."""
+    """Return the names of the weights that ship with the package, as `<network>.<data set>`.
+
+    Examples:
+        >>> import segscape
+        >>> segscape.list_weights()[-1]
+        'scapenet_lite0.street'
+    """
     return list(_shipped())
 
 

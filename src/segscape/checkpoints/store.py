@@ -112,6 +112,15 @@ def create_model(name: str, num_classes: int | None = None, weights: str | Path 
     Raises:
         FileNotFoundError: There are no such weights.
         ValueError: The name is unknown, the weights are of another network or number of classes, or they do not fit.
+
+    Examples:
+        >>> import torch
+        >>> import segscape
+        >>> network = segscape.create_model("stdc1_seg", num_classes=19)
+        >>> with torch.inference_mode():
+        ...     network(torch.zeros(1, 3, 64, 128)).shape
+        torch.Size([1, 19, 8, 16])
+        >>> trained = segscape.create_model("scapenet_lite0", weights="scapenet_lite0.street")
     """
     entry = model_entry(name)
     if weights is None:

@@ -34,6 +34,14 @@ class CutOut:
         image: (H, W, 3) uint8, the photograph, upright.
         mask: (H, W) float32, the object's opacity, 0 to 1; 0 everywhere if no object was found.
         seconds: The time of each stage: `read`, `network` and, if the mask was refined, `refine`.
+
+    Examples:
+        >>> import segscape
+        >>> result = segscape.Cutter.from_weights().cut_out("photo.jpg")
+        >>> result.rgba().shape, result.grey().dtype
+        ((160, 240, 4), dtype('uint8'))
+        >>> result.on("#ff8800").shape
+        (160, 240, 3)
     """
 
     image: npt.NDArray[np.uint8]
@@ -102,11 +110,12 @@ class Cutter:
         segmenter: Finds the object.
         refiner: Refines the mask, or `None`.
 
-    Example:
-        >>> cutter = Cutter.from_weights()  # doctest: +SKIP
-        >>> result = cutter.cut_out("photo.jpg")  # doctest: +SKIP
-        >>> result.save("photo_cutout.png")  # doctest: +SKIP
-        >>> result.save("photo_on_white.png", background="white")  # doctest: +SKIP
+    Examples:
+        >>> import segscape
+        >>> cutter = segscape.Cutter.from_weights()
+        >>> result = cutter.cut_out("photo.jpg")
+        >>> result.save("photo_cutout.png")
+        >>> result.save("photo_on_white.png", background="white")
     """
 
     def __init__(self, segmenter: Segmenter, refiner: Refiner | None = None) -> None:

@@ -50,6 +50,13 @@ def refine_classes(
 
     Raises:
         ValueError: The sizes differ.
+
+    Examples:
+        >>> import segscape
+        >>> found = segscape.Segmenter.from_weights("scapenet_lite0.street").segment("photo.jpg")
+        >>> refiner = segscape.Refiner.from_weights("crm_efficientnet_lite0.objects")
+        >>> segscape.refine_classes(refiner, found.image, found.labels).shape
+        (160, 240)
     """
     present = [index for index in np.flatnonzero(np.bincount(labels.ravel())).tolist() if index != ignore_index]
     refined = labels.copy()

@@ -43,6 +43,14 @@ class Refinement:
     Attributes:
         probability: (H, W) float32, from 0 to 1, of being inside the object.
         seconds: The time of each stage, by its scale.
+
+    Examples:
+        >>> import segscape
+        >>> refiner = segscape.Refiner.from_weights("crm_efficientnet_lite0.objects")
+        >>> result = refiner.refine("photo.jpg", "mask.png", band=4)
+        >>> result.mask.dtype
+        dtype('bool')
+        >>> result.save("refined.png")
     """
 
     probability: npt.NDArray[np.float32]
@@ -89,12 +97,12 @@ class Refiner:
         network: The network itself, in evaluation mode, on `device`.
         device: The device on which it runs.
 
-    Example:
+    Examples:
         >>> import segscape
-        >>> refiner = Refiner(segscape.create_model("crm_resnet18"))
-        >>> result = refiner.refine(np.zeros((90, 120, 3), np.uint8), np.ones((90, 120), bool), steps=2)
+        >>> refiner = segscape.Refiner.from_weights("crm_efficientnet_lite0.objects")
+        >>> result = refiner.refine("photo.jpg", "mask.png")  # or Pillow images, or arrays
         >>> result.probability.shape
-        (90, 120)
+        (160, 240)
     """
 
     def __init__(

@@ -38,6 +38,13 @@ class SceneFiles:
         polygons: The areas of the classes, `.gpkg` or `.geojson`.
         overlay: The scene overlaid with its classes' colours, with sides of at most 4096 pixels, `.jpg` or `.png`.
         tolerance: How far polygons are simplified; see `segscape.rasters.polygons.write_polygons`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import segscape
+        >>> files = segscape.SceneFiles(labels=Path("labels.tif"), polygons=Path("classes.gpkg"), tolerance=1.0)
+        >>> list(files.by_kind)
+        ['labels', 'polygons']
     """
 
     labels: Path

@@ -57,6 +57,11 @@ class SceneSettings:
         bands: See `segscape.rasters.source.open_source`.
         scaling: See `open_source`.
         nodata: See `open_source`.
+
+    Examples:
+        >>> import segscape
+        >>> segscape.SceneSettings(memory=4_000_000_000, bands=(4, 3, 2), nodata=0).context is None
+        True
     """
 
     memory: int
@@ -90,6 +95,17 @@ class Scene:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, see `open_source`; the memory is too little, for computing or for refining; or a
             run of another image or with other settings was interrupted here.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import segscape
+        >>> segmenter = segscape.Segmenter.from_weights("scapenet_lite0.aerial")
+        >>> files = segscape.SceneFiles(labels=Path("labels.tif"), polygons=Path("classes.gpkg"))
+        >>> settings = segscape.SceneSettings(memory=8_000_000_000)
+        >>> with segscape.Scene(segmenter, Path("scene.tif"), files, settings) as scene:
+        ...     shares = scene.run(on_progress=lambda share: None)
+        >>> scene.size, round(sum(shares.values()), 6)
+        ((120, 160), 1.0)
     """
 
     def __init__(

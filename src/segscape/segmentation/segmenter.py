@@ -55,6 +55,17 @@ class Segmentation:
         palette: The colour (red, green, blue) of each class.
         seconds: The duration of each stage: `read`, `network` (with the resize to its working size), and `labels`
             (upsampling and arg-max).
+
+    Examples:
+        >>> import segscape
+        >>> result = segscape.Segmenter.from_weights("scapenet_lite0.street").segment("photo.jpg")
+        >>> result.class_names[:3]
+        ('Sky', 'Building', 'Pole')
+        >>> 0 <= result.shares()["Sky"] <= 1
+        True
+        >>> result.overlay(opacity=0.6).shape
+        (160, 240, 3)
+        >>> result.save("labels.png")
     """
 
     labels: npt.NDArray[np.uint8]
@@ -122,11 +133,14 @@ class Segmenter:
         choice: Why that runtime was chosen, where it was `"auto"`.
         streams: Whether `network` has its weights, which streaming a scene needs; False where a `Runtime` was given.
 
-    Example:
-        >>> segmenter = Segmenter.from_weights("scapenet_lite0.street")
-        >>> result = segmenter.segment(np.zeros((90, 120, 3), np.uint8))
+    Examples:
+        >>> import segscape
+        >>> segmenter = segscape.Segmenter.from_weights("scapenet_lite0.street")
+        >>> result = segmenter.segment("photo.jpg")  # or a Pillow image, or an array
         >>> result.labels.shape
-        (90, 120)
+        (160, 240)
+        >>> segmenter.probabilities("photo.jpg").shape
+        (11, 160, 240)
     """
 
     def __init__(

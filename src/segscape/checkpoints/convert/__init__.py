@@ -71,6 +71,14 @@ def convert_checkpoint(
     Raises:
         ValueError: The network is unknown or has no official format, or entries are missing, unexpected or of the
             wrong shape; the message names every one of them.
+
+    Examples:
+        >>> import torch
+        >>> import segscape
+        >>> official = torch.load("official.pth", weights_only=True)
+        >>> network = segscape.create_model("stdc1_seg", num_classes=19)
+        >>> network.load_state_dict(segscape.convert_checkpoint("stdc1_seg", official))
+        <All keys matched successfully>
     """
     known = detect_format(name, state_dict, which)
     return known.convert(model_entry(name).create, unwrap(state_dict, which), num_classes)

@@ -70,7 +70,7 @@ class Upsampling:
     Raises:
         ValueError: A size has no pixels.
 
-    Example:
+    Examples:
         >>> import torch
         >>> logits = torch.randn(19, 64, 128)
         >>> upsampling = Upsampling((64, 128), (512, 1024), align_corners=False)
