@@ -64,7 +64,7 @@ endif
 # Needs uv (pip install uv).
 # What is kept as data, after a network, weights, a config, an argument or a public name came, went or changed.
 renew: .venv/ready
-	for script in renew_figures renew_settings renew_completions recipes_table network_pages network_figures concept_figures freeze_api \
+	for script in renew_figures renew_settings renew_completions recipes_table network_pages network_figures concept_figures docs_reference freeze_api \
 		third_party; do \
 		$(BIN)/python scripts/$$script.py || exit 1; done
 
