@@ -61,13 +61,14 @@ else
 endif
 	touch $@
 
-# Needs uv (pip install uv).
 # What is kept as data, after a network, weights, a config, an argument or a public name came, went or changed.
-renew: .venv/ready
-	for script in renew_figures renew_settings renew_completions recipes_table network_pages network_figures concept_figures docs_reference freeze_api \
-		third_party; do \
-		$(BIN)/python scripts/$$script.py || exit 1; done
+KEPT := renew_figures renew_settings renew_completions recipes_table network_pages network_figures concept_figures \
+	docs_reference freeze_api third_party
 
+renew: .venv/ready
+	for script in $(KEPT); do $(BIN)/python scripts/$$script.py || exit 1; done
+
+# Needs uv (pip install uv).
 lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-package segscape pyproject.toml --output-file requirements.lock
