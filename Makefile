@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 LOCKED := $(shell uname -sm | grep -q '^Linux x86_64$$' && echo yes)
 
-.PHONY: demo test test-all fuzz lint bench bench-gpu parity renew lock clean
+.PHONY: demo test test-all fuzz lint docs bench bench-gpu parity renew lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -28,6 +28,19 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in site/. A link that leads nowhere, or a page that the navigation lacks, is an error.
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+# The packages of the extra `docs`, without Segscape: its code is read, not run.
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segscape needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+		> .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-docs/requirements.txt
+	touch $@
 
 parity: .venv/ready
 	$(BIN)/python -m tests.parity
@@ -74,4 +87,4 @@ lock:
 		--no-emit-package segscape pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf .venv .venv-peers demo
+	rm -rf .venv .venv-docs .venv-peers demo site

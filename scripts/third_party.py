@@ -33,11 +33,11 @@ _HOME_LABELS = ("homepage", "home", "repository", "source", "source code", "gith
 def direct_requirements() -> dict[str, list[Requirement]]:
     """Return what pyproject.toml asks for: under an empty name what is always needed, and what each extra adds.
 
-    The extra `dev`, which users do not install, is left out, and so is what an extra asks for through another one, as
-    `all` does with all that it asks for.
+    The extras `dev` and `docs`, which users do not install, are left out, and so is what an extra asks for through
+    another one, as `all` does with all that it asks for.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "dev"}
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name not in ("dev", "docs")}
     groups = {"": project["dependencies"], **extras}
     own = {
         name: [each for each in map(Requirement, lines) if each.name != project["name"]]
