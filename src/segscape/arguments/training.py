@@ -77,6 +77,8 @@ def settings() -> tuple[Setting, ...]:
 def _add_settings(parser: argparse.ArgumentParser, command: str) -> None:
     """Add a command's settings to its parser, for its help, its completion and the reference."""
     parser.description = _DESCRIPTIONS[command]
+    # That of argparse would be a page of all settings.
+    parser.usage = f"segscape {command} --config NAME|FILE [--SETTING VALUE ...]"
     parser.add_argument(
         "--config", metavar="NAME|FILE", help="a config: a name of `segscape config list`, or a file"
     ).completes = "configs"  # type: ignore[attr-defined]
@@ -87,19 +89,17 @@ def _add_settings(parser: argparse.ArgumentParser, command: str) -> None:
             continue
         shown.add(setting.name)
         room = setting.name.partition(".")[0] if "." in setting.name else "run"
-        group = groups.setdefault(
-            room, parser.add_argument_group(f"settings of {room}" if room != "run" else "the run")
-        )
+        if room not in groups:
+            groups[room] = parser.add_argument_group("the run" if room == "run" else f"settings of {room}")
         text = f"{setting.help} (default: {setting.default})".replace("%", "%%")
-        group.add_argument(f"--{setting.name}", metavar=_metavar(setting), help=text)
+        groups[room].add_argument(f"--{setting.name}", metavar=_metavar(setting), help=text)
     add_dry_run(parser, "all settings as they are resolved")
     add_reporting(parser)
 
 
 def _metavar(setting: Setting) -> str:
-    if setting.choices:
-        return "|".join(map(str, setting.choices))
-    return "|".join(kind.upper() for kind in setting.types if kind != "null") or "VALUE"
+    kinds = [kind.upper() for kind in setting.types if kind != "null"]
+    return "|".join(dict.fromkeys([*kinds, *map(str, setting.choices)])) or "VALUE"
 
 
 add_fit, add_validate, add_test, add_predict = (partial(_add_settings, command=command) for command in COMMANDS)
@@ -110,10 +110,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
     Returns:
         The arguments: `command`; `settings`, the words with each config merged and written out; `folders`, those of the
-        configs that are files; `json`, `quiet` and `verbose`.
+        configs; `imports`, the modules that they import; `given`, each setting's value; and what is to be printed.
 
     Raises:
-        SystemExit: A setting does not exist, or its value is of the wrong type, which was said.
+        SystemExit: A setting does not exist, or its value is of the wrong type, which was said (2).
         FileNotFoundError: There is no such config.
         ValueError: A config cannot be read, or there is no such network.
     """
