@@ -13,7 +13,8 @@ import segscape
 ROOT = Path(segscape.__file__).parent
 
 FLOORS = [
-    {"choices", "figures", "files", "yaml_file", "normalisation", "registry", "concurrency", "messages"},
+    {"choices", "files", "yaml_file", "normalisation", "concurrency", "messages"},
+    {"registry", "figures"},
     {"labels", "geometry", "config_file"},
     {"networks", "losses", "metrics", "rasters", "viz"},
     {"checkpoints", "runtime", "data"},

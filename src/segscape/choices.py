@@ -28,5 +28,11 @@ REFINER_WEIGHTS = "crm_efficientnet_lite0.objects"
 CUTOUT_WEIGHTS = "scapenet_lite0.salient"
 """The weights that find the main object, of `segscape cutout`, unless others are named."""
 
+TIMED_RUNS = 50
+"""The runs of a figure that `segscape benchmark` times, unless told otherwise."""
+
+WARM_UP_RUNS = 10
+"""The runs before them, which do not count."""
+
 CLASS_BAND = 2
 """The pixels beside a class's edge within which class maps are refined."""

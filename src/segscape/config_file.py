@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from segscape.files import resolved
+from segscape.messages import proposal
 from segscape.yaml_file import read_yaml
 
 BASE_KEY = "base"
@@ -47,8 +47,7 @@ def find_config(name: str) -> Path:
     inside = _folder() / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
     if inside.is_file():
         return inside
-    near = difflib.get_close_matches(name, shipped_configs(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "give a file, or a name of `segscape config list`."
+    hint = proposal(name, shipped_configs(), "give a file, or a name of `segscape config list`.")
     raise FileNotFoundError(f"There is no config {name}; {hint}")
 
 

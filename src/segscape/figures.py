@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from segscape.messages import proposal
 
 FIGURES_FILE = Path(str(files("segscape"))) / "figures.json"
 
@@ -34,6 +35,5 @@ def check_network(name: str) -> None:
     """
     if name in networks():
         return
-    near = difflib.get_close_matches(name, networks(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the names are {', '.join(sorted(networks()))}."
-    raise ValueError(f"There is no network named {name!r}; {hint}")
+    names = f"the names are {', '.join(sorted(networks()))}."
+    raise ValueError(f"There is no network named {name!r}; {proposal(name, networks(), names)}")

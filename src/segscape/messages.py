@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
+from collections.abc import Iterable
 from functools import lru_cache
 
 
@@ -31,3 +33,16 @@ def one_line(text: str) -> str:
     """
     line = shown(text).replace("\n", "\\n").replace("\t", "\\t")
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def proposal(wrong: str, names: Iterable[str], otherwise: str, *, most: int = 3) -> str:
+    """Return the end of a message on a name that does not exist: the nearest ones that do, or what to say without any.
+
+    Args:
+        wrong: The name.
+        names: Those that exist.
+        otherwise: The end if none is near.
+        most: How many are named; of options one, which are all alike in their dashes.
+    """
+    near = difflib.get_close_matches(wrong, list(names), n=most)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
+
+from segscape.messages import proposal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,6 +91,5 @@ def model_entry(name: str) -> ModelEntry:
     """
     if name in _ENTRIES:
         return _ENTRIES[name]
-    near = difflib.get_close_matches(name, _ENTRIES, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the names are {', '.join(sorted(_ENTRIES))}."
-    raise ValueError(f"There is no network named {name!r}; {hint}")
+    names = f"the names are {', '.join(sorted(_ENTRIES))}."
+    raise ValueError(f"There is no network named {name!r}; {proposal(name, _ENTRIES, names)}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from segscape.messages import one_line
+from segscape.messages import one_line, proposal
 
 USAGE_ERROR = 2
 """The exit status after wrong arguments."""
@@ -37,8 +36,9 @@ class Parser(argparse.ArgumentParser):
         hints = []
         for word in strange:
             name = word.partition("=")[0]
-            near = difflib.get_close_matches(name, self._option_string_actions, n=1) if word.startswith("-") else []
-            hints += [f"{name}: did you mean {near[0]}?" if near else name]
+            options = self._option_string_actions if word.startswith("-") else ()
+            hint = proposal(name, options, "", most=1)
+            hints.append(f"{name}: {hint}" if hint else name)
         self.error(f"there is no argument {', '.join(hints)}")
 
     def error(self, message: str) -> NoReturn:
@@ -61,12 +61,8 @@ def _with_suggestion(message: str) -> str:
         return message
     wrong = before.split("invalid choice: ")[-1].strip(" '\"")
     names = [name.strip(" '\")") for name in choices.split(",")]
-    near = difflib.get_close_matches(wrong, names, n=1)
-    return (
-        f"{before.strip()}; did you mean {near[0]}?"
-        if near
-        else f"{before.strip()}; the choices are {', '.join(names)}."
-    )
+    hint = proposal(wrong, names, f"the choices are {', '.join(names)}.")
+    return f"{before.strip()}; {hint}"
 
 
 def add_reporting(parser: argparse.ArgumentParser) -> None:

@@ -9,12 +9,10 @@ from typing import get_args
 from segscape.arguments.base import add_device, add_dry_run, add_reporting
 from segscape.arguments.values import size
 from segscape.checkpoints.shipped import find_weights
-from segscape.choices import Precision, RuntimeName
+from segscape.choices import TIMED_RUNS, WARM_UP_RUNS, Precision, RuntimeName
 from segscape.figures import networks
 
 _SIZE = (1024, 2048)
-REPEATS = 50
-WARM_UP = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the numbers to compute with; int8 is calibrated on the shipped street frames (default: auto)",
     )
     add_device(parser)
-    parser.add_argument("--repeats", type=int, default=REPEATS, help="timed runs of each figure (default: %(default)s)")
-    parser.add_argument("--warm-up", type=int, default=WARM_UP, help="runs before them (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=TIMED_RUNS, help="timed runs of each figure (default: %(default)s)"
+    )
+    parser.add_argument("--warm-up", type=int, default=WARM_UP_RUNS, help="runs before them (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all results, after every row")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw speed against the mIoU of the weights")
     add_dry_run(parser, "what would be measured")
@@ -62,13 +62,7 @@ def check(arguments: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: There is neither a network nor weights of a name.
-        ValueError: Nothing would be timed, or the number of runs to warm up is negative.
     """
-    if arguments.repeats < 1 or arguments.warm_up < 0:
-        raise ValueError(
-            f"A benchmark times at least one run after zero or more to warm up, not {arguments.repeats} after "
-            f"{arguments.warm_up}; give other --repeats and --warm-up."
-        )
     for name in arguments.names:
         if name not in networks():
             find_weights(name)

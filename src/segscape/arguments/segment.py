@@ -152,7 +152,7 @@ def check(arguments: argparse.Namespace) -> None:
     check_runtime(arguments)
     find_weights(arguments.weights)
     if arguments.refine_weights:
-        find_weights(arguments.refine_weights)
+        find_weights(arguments.refine_weights, task="refinement")
     arguments.found = find_all(arguments.images, arguments.output)
     for image in arguments.found:
         if image.suffix.lower() in VIDEO_SUFFIXES:

@@ -7,7 +7,6 @@ a test compares the two, so that no setting comes or goes unnoticed.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -22,6 +21,7 @@ from segscape.arguments.base import Parser, add_dry_run, add_reporting
 from segscape.checkpoints.shipped import find_weights
 from segscape.config_file import IMPORT_KEY, PUBLISHED_KEY, find_config, load_config
 from segscape.figures import check_network, figures, networks
+from segscape.messages import proposal
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SETTINGS_FILE = Path(str(files("segscape"))) / "arguments" / "settings.json"
@@ -156,8 +156,8 @@ def check(arguments: argparse.Namespace) -> None:
     given = arguments.given
     dataset, root, weights = (given.get(setting) for setting in ("data.dataset", "data.root", "model.weights"))
     if isinstance(dataset, str) and dataset not in figures()["datasets"]:
-        near = difflib.get_close_matches(dataset, figures()["datasets"], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(figures()['datasets'])}."
+        names = figures()["datasets"]
+        hint = proposal(dataset, names, f"the names are {', '.join(names)}.")
         raise ValueError(f"There is no data set {dataset!r}; {hint}")
     if isinstance(root, str) and not Path(root).is_dir():
         raise FileNotFoundError(f"There is no folder {root}; name that of the data set by --data.root.")
@@ -257,10 +257,8 @@ def _check_settings(command: str, given: Mapping[str, Any]) -> None:
         if name in known:
             _check_value(known[name], value)
         elif inside is None:
-            near = difflib.get_close_matches(name, known, n=1)
-            others = [setting for setting in settings() if setting.name == name]
-            of_others = f"; `segscape {others[0].commands[0]}` has it" if others else ""
-            hint = f"did you mean --{near[0]}?" if near else f"`segscape {command} --help` lists them{of_others}."
+            nowhere = f"`segscape {command} --help` lists them."
+            hint = proposal(f"--{name}", (f"--{whole}" for whole in known), nowhere, most=1)
             raise ValueError(f"there is no setting --{name}; {hint}")
 
 

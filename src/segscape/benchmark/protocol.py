@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segscape.choices import TIMED_RUNS, WARM_UP_RUNS
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -21,8 +23,8 @@ class Protocol:
         ValueError: Nothing would be timed, or the number of runs to warm up is negative.
     """
 
-    warm_up: int = 10
-    repeats: int = 50
+    warm_up: int = WARM_UP_RUNS
+    repeats: int = TIMED_RUNS
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or self.warm_up < 0:

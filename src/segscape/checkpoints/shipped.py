@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from segscape.checkpoints.card import METADATA_KEY, WeightsCard
 from segscape.figures import figures, networks
+from segscape.messages import proposal
 
 ADVICE = "a weights file is made by `segscape fit` or `segscape convert`"
 """The end of what is said of files that are none."""
@@ -50,8 +50,7 @@ def find_weights(name_or_path: str | Path, *, task: str | None = None) -> Path:
     suiting = [
         name for name, card in figures()["weights"].items() if task in (None, networks()[card["network"]]["task"])
     ]
-    near = difflib.get_close_matches(str(name_or_path), suiting, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"give the path of a file, or a name: {', '.join(suiting)}."
+    hint = proposal(str(name_or_path), suiting, f"give the path of a file, or a name: {', '.join(suiting)}.")
     raise FileNotFoundError(f"There are no weights {name_or_path}; {hint}")
 
 
